@@ -1,0 +1,49 @@
+"""Position attention and channel attention, side by side.
+
+Source: Fu et al., Dual Attention Network for Scene Segmentation, CVPR 2019, sections 3.2 and 3.3, arXiv 1809.02983.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.ops.attention import attend, to_map, to_tokens
+
+
+class PositionAttention(nn.Module):
+    """Every pixel adds a weighted sum of all pixels: ``gamma · attend(query, key, value) + x`` (equations 1 and 2).
+
+    The energies are not divided by sqrt(d): the paper does not, and published weights rely on it.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, channels // reduction, 1)
+        self.key = nn.Conv2d(channels, channels // reduction, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        query, key, value = (to_tokens(project(x)) for project in (self.query, self.key, self.value))
+        return self.gamma * to_map(attend(query, key, value), x.shape[-2:]) + x
+
+
+class ChannelAttention(nn.Module):
+    """Every channel adds a weighted sum of all channels (equations 3 and 4); no projections.
+
+    The authors' code takes softmax(max(E) - E), which is softmax(-E): channels that look alike weigh *less*.
+    The paper's equation 3 has the other sign; published weights need this one. The query carries the minus.
+    Energies sum over all pixels, so they stay in float32 under autocast.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        with torch.autocast(x.device.type, enabled=False):
+            channels = x.flatten(2).float()  # (b, c, h*w): here the channels are the tokens
+            context = attend(-channels, channels, channels)
+        return self.gamma * context.to(x.dtype).unflatten(2, x.shape[-2:]) + x

@@ -1,0 +1,57 @@
+"""Non-local attention and non-local position attention, as the seed project describes them.
+
+Source: Wang et al., Non-local Neural Networks, CVPR 2018, equation 2; the seed's NonLocalAttention and
+NonLocalPositionAttention (published code: CELU activations, no scale, no residual).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.ops.attention import attend, to_map, to_tokens
+
+
+class NonLocal(nn.Module):
+    """``attend(query, key, value)`` of three activated 1x1 projections at full width: no scale, no residual."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.CELU())
+        self.key = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.CELU())
+        self.value = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.CELU())
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        query, key, value = (to_tokens(project(x)) for project in (self.query, self.key, self.value))
+        return to_map(attend(query, key, value), x.shape[-2:])
+
+
+class Embedded(NamedTuple):
+    """What non-local position attention computes: its output and the two embeddings it compared."""
+
+    output: Float[Tensor, "b c h w"]
+    query: Float[Tensor, "b d h w"]
+    key: Float[Tensor, "b d h w"]
+
+
+class NonLocalPosition(nn.Module):
+    """``alpha · attend(E1, E2, x) + ReLU(W3 x)`` with E1 = ReLU(W1 x), E2 = ReLU(W2 x); alpha starts at 0."""
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        self.query = nn.Sequential(nn.Conv2d(channels, channels // reduction, 1), nn.ReLU())
+        self.key = nn.Sequential(nn.Conv2d(channels, channels // reduction, 1), nn.ReLU())
+        self.assemble = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU())
+        self.alpha = nn.Parameter(torch.zeros(1))
+
+    def embed(self, x: Float[Tensor, "b c h w"]) -> Embedded:
+        """The output together with both embeddings, which the fusion hands on to its object context."""
+        query, key = self.query(x), self.key(x)
+        context = to_map(attend(to_tokens(query), to_tokens(key), to_tokens(x)), x.shape[-2:])
+        return Embedded(self.alpha * context + self.assemble(x), query, key)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return self.embed(x).output

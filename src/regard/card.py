@@ -1,0 +1,52 @@
+"""What a model file says of itself: enough to use the weights rightly without asking anyone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+from regard.classes import ClassMap
+
+RGB = ("red", "green", "blue")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Card(BaseModel):
+    """The identity of a model: architecture, classes, bands, scaling, origin, scores.
+
+    A pixel value v of band i enters the network as ``(v / divisor - mean[i]) / std[i]``: fixed for the
+    model, never taken from the image at hand, so that two tiles of one scene are treated alike.
+    """
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    architecture: str
+    config: dict[str, Any]
+    classes: ClassMap
+    bands: tuple[str, ...] = RGB
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    divisor: float = 255.0
+    ground_resolution: float | None = None  # metres per pixel of the training images
+    origin: str = ""
+    licence: str = ""
+    credit: str = ""
+    scores: dict[str, float] = {}
+    regard_version: str = ""
+
+    @field_validator("std")
+    @classmethod
+    def _check_std(cls, std: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not value > 0 for value in std):
+            raise ValueError(f"std {std} must be above 0")
+        return std
+
+    @model_validator(mode="after")
+    def _check_bands(self) -> Card:
+        if not len(self.bands) == len(self.mean) == len(self.std):
+            raise ValueError(
+                f"{len(self.bands)} bands, {len(self.mean)} means, {len(self.std)} stds: must be equally many"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Models on disk: making, saving, loading, and other people's files."""

@@ -1,0 +1,79 @@
+"""A new model by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from regard._version import __version__
+from regard.card import RGB, Card
+from regard.classes import ClassMap
+from regard.errors import BandMismatch, unknown
+from regard.models import MODELS, Segmenter
+from regard.models.backbone import preprocessing
+
+
+def create(
+    architecture: str,
+    *,
+    classes: ClassMap | Sequence[str],
+    backbone: str = "resnet50",
+    in_channels: int = 3,
+    bands: Sequence[str] | None = None,
+    pretrained: bool | str | Path = False,
+    **config: Any,
+) -> Segmenter:
+    """A new network with random heads, and a backbone that is random, timm's, or read from a file of timm's weights.
+
+    With three channels its mean and std are those of the backbone's ImageNet weights; with others 0 and 1, until
+    training measures them.
+
+    Raises:
+        UnknownName: no such architecture or backbone.
+        ConfigError, StrideUnavailable, CheckpointError: see the model's config and ``build_backbone``.
+        BandMismatch: as many ``bands`` as ``in_channels`` are needed.
+    """
+    if architecture not in MODELS:
+        raise unknown("architecture", architecture, MODELS)
+    names = band_names(in_channels, bands)
+    scaling: dict[str, Any] = {"mean": (0.0,) * len(names), "std": (1.0,) * len(names)}
+    if len(names) == 3:
+        scaling["mean"], scaling["std"] = preprocessing(backbone)
+    card = Card(
+        architecture=architecture,
+        config={"backbone": backbone, **({"output_stride": None} if backbone.startswith("hrnet") else {}), **config},
+        classes=ClassMap.of(classes),
+        bands=names,
+        regard_version=__version__,
+        **scaling,
+    )
+    return build(card, pretrained=pretrained)
+
+
+def build(card: Card, *, pretrained: bool | str | Path = False) -> Segmenter:
+    """The network that a card describes, with every default of its config written out in the card.
+
+    Raises:
+        UnknownName: no such architecture or backbone.
+    """
+    if card.architecture not in MODELS:
+        raise unknown("architecture", card.architecture, MODELS)
+    model = MODELS[card.architecture](card, pretrained=pretrained)
+    model.card = card.model_copy(update={"config": model.config.model_dump(mode="json")})
+    return model
+
+
+def band_names(in_channels: int, bands: Sequence[str] | None) -> tuple[str, ...]:
+    """The given names; red, green, blue for three; else band_1, band_2, ...
+
+    Raises:
+        BandMismatch: names and channels differ in number.
+    """
+    if bands is None:
+        return RGB if in_channels == 3 else tuple(f"band_{index + 1}" for index in range(in_channels))
+    if in_channels not in (3, len(bands)):
+        raise BandMismatch(
+            f"{len(bands)} band names ({', '.join(bands)}) but in_channels={in_channels}. Give as many of both."
+        )
+    return tuple(bands)

@@ -1,0 +1,116 @@
+"""A saved model is one .safetensors whose header carries its card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from regard.card import Card
+from regard.checkpoints.create import build
+from regard.classes import first_reason
+from regard.errors import CheckpointError, unknown
+from regard.models import Segmenter
+from regard.models.weights import digest, read_tensors
+
+
+def load(source: str | Path, *, device: str = "cpu") -> Segmenter:
+    """A saved model, ready to predict (eval mode), from a path or the name of a bundled model.
+
+    Raises:
+        UnknownName: neither a file nor a bundled model.
+        CheckpointError: broken, not written by regard, or changed since it was written.
+    """
+    path = find(source)
+    header = read_header(path)
+    tensors = read_tensors(path)
+    if digest(tensors) != header.get("sha256"):
+        raise CheckpointError(
+            f"{path}: the tensors are not those that were saved (SHA-256 differs). Fetch the file again."
+        )
+    model = build(parse_card(path, header))
+    fit(model, tensors, path)
+    return model.eval().to(device)
+
+
+def bundled() -> dict[str, Path]:
+    """The models that come with regard: name to file."""
+    folder = Path(str(resources.files("regard") / "bundled"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find(source: str | Path) -> Path:
+    """The file behind a path or a bundled name.
+
+    Raises:
+        UnknownName: neither.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix == ".safetensors" or path.parent != Path():
+        raise CheckpointError(f"{path} does not exist. Give a .safetensors file or one of: {', '.join(bundled())}.")
+    if str(source) not in bundled():
+        raise unknown("model", str(source), bundled())
+    return bundled()[str(source)]
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The text header of a .safetensors file.
+
+    Raises:
+        CheckpointError: not such a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(
+            f"{path} is not a model of regard ({reason}). Other people's files: regard convert {path.name} OUT.safetensors."
+        ) from None
+
+
+def parse_card(path: Path, header: Mapping[str, str]) -> Card:
+    """The card in a header.
+
+    Raises:
+        CheckpointError: there is none, or it is not valid.
+    """
+    if "regard" not in header:
+        raise CheckpointError(
+            f"{path} has no card: regard did not write it. Convert it: regard convert {path.name} OUT.safetensors."
+        )
+    try:
+        return Card.model_validate_json(header["regard"])
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: its card is not valid ({first_reason(error)}). Fetch the file again.") from None
+
+
+def fit(model: Segmenter, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load tensors into a model of the same names and shapes; float16 becomes float32.
+
+    Raises:
+        CheckpointError: names or shapes differ; the message names the first.
+    """
+    own = model.state_dict()
+    missing, unused = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    shaped = sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)
+    problems = [
+        f"{len(names)} {what} ({names[0]}, ...)" for what, names in (("missing", missing), ("unused", unused)) if names
+    ]
+    problems += [f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}" for name in shaped[:1]]
+    if problems:
+        raise CheckpointError(
+            f"{path} does not fit {model.card.architecture}: {'; '.join(problems)}. Its card and weights disagree."
+        )
+    model.load_state_dict({name: _widen(tensor) for name, tensor in tensors.items()})
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.float16 else tensor

@@ -1,0 +1,112 @@
+"""Class names, colours and the label that means 'no class'."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from regard.errors import ClassMismatch, DatasetError
+
+Colour = tuple[int, int, int]
+
+
+class ClassMap(BaseModel):
+    """The classes of a data set or a model, in the order of their labels 0, 1, 2, ..."""
+
+    model_config = ConfigDict(frozen=True)
+
+    names: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    ignore_index: int = 255
+
+    @field_validator("names")
+    @classmethod
+    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) < 2:
+            raise ValueError(f"got {len(names)} class name; need at least 2")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"class name {twice[0]!r} stands twice; names must differ")
+        return names
+
+    @field_validator("palette")
+    @classmethod
+    def _check_palette(cls, palette: tuple[Colour, ...]) -> tuple[Colour, ...]:
+        bad = [colour for colour in palette if any(not 0 <= channel <= 255 for channel in colour)]
+        if bad:
+            raise ValueError(f"colour {bad[0]} is outside 0..255")
+        return palette
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> ClassMap:
+        if len(self.palette) != len(self.names):
+            raise ValueError(f"{len(self.names)} class names but {len(self.palette)} colours")
+        if 0 <= self.ignore_index < len(self.names):
+            raise ValueError(
+                f"ignore_index {self.ignore_index} is the label of class {self.names[self.ignore_index]!r}"
+            )
+        return self
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def of(cls, classes: ClassMap | Sequence[str]) -> ClassMap:
+        """A class map from names alone (colours evenly spaced in hue), or the map itself.
+
+        Raises:
+            ClassMismatch: fewer than two names, or a name twice.
+        """
+        if isinstance(classes, ClassMap):
+            return classes
+        try:
+            return cls(names=tuple(classes), palette=default_palette(len(classes)))
+        except ValidationError as error:
+            raise ClassMismatch(f"class list {list(classes)}: {first_reason(error)}.") from None
+
+    @classmethod
+    def read(cls, path: Path) -> ClassMap:
+        """A class map from a ``classes.json`` with ``names`` and, optionally, ``palette`` and ``ignore_index``.
+
+        Raises:
+            DatasetError: the file is missing, is not JSON, or contradicts itself.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DatasetError(f'{path} is missing. Write one: {{"names": ["building", "land", ...]}}.') from None
+        except (ValueError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{path} is not JSON ({error}). It needs an object with a list 'names'.") from None
+        if not isinstance(data, dict) or not isinstance(data.get("names"), list):
+            raise DatasetError(
+                f'{path} has no list \'names\'. It needs {{"names": [...], "palette": [[r, g, b], ...]}}.'
+            )
+        known = {field: data[field] for field in cls.model_fields if field in data}
+        try:
+            return cls(**{"palette": default_palette(len(data["names"])), **known})
+        except ValidationError as error:
+            raise DatasetError(f"{path}: {first_reason(error)}. Correct the file.") from None
+
+
+def default_palette(count: int) -> tuple[Colour, ...]:
+    """``count`` distinct colours: hues a golden-ratio step apart, alternating in brightness."""
+    hues = [(0.08 + 0.618034 * index) % 1.0 for index in range(count)]
+    values = [0.9 if index % 2 == 0 else 0.65 for index in range(count)]
+    return tuple(_rgb(hue, value) for hue, value in zip(hues, values, strict=True))
+
+
+def _rgb(hue: float, value: float) -> Colour:
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def first_reason(error: ValidationError) -> str:
+    """The first complaint of a pydantic error, in one line: where and why."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    why = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {why}" if where else why

@@ -1,0 +1,83 @@
+"""Everything that regard refuses, as one tree.
+
+Each message says what we got, what we need and what to do, with the real names and numbers::
+
+    RegardError
+    ├── BandMismatch         a raster's bands are not those of the model
+    ├── ClassMismatch        labels, class lists or class counts disagree
+    ├── UnreadableImage      an image, mask or raster cannot be read
+    ├── SizeMismatch         an image and its mask differ in size
+    ├── DatasetError         a data folder lacks a part or contradicts itself
+    ├── UnknownName          no architecture, backbone, split or bundled model of that name
+    ├── ConfigError          a setting has an impossible value
+    ├── StrideUnavailable    a backbone cannot run at the requested output stride
+    ├── CheckpointError      a model file is broken, foreign or does not fit
+    ├── OutputError          a result cannot be written where it should go
+    ├── TrainingError        training cannot go on
+    └── MissingExtra         an optional part of regard is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RegardError(Exception):
+    """Base of every error that regard raises on purpose."""
+
+
+class BandMismatch(RegardError):
+    """The bands of an image are not the bands that the model was trained on."""
+
+
+class ClassMismatch(RegardError):
+    """Labels or class lists disagree with each other."""
+
+
+class UnreadableImage(RegardError):
+    """An image, mask or raster cannot be read."""
+
+
+class SizeMismatch(RegardError):
+    """An image and its mask have different sizes."""
+
+
+class DatasetError(RegardError):
+    """A data folder lacks a part or contradicts itself."""
+
+
+class UnknownName(RegardError):
+    """A name that is not in its list."""
+
+
+class ConfigError(RegardError):
+    """A setting has an impossible value."""
+
+
+class StrideUnavailable(RegardError):
+    """A backbone cannot run at the requested output stride."""
+
+
+class CheckpointError(RegardError):
+    """A model file is broken, foreign, or does not fit the model."""
+
+
+class OutputError(RegardError):
+    """A result cannot be written where it should go."""
+
+
+class TrainingError(RegardError):
+    """Training cannot go on."""
+
+
+class MissingExtra(RegardError):
+    """An optional part of regard is not installed."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for a ``name`` that is not among ``known``, with the nearest one proposed."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return UnknownName(f"no {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")

@@ -1,0 +1,97 @@
+"""Any timm network as a list of feature maps, fine to coarse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+from torch import nn
+
+from regard.errors import CheckpointError, ConfigError, StrideUnavailable, unknown
+from regard.models.high_resolution import make_bilinear
+from regard.models.weights import read_tensors
+
+
+class Backbone(NamedTuple):
+    """A network whose call gives a list of maps, with the channels and strides of these maps."""
+
+    network: nn.Module
+    channels: list[int]
+    strides: list[int]
+
+
+def build_backbone(
+    name: str,
+    *,
+    in_channels: int = 3,
+    output_stride: int | None = None,
+    align_corners: bool = False,
+    pretrained: bool | str | Path = False,
+) -> Backbone:
+    """The timm network ``name`` as a feature extractor.
+
+    HRNet gives its four branches (strides 4 to 32), without the stem's map, and joins them bilinearly, which is what
+    ``align_corners`` is about. ``pretrained`` may be a file of timm's weights.
+
+    Raises:
+        UnknownName: timm has no such network.
+        ConfigError: the network gives no feature maps.
+        StrideUnavailable: it cannot run at ``output_stride``.
+        CheckpointError: the weights file cannot be read or is of another network.
+    """
+    options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
+    if name.removeprefix("tu-").startswith("hrnet"):
+        options |= {"feature_location": "", "out_indices": (1, 2, 3, 4)}
+    network = _create(name.removeprefix("tu-"), output_stride, pretrained, options)
+    if "feature_location" in options:
+        make_bilinear(network, align_corners=align_corners)
+    info: Any = network.feature_info
+    strides = list(info.reduction())
+    if output_stride is not None and strides[-1] != output_stride:
+        raise StrideUnavailable(_no_stride(name, output_stride))
+    return Backbone(network, list(info.channels()), strides)
+
+
+def _create(name: str, output_stride: int | None, pretrained: bool | str | Path, options: dict[str, Any]) -> nn.Module:
+    if not timm.is_model(name):
+        raise unknown("backbone", name, timm.list_models(module=_family(name)) or timm.list_models("resnet*"))
+    if output_stride is not None:
+        if name.startswith("hrnet") or output_stride not in (8, 16, 32):
+            raise StrideUnavailable(_no_stride(name, output_stride))
+        options = options | {"output_stride": output_stride}
+    if isinstance(pretrained, (str, Path)):
+        options = options | {"pretrained_cfg_overlay": {"state_dict": read_tensors(Path(pretrained))}}
+    try:
+        return timm.create_model(name, pretrained=bool(pretrained), **options)
+    except TypeError as error:
+        if "output_stride" in str(error):
+            raise StrideUnavailable(_no_stride(name, output_stride)) from None
+        raise
+    except (RuntimeError, AttributeError, AssertionError) as error:
+        if isinstance(pretrained, (str, Path)):
+            raise CheckpointError(f"{pretrained} does not fit backbone {name}. Give weights in timm's names.") from None
+        raise ConfigError(f"backbone {name} gives no feature maps ({error}). Choose a convolutional one.") from None
+    except OSError as error:
+        raise CheckpointError(
+            f"the pretrained weights of {name} could not be fetched ({type(error).__name__}). Go online, or give a file: "
+            f"pretrained='{name}.pth'."
+        ) from None
+
+
+def _family(name: str) -> str:
+    return next((family for family in timm.list_modules() if name.startswith(family)), "")
+
+
+def _no_stride(name: str, output_stride: int | None) -> str:
+    if name.startswith("hrnet"):
+        return (
+            f"{name} keeps stride 4 throughout and cannot run at output_stride={output_stride}. Set output_stride=None."
+        )
+    return f"{name} cannot run at output_stride={output_stride}; possible are 8, 16 and 32, not for every network. Set another, or None."
+
+
+def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation (of RGB in 0..1) that the network's ImageNet weights were trained with."""
+    config: Any = timm.get_pretrained_cfg(name.removeprefix("tu-"))
+    return tuple(config.mean), tuple(config.std)

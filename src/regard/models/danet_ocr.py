@@ -1,0 +1,102 @@
+"""The fusion: position and channel attention, each followed by its own object context, beside the plain features.
+
+The seed project describes this network in words and one figure, without code. Its text: key and value of the object
+context are 'the two embedding matrices in Non-Local Attention', the query is 'its final output'. Two readings are built:
+
+* ``R2`` (default): the embeddings are gathered into the k object regions, so key and value are k vectors;
+* ``R1`` (literal): the embeddings themselves, one key and value per pixel; no regions in the position branch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.blocks.conv import conv_bn_relu
+from regard.blocks.dual_attention import ChannelAttention
+from regard.blocks.non_local import Embedded, NonLocalPosition
+from regard.blocks.object_context import ObjectContext
+from regard.blocks.squeeze_excite import SqueezeExcite
+from regard.card import Card
+from regard.models.backbone import build_backbone
+from regard.models.segmenter import ModelConfig, Segmenter
+from regard.ops.attention import attend, gather_objects, to_map, to_tokens
+
+
+class DANetOCRConfig(ModelConfig):
+    """``reading`` of the position branch, ``channel`` attention of the second, and whether the third branch stands."""
+
+    width: int = 512
+    key_width: int | None = None
+    dropout: float = 0.1
+    reading: Literal["R1", "R2"] = "R2"
+    channel: Literal["attention", "squeeze_excite"] = "attention"
+    backbone_branch: bool = True
+
+
+class PositionContext(nn.Module):
+    """Object context of the position branch: its keys and values are the attention's own embeddings."""
+
+    def __init__(self, channels: int, reduction: int = 8, *, by_region: bool = True) -> None:
+        super().__init__()
+        width = channels // reduction
+        self.by_region = by_region
+        self.scale = width**-0.5
+        self.query = nn.Conv2d(channels, width, 1)
+        self.up = conv_bn_relu(width, channels)
+        self.fuse = conv_bn_relu(2 * channels, channels)
+
+    def forward(self, embedded: Embedded, regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
+        key, value = to_tokens(embedded.query), to_tokens(embedded.key)
+        if self.by_region:
+            key, value = (gather_objects(tokens, regions.flatten(2)) for tokens in (key, value))
+        query = to_tokens(self.query(embedded.output))
+        context = to_map(attend(query, key, value, scale=self.scale), regions.shape[-2:])
+        return self.fuse(torch.cat([self.up(context), embedded.output], dim=1))
+
+
+class DANetOCR(Segmenter):
+    """Position, channel and backbone branch, each with object context over shared, supervised regions."""
+
+    loss_weights: ClassVar[dict[str, float]] = {"main": 1.0, "regions": 0.4}
+
+    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+        super().__init__(card)
+        self.config = config = self.parse(DANetOCRConfig)
+        self.backbone, channels, strides = build_backbone(
+            config.backbone, in_channels=len(card.bands), output_stride=config.output_stride, pretrained=pretrained
+        )
+        self.stride = strides[-1]
+        deep, width, classes = channels[-1], config.width, len(card.classes)
+        key_width = config.key_width or width // 2
+        self.regions = nn.Sequential(conv_bn_relu(deep, width, 3), nn.Conv2d(width, classes, 1))
+        self.position_in = conv_bn_relu(deep, width, 3)
+        self.position = NonLocalPosition(width)
+        self.position_context = PositionContext(width, by_region=config.reading == "R2")
+        attention = ChannelAttention() if config.channel == "attention" else SqueezeExcite(width)
+        self.channel = nn.Sequential(conv_bn_relu(deep, width, 3), attention)
+        self.channel_context = ObjectContext(width, key_width)
+        if config.backbone_branch:
+            self.plain = conv_bn_relu(deep, width, 3)
+            self.plain_context = ObjectContext(width, key_width)
+        branches = 3 if config.backbone_branch else 2
+        self.fuse = nn.Sequential(conv_bn_relu(branches * width, width), nn.Dropout2d(config.dropout))
+        self.classify = nn.Conv2d(width, classes, 1)
+
+    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
+        deep = self.backbone(image)[-1]
+        regions = self.regions(deep)
+        branches = [
+            self.position_context(self.position.embed(self.position_in(deep)), regions),
+            self.channel_context(self.channel(deep), regions),
+        ]
+        if self.config.backbone_branch:
+            branches.append(self.plain_context(self.plain(deep), regions))
+        return {"main": self.classify(self.fuse(torch.cat(branches, dim=1))), "regions": regions}
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        return self.at_size_of(image, self.logits(image)["main"])

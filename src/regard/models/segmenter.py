@@ -1,0 +1,98 @@
+"""What all networks share: identity, size of the answer, and saving. No forward."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from regard.card import Card
+from regard.classes import ClassMap, first_reason
+from regard.errors import ConfigError
+from regard.models.weights import digest, write_tensors
+from regard.ops.resize import resize_logits
+
+
+class ModelConfig(BaseModel):
+    """The settings that every architecture has; unknown ones are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str = "resnet50"
+    output_stride: int | None = 8
+    align_corners: bool = False
+
+
+Config = TypeVar("Config", bound=ModelConfig)
+
+
+class Segmenter(nn.Module):
+    """Base of every network: image ``(b, c, h, w)``, normalised as the card says, to logits ``(b, k, h, w)``.
+
+    ``model(image)`` gives the main logits at the image's size; ``model.outputs(image)`` every output by name at the
+    image's size; ``model.logits(image)`` the same on the network's own grid, ``stride`` pixels apart.
+    """
+
+    loss_weights: ClassVar[dict[str, float]] = {"main": 1.0}
+    config: ModelConfig
+    stride: int
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self.card = card
+
+    @property
+    def classes(self) -> ClassMap:
+        return self.card.classes
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        return self.card.bands
+
+    @abstractmethod
+    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
+        """Every output by name on the network's own grid: ``"main"`` and the auxiliary ones."""
+
+    def outputs(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k h w"]]:
+        """Every output by name, each at the image's size: what the losses compare with the labels."""
+        return {name: self.at_size_of(image, logits) for name, logits in self.logits(image).items()}
+
+    def at_size_of(self, image: Float[Tensor, "b c h w"], logits: Float[Tensor, "b k _ _"]) -> Float[Tensor, "b k h w"]:
+        """Logits brought to the image's height and width."""
+        return resize_logits(logits, image.shape[-2:], align_corners=self.config.align_corners)
+
+    def parse(self, config: type[Config]) -> Config:
+        """The card's settings, checked.
+
+        Raises:
+            ConfigError: an unknown setting or an impossible value.
+        """
+        try:
+            return config(**self.card.config)
+        except ValidationError as error:
+            known = ", ".join(config.model_fields)
+            raise ConfigError(f"{self.card.architecture}: {first_reason(error)}. Settings: {known}.") from None
+
+    def save(self, path: str | Path, *, half: bool = False) -> Path:
+        """Write weights and card into one ``.safetensors``; ``half`` stores the floats as float16.
+
+        Raises:
+            ConfigError: the name does not end in ``.safetensors``.
+            OutputError: it cannot be written there.
+        """
+        target = Path(path)
+        if target.suffix != ".safetensors":
+            raise ConfigError(
+                f"a model is saved as one .safetensors file; got {target.name}. Name it {target.stem}.safetensors."
+            )
+        tensors = dict(self.state_dict())
+        if half:
+            tensors = {name: value.half() if value.dtype == torch.float32 else value for name, value in tensors.items()}
+        header = {"format": "pt", "regard": self.card.model_dump_json(), "sha256": digest(tensors)}
+        write_tensors(target, tensors, header)
+        return target

@@ -1,0 +1,97 @@
+"""Tensors on disk: read without running anyone's code, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from regard.errors import CheckpointError, OutputError
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` or a PyTorch ``.pth`` file (its ``state_dict`` if it is a container).
+
+    Raises:
+        CheckpointError: the file is missing, broken, holds no tensors, or would run code when read.
+    """
+    content = read_file(path)
+    for container in ("state_dict", "model"):
+        if isinstance(content.get(container), Mapping):
+            content = content[container]
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors. Give a file of network weights.")
+    return tensors
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of a weights file as a dict, read with ``weights_only=True``.
+
+    Raises:
+        CheckpointError: the file is missing, broken, is no dict, or would run code when read.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist. Give the path of a .safetensors or .pth file.")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path}: {_unsafe(error)}") from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} is broken or no weights file ({_one_line(error)}). Fetch or write it again."
+        ) from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors. Save a state_dict.")
+    return dict(content)
+
+
+def _unsafe(error: Exception) -> str:
+    reason = _one_line(error)
+    if "Unsupported global" in reason or "GLOBAL" in reason:
+        return (
+            "reading it would run code, so it is refused. If you trust its maker, load it in their program and "
+            "save only the tensors: torch.save(model.state_dict(), 'clean.pth')."
+        )
+    return f"it is broken or no weights file ({reason}). Fetch or write it again."
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write a ``.safetensors`` with ``header`` as its metadata, by atomic rename.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=dict(header))
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path} ({_one_line(error)}). Choose a folder that you can write to.") from None
