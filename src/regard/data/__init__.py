@@ -1,0 +1,1 @@
+"""Images, masks and rasters, read from disk as they are."""

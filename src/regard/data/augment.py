@@ -1,0 +1,109 @@
+"""Training samples: one random view of one image, as a pure function of (seed, counter).
+
+The geometry is drawn first, then applied to image and labels alike by torchvision; nothing keeps state, so a run that
+was stopped goes on with exactly the samples that it would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torchvision.transforms.v2.functional as T
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from regard.data.sample import Sample
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """``crop`` in pixels; ``scale`` multiplies the image's size; ``overhead`` adds quarter turns and vertical flips."""
+
+    crop: int = 512
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: bool = True
+    overhead: bool = False
+    colour: float = 0.3
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How raw values enter a network: ``(value / divisor - mean) / std``, zero where there is no data."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    divisor: float = 255.0
+
+
+def generator(seed: int, *counters: int) -> np.random.Generator:
+    """A random generator that depends on nothing but these numbers."""
+    return np.random.default_rng([seed, *counters])
+
+
+def random_view(
+    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int, divisor: float
+) -> tuple[Float[Tensor, "c t t"], Int[Tensor, "t t"], Float[Tensor, "t t"]]:
+    """A random square of ``crop`` pixels: values over ``divisor``, labels, and 1 where there is data, 0 elsewhere."""
+    image, labels, valid = _random_crop(sample, how, rng, ignore_index=ignore_index)
+    values = image.float() / divisor
+    size = [how.crop, how.crop]
+    values = T.resize(values, size, T.InterpolationMode.BILINEAR, antialias=True)
+    labels = T.resize(labels[None], size, T.InterpolationMode.NEAREST)[0]
+    valid = T.resize(valid[None], size, T.InterpolationMode.NEAREST)[0]
+    if how.flip and rng.random() < 0.5:
+        values, labels, valid = values.flip(-1), labels.flip(-1), valid.flip(-1)
+    if how.overhead:
+        turns = int(rng.integers(4))
+        values, labels, valid = (x.rot90(turns, (-2, -1)) for x in (values, labels, valid))
+    if how.colour > 0:
+        values = _jitter(values, how.colour, rng)
+    return values.contiguous(), labels.contiguous(), valid.contiguous()
+
+
+def _random_crop(
+    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The source square that becomes the crop; where the image is too small, the rest is empty and ignored."""
+    factor = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1])))
+    side = max(1, round(how.crop / factor))
+    height, width = sample.labels.shape
+    top = int(rng.integers(max(1, height - side + 1)))
+    left = int(rng.integers(max(1, width - side + 1)))
+    window = np.s_[top : top + side, left : left + side]
+    missing = [0, 0, max(0, side - width), max(0, side - height)]
+    valid = sample.valid[window]
+    image = np.where(valid, sample.image[:, *window], 0)
+    parts = ((image, 0), (sample.labels[window], ignore_index), (valid.astype(np.float32), 0))
+    padded = [T.pad(torch.from_numpy(np.ascontiguousarray(part))[None], missing, fill=fill)[0] for part, fill in parts]
+    return padded[0], padded[1], padded[2]
+
+
+def _jitter(values: Float[Tensor, "c h w"], strength: float, rng: np.random.Generator) -> Float[Tensor, "c h w"]:
+    """Brightness, contrast and, for three bands, saturation and a little hue; each about 1 ± ``strength``."""
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, size=3)
+    hue = rng.uniform(-0.1, 0.1) * strength
+    if len(values) == 3 and float(values.min()) >= 0 and float(values.max()) <= 1:
+        values = T.adjust_saturation(values, float(saturation))
+        values = T.adjust_hue(values, float(hue))
+    mean = values.mean()
+    return ((values - mean) * float(contrast) + mean) * float(brightness)
+
+
+def normalise(
+    values: Float[Tensor, "*b c h w"], scaling: Scaling, valid: Float[Tensor, "*b h w"]
+) -> Float[Tensor, "*b c h w"]:
+    """``(values - mean) / std``, zero (the mean) where there is no data, so that it cannot bleed into its neighbours."""
+    mean = torch.tensor(scaling.mean, dtype=torch.float32)[:, None, None]
+    std = torch.tensor(scaling.std, dtype=torch.float32)[:, None, None]
+    return torch.where(valid.unsqueeze(-3) > 0, (values - mean) / std, 0.0)
+
+
+def prepare(image: np.ndarray, valid: np.ndarray, scaling: Scaling) -> Float[Tensor, "c h w"]:
+    """A whole image as a network wants it."""
+    clean = np.where(valid, image, 0).astype(np.float32)
+    values = torch.from_numpy(clean) / scaling.divisor
+    return normalise(values, scaling, torch.from_numpy(valid.astype(np.float32)))

@@ -1,0 +1,90 @@
+"""Batches for training: sample number i is the same whenever and wherever it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TypedDict
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from regard.data.augment import Augmentation, Scaling, generator, normalise, random_view
+from regard.data.sample import LabelledData, Pair, Sample
+from regard.errors import DatasetError
+
+CACHED_IMAGES = 64
+
+
+class Batch(TypedDict):
+    """The dict that torchgeo's data modules yield too."""
+
+    image: Float[Tensor, "b c h w"]
+    mask: Int[Tensor, "b h w"]
+
+
+class TrainingStream(Dataset[Batch]):
+    """``length`` random views; each pass over the images is a fresh permutation of them."""
+
+    def __init__(
+        self,
+        data: LabelledData,
+        *,
+        augmentation: Augmentation,
+        scaling: Scaling,
+        bands: Sequence[str],
+        seed: int,
+        length: int,
+    ) -> None:
+        self.data = data
+        self.pairs = data.split("train")
+        if not self.pairs:
+            raise DatasetError(f"{data.root}: the split train is empty. List training images in train.txt.")
+        self.augmentation = augmentation
+        self.scaling = scaling
+        self.bands = tuple(bands)
+        self.seed = seed
+        self.length = length
+        self._read = lru_cache(CACHED_IMAGES)(self._read_uncached)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def pair(self, counter: int) -> Pair:
+        """The image that sample number ``counter`` is a view of."""
+        epoch, place = divmod(counter, len(self.pairs))
+        order: np.ndarray = generator(self.seed, 0, epoch).permutation(len(self.pairs))
+        return self.pairs[int(order[place])]
+
+    def __getitem__(self, counter: int) -> Batch:
+        sample = self._read(self.pair(counter))
+        rng = generator(self.seed, 1, counter)
+        ignore = self.data.classes.ignore_index
+        values, labels, valid = random_view(
+            sample, self.augmentation, rng, ignore_index=ignore, divisor=self.scaling.divisor
+        )
+        return {"image": normalise(values, self.scaling, valid), "mask": labels}
+
+    def _read_uncached(self, pair: Pair) -> Sample:
+        return self.data.read(pair, expected=self.bands)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_read"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._read = lru_cache(CACHED_IMAGES)(self._read_uncached)
+
+
+def training_batches(stream: TrainingStream, *, batch: int, start: int, workers: int) -> DataLoader[Batch]:
+    """Batches in the order of the counter, from sample number ``start`` on."""
+    return DataLoader(
+        stream,
+        batch_size=batch,
+        sampler=range(start, len(stream)),
+        num_workers=workers,
+        drop_last=True,
+        persistent_workers=False,
+    )

@@ -1,0 +1,200 @@
+"""GeoTIFF and its relatives in windows. The only place that reads through GDAL."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from jaxtyping import Bool, Shaped
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.windows import Window
+
+from regard.errors import BandMismatch, ConfigError, UnreadableImage
+
+DRIVERS = {  # by the first bytes of the file; VRT is not here: it can read any file of the machine
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"\0\0\0\x0cjP": "JP2OpenJPEG",
+}
+BLOCK_LIMIT = 2**30  # bytes that one block of a file may ask for
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels: top left corner and size."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Raster:
+    """An open raster: its size, bands and place on Earth, and its pixels window by window."""
+
+    def __init__(self, path: Path, dataset: Any, bands: tuple[int, ...]) -> None:
+        self.path = path
+        self.dataset = dataset
+        self.bands = bands
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.dataset.height, self.dataset.width
+
+    @property
+    def crs(self) -> Any:
+        return self.dataset.crs
+
+    @property
+    def transform(self) -> Any:
+        return self.dataset.transform
+
+    @property
+    def is_georeferenced(self) -> bool:
+        return self.crs is not None or not self.transform.is_identity
+
+    def read(self, box: Box) -> tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Pixels of the chosen bands and which of them hold data (alpha, mask, nodata, finite), inside the raster.
+
+        Raises:
+            UnreadableImage: a block of the file is damaged.
+        """
+        window = Window(box.left, box.top, box.width, box.height)
+        with refusing(self.path, f"rows {box.top} to {box.top + box.height}"):
+            pixels = self.dataset.read(self.bands, window=window)
+            valid = self.dataset.dataset_mask(window=window) > 0
+        if np.issubdtype(pixels.dtype, np.floating):
+            valid &= np.isfinite(pixels).all(axis=0)
+        return pixels, valid
+
+    def close(self) -> None:
+        self.dataset.close()
+
+    def __enter__(self) -> Raster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_raster(
+    path: Path, *, bands: Sequence[int | str] | None = None, expected: Sequence[str] | None = None
+) -> Raster:
+    """Open a raster and choose its bands: ``bands`` by number from 1 or by name; else those that a model ``expected``.
+
+    Raises:
+        UnreadableImage: missing, of a kind that is not read, broken, or with blocks above 1 GiB.
+        BandMismatch: the bands asked for are not there, or are not as many as the model's.
+    """
+    driver = _driver(path)
+    with refusing(path, "the header"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        dataset = rasterio.open(path, driver=driver)
+    try:
+        _check_blocks(path, dataset)
+        return Raster(path, dataset, choose_bands(path, dataset, bands, expected))
+    except BaseException:
+        dataset.close()
+        raise
+
+
+def _driver(path: Path) -> str:
+    if not path.is_file():
+        raise UnreadableImage(f"{path} does not exist. Give the path of an image.")
+    with path.open("rb") as file:
+        start = file.read(8)
+    driver = next((name for magic, name in DRIVERS.items() if start.startswith(magic)), None)
+    if driver is None:
+        raise UnreadableImage(
+            f"{path} is no GeoTIFF, JPEG 2000, PNG or JPEG. Convert it: gdal_translate {path.name} out.tif."
+        )
+    return driver
+
+
+def choose_bands(
+    path: Path, dataset: Any, bands: Sequence[int | str] | None, expected: Sequence[str] | None
+) -> tuple[int, ...]:
+    """Numbers (from 1) of the bands to read.
+
+    Raises:
+        BandMismatch: see :func:`open_raster`.
+    """
+    names = band_names(dataset)
+    if bands:
+        chosen = tuple(_band_number(path, band, names) for band in bands)
+    elif expected and set(expected) <= set(names):
+        chosen = tuple(names.index(band) + 1 for band in expected)
+    else:
+        chosen = tuple(i + 1 for i, kind in enumerate(dataset.colorinterp) if kind != ColorInterp.alpha)
+    if expected and len(chosen) != len(expected):
+        listed = ", ".join(f"{number + 1} {name}" for number, name in enumerate(names))
+        numbers = ",".join(str(i + 1) for i in range(len(expected)))
+        raise BandMismatch(
+            f"{path.name} has {len(chosen)} bands ({listed}); the model was trained on {len(expected)} "
+            f"({', '.join(expected)}). Choose them with --bands {numbers}."
+        )
+    return chosen
+
+
+def band_names(dataset: Any) -> list[str]:
+    """The bands' descriptions, or their colours, or band_1, band_2, ..."""
+    fallback = [kind.name if kind.value > 2 else f"band_{i + 1}" for i, kind in enumerate(dataset.colorinterp)]
+    return [text or other for text, other in zip(dataset.descriptions, fallback, strict=True)]
+
+
+def _band_number(path: Path, band: int | str, names: list[str]) -> int:
+    text = str(band)
+    if text in names:
+        return names.index(text) + 1
+    if text.isdigit() and 1 <= int(text) <= len(names):
+        return int(text)
+    raise BandMismatch(
+        f"{path.name} has no band {text!r}; it has 1 to {len(names)}: {', '.join(names)}. Choose among them."
+    )
+
+
+def _check_blocks(path: Path, dataset: Any) -> None:
+    for (height, width), kind in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+        size = height * width * np.dtype(kind.replace("complex_int16", "complex64")).itemsize
+        if size > BLOCK_LIMIT:
+            raise UnreadableImage(
+                f"{path} asks for a block of {size / 2**30:.0f} GiB. Rewrite it in tiles: gdal_translate -co TILED=YES."
+            )
+        if kind.startswith("complex"):
+            raise UnreadableImage(f"{path} holds complex numbers ({kind}). Convert it to real values first.")
+
+
+@contextmanager
+def refusing(path: Path, part: str) -> Iterator[None]:
+    """Turn GDAL's errors into one line of ours."""
+    try:
+        yield
+    except rasterio.errors.RasterioIOError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UnreadableImage(
+            f"{path}: {part} cannot be read ({reason}). Fetch the file again or convert it to GeoTIFF."
+        ) from None
+
+
+def scaled(pixels: NDArray[Any], valid: NDArray[np.bool_], divisor: float) -> NDArray[np.float32]:
+    """Pixels over ``divisor`` as float32, zero where there is no data.
+
+    Raises:
+        ConfigError: the divisor is not above zero.
+    """
+    if not divisor > 0:
+        raise ConfigError(f"divisor {divisor} must be above 0.")
+    return np.where(valid, pixels.astype(np.float32) / np.float32(divisor), np.float32(0))

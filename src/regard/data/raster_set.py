@@ -1,0 +1,54 @@
+"""One georeferenced scene with labels, cut into the windows of its splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from regard.data.image import image_size
+from regard.data.raster import Box, open_raster
+from regard.data.sample import Pair
+from regard.errors import DatasetError, SizeMismatch
+
+CODES = {"train": 0, "val": 1, "test": 2}
+WINDOW = 450  # pixels
+
+
+def scene_splits(base: Path, *, window: int = WINDOW) -> dict[str, tuple[Pair, ...]]:
+    """Windows of ``image.tif`` by split: those that ``split.tif`` gives wholly to one split; without it all are train.
+
+    Raises:
+        DatasetError: the mask is missing, or no window lies wholly in the training part.
+        SizeMismatch: image, mask and split differ in size.
+    """
+    image, mask, codes = base / "image.tif", base / "mask.tif", base / "split.tif"
+    if not mask.is_file():
+        raise DatasetError(f"{mask} is missing. Put the labels of image.tif there, on the same grid.")
+    height, width = image_size(image)
+    boxes = [
+        Box(top, left, min(window, height - top), min(window, width - left))
+        for top in range(0, height, window)
+        for left in range(0, width, window)
+    ]
+    names = _split_of_boxes(codes, boxes, (height, width)) if codes.is_file() else ["train"] * len(boxes)
+    splits: dict[str, tuple[Pair, ...]] = {}
+    for box, split in zip(boxes, names, strict=True):
+        if split:
+            pair = Pair(f"{base.name}_{box.top}_{box.left}", image, mask, box)
+            splits[split] = (*splits.get(split, ()), pair)
+    if "train" not in splits:
+        raise DatasetError(
+            f"{codes} gives no window of {window} x {window} pixels wholly to train (0). Draw larger blocks."
+        )
+    return splits
+
+
+def _split_of_boxes(codes: Path, boxes: list[Box], size: tuple[int, int]) -> list[str]:
+    with open_raster(codes) as raster:
+        if raster.size != size:
+            raise SizeMismatch(
+                f"{codes} is {raster.size[1]} x {raster.size[0]} pixels, image.tif {size[1]} x {size[0]}. Use one grid."
+            )
+        found = [np.unique(raster.read(box)[0]).tolist() for box in boxes]
+    return [next((name for name, code in CODES.items() if values == [code]), "") for values in found]

@@ -1,0 +1,71 @@
+"""Labelled images: where they are, which split they belong to, and how one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+
+from regard.classes import ClassMap
+from regard.data.image import read_image, read_mask
+from regard.data.raster import Box
+from regard.errors import SizeMismatch, unknown
+
+
+class Sample(NamedTuple):
+    """One image with its labels; pixels without data carry the ignore index."""
+
+    image: Shaped[np.ndarray, "c h w"]
+    labels: Int[np.ndarray, "h w"]
+    valid: Bool[np.ndarray, "h w"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and its mask file, or one ``box`` of both."""
+
+    name: str
+    image: Path
+    mask: Path
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A data set: its classes and, by split, its pairs. ``bands`` chooses among the images' bands."""
+
+    root: Path
+    classes: ClassMap
+    splits: Mapping[str, tuple[Pair, ...]]
+    bands: tuple[int | str, ...] | None = field(default=None)
+
+    def split(self, name: str) -> tuple[Pair, ...]:
+        """The pairs of one split.
+
+        Raises:
+            UnknownName: the data has no such split.
+        """
+        if name not in self.splits:
+            raise unknown("split", name, self.splits)
+        return self.splits[name]
+
+    def read(self, pair: Pair, *, expected: Sequence[str] | None = None) -> Sample:
+        """One image and its labels.
+
+        Raises:
+            UnreadableImage, BandMismatch, ClassMismatch: see ``read_image`` and ``read_mask``.
+            SizeMismatch: image and mask differ in size.
+        """
+        image, valid = read_image(pair.image, bands=self.bands, expected=expected, box=pair.box)
+        labels = read_mask(pair.mask, self.classes, box=pair.box)
+        if image.shape[1:] != labels.shape:
+            raise SizeMismatch(
+                f"{pair.image.name} is {image.shape[2]} x {image.shape[1]} pixels, its mask {pair.mask.name} "
+                f"{labels.shape[1]} x {labels.shape[0]}. Export both at one size."
+            )
+        return Sample(image, np.where(valid, labels, self.classes.ignore_index), valid, pair.name)

@@ -1,0 +1,45 @@
+"""Mean and spread of the training images, band by band."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from regard.data.augment import Scaling
+from regard.data.sample import LabelledData
+from regard.errors import DatasetError
+
+IMAGES = 64
+
+
+def divisor_of(dtype: np.dtype) -> float:
+    """What raw values are divided by: 255 for 8-bit, 65535 for 16-bit unsigned, 1 for all else."""
+    return {"uint8": 255.0, "uint16": 65535.0}.get(dtype.name, 1.0)
+
+
+def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES) -> Scaling:
+    """Mean and standard deviation over the valid pixels of up to ``images`` training images, evenly spread.
+
+    Raises:
+        DatasetError: no image has a valid pixel, or a band is constant.
+    """
+    pairs = data.split("train")
+    picked = [pairs[index] for index in np.linspace(0, len(pairs) - 1, min(images, len(pairs))).astype(int)]
+    count, total, squares, divisor = 0, np.zeros(len(bands)), np.zeros(len(bands)), 1.0
+    for pair in picked:
+        sample = data.read(pair, expected=bands)
+        divisor = divisor_of(sample.image.dtype)
+        values = sample.image[:, sample.valid].astype(np.float64) / divisor
+        count += values.shape[1]
+        total += values.sum(axis=1)
+        squares += (values**2).sum(axis=1)
+    if not count:
+        raise DatasetError(f"{data.root}: no training image has a valid pixel. Check nodata and masks.")
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    if (std == 0).any():
+        raise DatasetError(
+            f"{data.root}: band {bands[int(std.argmin())]} is constant ({mean[std.argmin()]:.3g}). Leave it out with --bands."
+        )
+    return Scaling(tuple(mean.tolist()), tuple(std.tolist()), divisor)

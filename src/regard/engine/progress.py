@@ -1,0 +1,73 @@
+"""Progress on the terminal: a bar where there is one, else a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts from ``start`` to ``total`` on standard error; ``silent`` shows nothing."""
+
+    def __init__(self, what: str, total: int, *, start: int = 0, unit: str = "", silent: bool = False) -> None:
+        self.what = what
+        self.total = total
+        self.start = self.done = start
+        self.unit = unit
+        self.silent = silent
+        self._began = self._last_line = time.monotonic()
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}"),
+        )
+        self._bar = RichProgress(*columns, console=console) if console.is_terminal and not silent else None
+        self._task = self._bar.add_task(what, total=total, completed=start, facts="") if self._bar else None
+
+    def advance(self, count: int = 1, facts: str = "") -> None:
+        """``count`` more are done; ``facts`` is shown behind the bar."""
+        self.done += count
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=count, facts=facts)
+            return
+        now = time.monotonic()
+        if not self.silent and (now - self._last_line >= SECONDS_BETWEEN_LINES or self.done >= self.total):
+            self._last_line = now
+            print(
+                f"{self.what} {self.done}/{self.total}{self.unit}  {facts}  {self._left(now)}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        if self._bar is not None:
+            self._bar.console.print(text)
+        elif not self.silent:
+            print(text, file=sys.stderr, flush=True)
+
+    def _left(self, now: float) -> str:
+        fresh = self.done - self.start
+        seconds = (now - self._began) / max(1, fresh) * (self.total - self.done)
+        return f"{seconds / 60:.1f} min left" if seconds >= 1 else ""
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,162 @@
+"""What a training run leaves behind: run.json, metrics.jsonl, the best and the last model."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from regard._version import __version__
+from regard.classes import ClassMap
+from regard.data.sample import LabelledData
+from regard.engine.config import TrainConfig
+from regard.engine.evaluate import Scores
+from regard.errors import OutputError, TrainingError
+from regard.models import Segmenter
+
+
+class Record:
+    """The folder of one run. Opened on a folder that holds the same run, it continues it."""
+
+    def __init__(self, folder: Path, model: Segmenter, data: LabelledData, config: TrainConfig) -> None:
+        self.folder = folder
+        self.classes = data.classes
+        self.facts = {
+            "model": {"architecture": model.card.architecture, **model.card.config, "bands": list(model.bands)},
+            "data": {"root": data.root.name, **{name: len(pairs) for name, pairs in data.splits.items()}},
+            "settings": config.model_dump(mode="json"),
+        }
+        self.steps = config.steps
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot make {folder} ({error.strerror}). Choose a folder that you can write to."
+            ) from None
+        self._check_same()
+
+    @property
+    def best_file(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    @property
+    def resume_file(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    @property
+    def is_finished(self) -> bool:
+        return self._stored().get("finished") is not None
+
+    def start(self, step: int) -> None:
+        """Begin at ``step``: write run.json, and drop the lines of metrics.jsonl from after it."""
+        lines = [line for line in self.lines() if line["step"] <= step]
+        _write(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        self._write_run(started=self._stored().get("started") or _now())
+
+    def finish(self) -> None:
+        """Mark the run as complete."""
+        self._write_run(started=self._stored().get("started"), finished=_now())
+
+    def training(self, step: int, values: dict[str, float]) -> None:
+        """Append the losses and the rate of one step."""
+        self._append({"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}})
+
+    def validation(self, step: int, model: Segmenter, scores: Scores | None) -> None:
+        """Append the scores of one step, and save the model as last and, if it is the best so far, as best."""
+        if scores is None:
+            model.save(self.folder / "last.safetensors")
+            model.save(self.best_file)
+            return
+        earlier = [line["miou"] for line in self.lines() if "miou" in line]
+        summary = {"miou": scores.miou, "accuracy": scores.accuracy, "mean_f1": scores.mean_f1}
+        model.card = model.card.model_copy(
+            update={"scores": {name: round(value, 4) for name, value in summary.items()}}
+        )
+        self._append({"step": step, **summary, "iou": scores.iou, "confusion": scores.confusion.tolist()})
+        model.save(self.folder / "last.safetensors")
+        if scores.miou >= max(earlier, default=-1.0):
+            model.save(self.best_file)
+
+    def best_scores(self) -> Scores | None:
+        """The scores of the best model on the validation split; None if there was none."""
+        lines = [line for line in self.lines() if "miou" in line]
+        if not lines:
+            return None
+        best = max(lines, key=lambda line: (line["miou"], line["step"]))
+        return Scores(self.classes, np.array(best["confusion"], dtype=np.int64))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; one torn by a crash is left out."""
+        return read_metrics(self.folder)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _stored(self) -> dict[str, Any]:
+        path = self.folder / "run.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def _check_same(self) -> None:
+        stored = self._stored()
+        for part, facts in self.facts.items():
+            for name, value in facts.items():
+                before = stored.get(part, {}).get(name, value)
+                if before != value:
+                    raise TrainingError(
+                        f"{self.folder} holds a run with {part} {name}={before}, now {value}. Choose another folder, or delete it."
+                    )
+
+    def _write_run(self, **times: str | None) -> None:
+        machine = {
+            "regard": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "cpus": os.cpu_count(),
+        }
+        machine["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+        facts = {**self.facts, "classes": self.classes.model_dump(mode="json"), "machine": machine, **times}
+        _write(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; one torn by a crash is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], ClassMap]:
+    """run.json of a folder, and the classes in it.
+
+    Raises:
+        TrainingError: the folder holds no run.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise TrainingError(f"{folder} holds no run (no run.json). Give the folder that regard train wrote.")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return facts, ClassMap(**facts["classes"])
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

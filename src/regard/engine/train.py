@@ -1,0 +1,203 @@
+"""Training on Lightning: the loop, the losses, the checkpoints and the record of a run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+
+from regard.data.augment import Augmentation
+from regard.data.loader import Batch, TrainingStream, training_batches
+from regard.data.sample import LabelledData
+from regard.data.statistics import measure
+from regard.engine.config import TrainConfig
+from regard.engine.evaluate import Scores, check_classes, evaluate
+from regard.engine.infer import scaling_of
+from regard.engine.progress import Progress
+from regard.engine.record import Record
+from regard.engine.schedule import poly
+from regard.errors import TrainingError
+from regard.models import Segmenter
+from regard.ops.losses import weighted_sum
+
+PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its best model's file and that model's scores on the validation split."""
+
+    folder: Path
+    best: Path
+    scores: Scores | None
+
+
+class SegmentationTask(pl.LightningModule):
+    """One optimisation step over ``{"image", "mask"}`` batches, for any network of regard."""
+
+    def __init__(self, model: Segmenter, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.averaged = AveragedModel(model, avg_fn=get_ema_avg_fn(config.average), use_buffers=True)
+        self.ignore_index = model.classes.ignore_index
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # dropout depends on the step alone
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        outputs = self.model.outputs(batch["image"])
+        losses = weighted_sum(outputs, batch["mask"], self.model.loss_weights, ignore_index=self.ignore_index)
+        if not torch.isfinite(losses["loss"]):
+            raise TrainingError(
+                f"the loss is {float(losses['loss'])} at step {self.global_step}. Lower the learning rate "
+                f"({self.config.learning_rate}) or use precision 32; the last checkpoint is kept."
+            )
+        rate = self.optimizers().param_groups[-1]["lr"]  # type: ignore[union-attr]
+        self.log_dict({**losses, "rate": rate}, prog_bar=True)
+        return losses["loss"]
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.averaged.update_parameters(self.model)
+
+    def configure_optimizers(self) -> Any:
+        config = self.config
+        body = list(self.model.backbone.parameters())  # type: ignore[operator, union-attr]
+        mine = {id(parameter) for parameter in body}
+        heads = [parameter for parameter in self.model.parameters() if id(parameter) not in mine]
+        groups = [
+            {"params": body, "lr": config.learning_rate * config.backbone_rate},
+            {"params": heads, "lr": config.learning_rate},
+        ]
+        optimizer: torch.optim.Optimizer
+        if config.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=config.weight_decay)
+        else:
+            optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        factor = partial(poly, steps=config.steps, warmup=config.warmup, power=config.power)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Bookkeeping(pl.Callback):
+    """After each step: record it; every ``evaluate_every`` steps and at the end, score and save the averaged weights."""
+
+    def __init__(self, data: LabelledData, record: Record, progress: Progress) -> None:
+        self.data = data
+        self.record = record
+        self.progress = progress
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        if not trainer.is_global_zero:
+            return
+        step, config = trainer.global_step, pl_module.config
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.record.training(step, values)
+        self.progress.advance(facts=f"loss {values['loss']:.3f}")
+        if step % config.evaluate_every == 0 or step == config.steps:
+            self._evaluate(pl_module, step)
+
+    def _evaluate(self, task: SegmentationTask, step: int) -> None:
+        model = task.averaged.module
+        assert isinstance(model, Segmenter)
+        scores = evaluate(model, self.data) if "val" in self.data.splits else None
+        self.record.validation(step, model, scores)
+        if scores is not None:
+            self.progress.note(f"step {step}: val mIoU {100 * scores.miou:.1f}, accuracy {100 * scores.accuracy:.1f}")
+
+
+def train(model: Segmenter, data: LabelledData, out: str | Path, *, silent: bool = False, **settings: Any) -> Run:
+    """Train ``model`` on the split ``train`` of ``data``, score it on ``val``, and leave everything in the folder ``out``.
+
+    ``out`` receives ``best.safetensors`` (highest mIoU on val), ``last.safetensors``, ``last.ckpt`` (to go on from),
+    ``metrics.jsonl`` and ``run.json``. Called again with the same settings, it goes on where it stopped. What is
+    scored and saved is the running average of the weights.
+
+    Raises:
+        ConfigError: an impossible setting.
+        ClassMismatch, DatasetError and others: see ``LabelledData``.
+        TrainingError: ``out`` holds a run with other settings, or the loss is no longer a number.
+    """
+    config = TrainConfig.of(**settings)
+    check_classes(model, data)
+    record = Record(Path(out), model, data, config)
+    if not record.is_finished:
+        _measure_bands(model, data)
+        with quiet():
+            _fit(model, data, record, config, silent=silent)
+        record.finish()
+    return Run(record.folder, record.best_file, record.best_scores())
+
+
+def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, silent: bool) -> None:
+    done = _steps_done(record.resume_file)
+    record.start(done)
+    augmentation = Augmentation(config.crop, config.scale, config.flip, config.overhead, config.colour)
+    stream = TrainingStream(
+        data,
+        augmentation=augmentation,
+        scaling=scaling_of(model),
+        bands=model.bands,
+        seed=config.seed,
+        length=config.steps * config.batch,
+    )
+    batches = training_batches(stream, batch=config.batch, start=done * config.batch, workers=config.workers)
+    keep = ModelCheckpoint(
+        record.folder, "last", every_n_train_steps=config.evaluate_every, save_top_k=1, enable_version_counter=False
+    )
+    task = SegmentationTask(model.to(memory_format=torch.channels_last).train(), config)
+    with Progress("step", config.steps, start=done, silent=silent) as progress:
+        trainer = pl.Trainer(
+            max_steps=config.steps,
+            precision=PRECISION[config.precision],  # type: ignore[arg-type]
+            devices=config.devices,
+            callbacks=[Bookkeeping(data, record, progress), keep],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            deterministic="warn" if torch.cuda.is_available() else True,
+        )
+        trainer.fit(task, batches, ckpt_path=record.resume_file if done else None, weights_only=True)
+
+
+def _steps_done(checkpoint: Path) -> int:
+    if not checkpoint.is_file():
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+
+
+def _measure_bands(model: Segmenter, data: LabelledData) -> None:
+    """Give a fresh model on other bands than red, green, blue the mean and std of the training images."""
+    if any(model.card.mean):
+        return
+    measured = measure(data, model.bands)
+    update = {"mean": measured.mean, "std": measured.std, "divisor": measured.divisor}
+    model.card = model.card.model_copy(update=update)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's advice (workers, loggers, versions) from the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

@@ -1,0 +1,56 @@
+"""The confusion matrix and the scores that follow from it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from regard.errors import ClassMismatch
+
+
+def confusion_matrix(
+    truth: Int[Tensor, ...], predicted: Int[Tensor, ...], *, classes: int, ignore_index: int = 255
+) -> Int[Tensor, "k k"]:
+    """Counts of pixels, rows by true class, columns by predicted class; ``ignore_index`` in the truth is left out.
+
+    Raises:
+        ClassMismatch: a label outside 0..classes-1 that is not the ignore index.
+    """
+    counted = truth != ignore_index
+    true, guessed = truth[counted].long(), predicted[counted].long()
+    for name, labels in (("truth", true), ("prediction", guessed)):
+        if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+            raise ClassMismatch(
+                f"the {name} holds labels {int(labels.min())} to {int(labels.max())}; {classes} classes allow 0 to {classes - 1}."
+            )
+    return torch.bincount(true * classes + guessed, minlength=classes * classes).reshape(classes, classes)
+
+
+def intersection_over_union(confusion: Int[Tensor, "k k"]) -> Float[Tensor, k]:
+    """Per class: pixels right, over pixels that are or were called this class; NaN where there are none."""
+    right, true, called = _sums(confusion)
+    return right / (true + called - right)
+
+
+def f1(confusion: Int[Tensor, "k k"]) -> Float[Tensor, k]:
+    """Per class: the harmonic mean of precision and recall; NaN where the class is neither present nor called."""
+    right, true, called = _sums(confusion)
+    return 2 * right / (true + called)
+
+
+def recall(confusion: Int[Tensor, "k k"]) -> Float[Tensor, k]:
+    """Per class: the share of its pixels that were found; NaN where it is absent."""
+    right, true, _ = _sums(confusion)
+    return right / true
+
+
+def precision(confusion: Int[Tensor, "k k"]) -> Float[Tensor, k]:
+    """Per class: the share of the pixels called so that are; NaN where none was called so."""
+    right, _, called = _sums(confusion)
+    return right / called
+
+
+def _sums(confusion: Int[Tensor, "k k"]) -> tuple[Float[Tensor, k], Float[Tensor, k], Float[Tensor, k]]:
+    counts = confusion.double()
+    return counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)

@@ -1,0 +1,45 @@
+"""Windows over a long axis, and weights that blend them without a seam."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def starts(length: int, window: int, step: int) -> list[int]:
+    """Where windows begin so that they cover ``length``: ``step`` apart, the last one moved inwards to end with it.
+
+    >>> starts(100, 40, 30)
+    [0, 30, 60]
+    >>> starts(110, 40, 30)
+    [0, 30, 60, 70]
+    """
+    if length <= window:
+        return [0]
+    regular = range(0, length - window, step)
+    return [*regular, length - window]
+
+
+def ramp(window: int, overlap: int) -> Float[Tensor, w]:
+    """Weight of each cell of a window: 1 inside, falling as sin² over ``overlap`` cells at both ends, never 0."""
+    overlap = min(overlap, window // 2)
+    place = torch.arange(window, dtype=torch.float64) + 0.5
+    edge = torch.minimum(place, window - place)
+    return (
+        torch.sin(edge.clamp(max=overlap) / max(overlap, 0.5) * math.pi / 2).square()
+        if overlap
+        else torch.ones(window).double()
+    )
+
+
+def blend_weights(begins: Sequence[int], window: int, overlap: int, length: int) -> list[Float[Tensor, w]]:
+    """One weight vector per window, so that at every cell of the axis the weights of all windows sum to 1."""
+    shape = ramp(window, overlap)
+    total = torch.zeros(max(length, window), dtype=torch.float64)
+    for begin in begins:
+        total[begin : begin + window] += shape
+    return [(shape / total[begin : begin + window]).float() for begin in begins]
