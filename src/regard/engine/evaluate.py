@@ -38,7 +38,7 @@ class Scores:
     def _counts(self) -> Int[Tensor, "k k"]:
         return torch.from_numpy(self.confusion)
 
-    def _by_class(self, values: Float[Tensor, k]) -> dict[str, float | None]:
+    def _by_class(self, values: Float[Tensor, " k"]) -> dict[str, float | None]:
         return {
             name: None if np.isnan(value) else value
             for name, value in zip(self.classes.names, values.tolist(), strict=True)

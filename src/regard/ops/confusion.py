@@ -22,35 +22,36 @@ def confusion_matrix(
     for name, labels in (("truth", true), ("prediction", guessed)):
         if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
             raise ClassMismatch(
-                f"the {name} holds labels {int(labels.min())} to {int(labels.max())}; {classes} classes allow 0 to {classes - 1}."
+                f"the {name} holds labels {int(labels.min())} to {int(labels.max())}; {classes} classes allow 0 to "
+                f"{classes - 1}. Correct the labels."
             )
     return torch.bincount(true * classes + guessed, minlength=classes * classes).reshape(classes, classes)
 
 
-def intersection_over_union(confusion: Int[Tensor, "k k"]) -> Float[Tensor, k]:
+def intersection_over_union(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
     """Per class: pixels right, over pixels that are or were called this class; NaN where there are none."""
     right, true, called = _sums(confusion)
     return right / (true + called - right)
 
 
-def f1(confusion: Int[Tensor, "k k"]) -> Float[Tensor, k]:
+def f1(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
     """Per class: the harmonic mean of precision and recall; NaN where the class is neither present nor called."""
     right, true, called = _sums(confusion)
     return 2 * right / (true + called)
 
 
-def recall(confusion: Int[Tensor, "k k"]) -> Float[Tensor, k]:
+def recall(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
     """Per class: the share of its pixels that were found; NaN where it is absent."""
     right, true, _ = _sums(confusion)
     return right / true
 
 
-def precision(confusion: Int[Tensor, "k k"]) -> Float[Tensor, k]:
+def precision(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
     """Per class: the share of the pixels called so that are; NaN where none was called so."""
     right, _, called = _sums(confusion)
     return right / called
 
 
-def _sums(confusion: Int[Tensor, "k k"]) -> tuple[Float[Tensor, k], Float[Tensor, k], Float[Tensor, k]]:
+def _sums(confusion: Int[Tensor, "k k"]) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"], Float[Tensor, " k"]]:
     counts = confusion.double()
     return counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)

@@ -24,7 +24,7 @@ def starts(length: int, window: int, step: int) -> list[int]:
     return [*regular, length - window]
 
 
-def ramp(window: int, overlap: int) -> Float[Tensor, w]:
+def ramp(window: int, overlap: int) -> Float[Tensor, " w"]:
     """Weight of each cell of a window: 1 inside, falling as sin² over ``overlap`` cells at both ends, never 0."""
     overlap = min(overlap, window // 2)
     place = torch.arange(window, dtype=torch.float64) + 0.5
@@ -36,7 +36,7 @@ def ramp(window: int, overlap: int) -> Float[Tensor, w]:
     )
 
 
-def blend_weights(begins: Sequence[int], window: int, overlap: int, length: int) -> list[Float[Tensor, w]]:
+def blend_weights(begins: Sequence[int], window: int, overlap: int, length: int) -> list[Float[Tensor, " w"]]:
     """One weight vector per window, so that at every cell of the axis the weights of all windows sum to 1."""
     shape = ramp(window, overlap)
     total = torch.zeros(max(length, window), dtype=torch.float64)

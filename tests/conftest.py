@@ -1,0 +1,52 @@
+"""What all tests share: one thread, one seed, and a check of every shape that regard's functions declare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("regard", "beartype.beartype")  # before the first import of regard
+
+import torch  # noqa: E402
+
+from regard.data.image_folder import folder  # noqa: E402
+from regard.data.sample import LabelledData  # noqa: E402
+from regard.models import Segmenter  # noqa: E402
+from support import tiny, write_set, write_tif  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(20_260)
+
+
+@pytest.fixture
+def tiny_model() -> Segmenter:
+    return tiny()
+
+
+@pytest.fixture
+def set_folder(tmp_path: Path) -> Path:
+    """A folder of labelled images, as files."""
+    return write_set(tmp_path / "toy")
+
+
+@pytest.fixture
+def toy(set_folder: Path) -> LabelledData:
+    """The same, opened."""
+    return folder(set_folder)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A georeferenced RGB scene of 70 x 90 pixels."""
+    values = np.random.default_rng(5).integers(0, 256, size=(3, 70, 90), dtype=np.uint8)
+    return write_tif(tmp_path / "scene.tif", values)
