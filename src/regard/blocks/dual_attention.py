@@ -5,11 +5,18 @@ Source: Fu et al., Dual Attention Network for Scene Segmentation, CVPR 2019, sec
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.ops.attention import attend, to_map, to_tokens
+
+
+def full_precision(device: str) -> AbstractContextManager[object]:
+    """No autocast inside; nothing to switch off where the device has none (``meta``)."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 class PositionAttention(nn.Module):
@@ -43,7 +50,7 @@ class ChannelAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device.type):
             channels = x.flatten(2).float()  # (b, c, h*w): here the channels are the tokens
             context = attend(-channels, channels, channels)
         return self.gamma * context.to(x.dtype).unflatten(2, x.shape[-2:]) + x

@@ -6,25 +6,31 @@ equations 8 to 11, arXiv 1909.11065.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.blocks.conv import conv_bn_relu
+from regard.blocks.aspp import ASPP
+from regard.blocks.conv import Recipe, conv_block
 from regard.ops.attention import attend, gather_objects, to_map, to_tokens
 
 
-class ObjectContext(nn.Module):
-    """Each pixel is augmented with the object regions that it resembles; keeps the number of channels."""
+class ObjectAttention(nn.Module):
+    """The context alone: what the object regions say to each pixel; keeps the number of channels."""
 
-    def __init__(self, channels: int, key_channels: int, *, dropout: float = 0.05) -> None:
+    def __init__(self, channels: int, key_channels: int, *, recipe: Recipe = "bn_relu") -> None:
         super().__init__()
+
+        def block(in_channels: int, out_channels: int) -> nn.Sequential:
+            return conv_block(in_channels, out_channels, recipe=recipe)
+
         self.scale = key_channels**-0.5
-        self.pixel = nn.Sequential(conv_bn_relu(channels, key_channels), conv_bn_relu(key_channels, key_channels))
-        self.object = nn.Sequential(conv_bn_relu(channels, key_channels), conv_bn_relu(key_channels, key_channels))
-        self.down = conv_bn_relu(channels, key_channels)
-        self.up = conv_bn_relu(key_channels, channels)
-        self.fuse = nn.Sequential(conv_bn_relu(2 * channels, channels), nn.Dropout2d(dropout))
+        self.pixel = nn.Sequential(block(channels, key_channels), block(key_channels, key_channels))
+        self.object = nn.Sequential(block(channels, key_channels), block(key_channels, key_channels))
+        self.down = block(channels, key_channels)
+        self.up = block(key_channels, channels)
 
     def gather(self, pixels: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c k 1"]:
         """The k object descriptors (equation 8), as a map of k rows so that 1x1 convolutions apply."""
@@ -39,5 +45,57 @@ class ObjectContext(nn.Module):
         return self.up(to_map(attend(query, key, value, scale=self.scale), pixels.shape[-2:]))
 
     def forward(self, pixels: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
+        return self.distribute(pixels, self.gather(pixels, regions))
+
+
+class ObjectContext(ObjectAttention):
+    """Each pixel is augmented with the object regions that it resembles; keeps the number of channels.
+
+    ``kernel`` of the fusing convolution is 3 in sssegmentation, 1 elsewhere. A ``pyramid`` (NVIDIA's OCR_ASPP) looks at
+    the pixels too, and stands between context and pixels in the concatenation.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        key_channels: int,
+        *,
+        dropout: float = 0.05,
+        kernel: int = 1,
+        pyramid: ASPP | None = None,
+        recipe: Recipe = "bn_relu",
+    ) -> None:
+        super().__init__(channels, key_channels, recipe=recipe)
+        self.pyramid = pyramid
+        joined = 2 * channels + (pyramid.out_channels if pyramid is not None else 0)
+        self.fuse = nn.Sequential(conv_block(joined, channels, kernel, recipe=recipe), nn.Dropout2d(dropout))
+
+    def forward(self, pixels: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
         context = self.distribute(pixels, self.gather(pixels, regions))
-        return self.fuse(torch.cat([context, pixels], dim=1))
+        pyramid = [] if self.pyramid is None else [self.pyramid(pixels)]
+        return self.fuse(torch.cat([context, *pyramid, pixels], dim=1))
+
+
+class ObjectPyramid(nn.Module):
+    """openseg's ASP-OCR: the object context is one branch of an atrous pyramid, in the place of the image's mean."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int = 256,
+        *,
+        key_channels: int = 128,
+        rates: Sequence[int] = (12, 24, 36),
+        dropout: float = 0.1,
+        recipe: Recipe = "bn_relu",
+    ) -> None:
+        super().__init__()
+        self.pixels = conv_block(in_channels, width, 3, recipe=recipe)
+        self.attention = ObjectAttention(width, key_channels, recipe=recipe)
+        self.pyramid = ASPP(in_channels, width, rates=rates, image_mean=False, recipe=recipe)
+        joined = width + self.pyramid.out_channels
+        self.fuse = nn.Sequential(conv_block(joined, width, recipe=recipe), nn.Dropout2d(dropout))
+
+    def forward(self, x: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b o h w"]:
+        context = self.attention(self.pixels(x), regions)
+        return self.fuse(torch.cat([context, self.pyramid(x)], dim=1))

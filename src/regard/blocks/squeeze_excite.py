@@ -1,6 +1,7 @@
 """Squeeze-and-excitation: the seed's channel attention.
 
-Source: Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, equations 2 to 4; the seed uses CELU for the inner activation.
+Source: Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, equations 2 to 4; the seed's inner activation
+is CELU.
 """
 
 from __future__ import annotations

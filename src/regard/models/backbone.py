@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import timm
 from torch import nn
 
 from regard.errors import CheckpointError, ConfigError, StrideUnavailable, unknown
-from regard.models.high_resolution import make_bilinear
+from regard.models.dilation import keep_dilation, set_dilations
+from regard.models.high_resolution import make_bilinear, shorten
 from regard.models.weights import read_tensors
 
 
@@ -21,6 +23,10 @@ class Backbone(NamedTuple):
     strides: list[int]
 
 
+# Ours, beside those of the timm network: what the published networks have and timm has not.
+OWN_OPTIONS = ("pool_ceil", "contract_dilation", "two_steps", "modules", "blocks")
+
+
 def build_backbone(
     name: str,
     *,
@@ -28,29 +34,50 @@ def build_backbone(
     output_stride: int | None = None,
     align_corners: bool = False,
     pretrained: bool | str | Path = False,
+    multi_grid: Sequence[int] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """The timm network ``name`` as a feature extractor.
 
     HRNet gives its four branches (strides 4 to 32), without the stem's map, and joins them bilinearly, which is what
-    ``align_corners`` is about. ``pretrained`` may be a file of timm's weights.
+    ``align_corners`` is about. ``pretrained`` may be a file of timm's weights. ``multi_grid`` is the dilation of each
+    block of a ResNet's last stage. ``options`` are further arguments of the timm network, and ours:
+
+    * ``pool_ceil`` (ResNet): the stem's pooling rounds its size up (openseg);
+    * ``contract_dilation`` = false (ResNet): no halved dilation in the first block of a dilated stage (NVIDIA);
+    * ``two_steps`` (HRNet): see ``BilinearExchange``; ``modules``, ``blocks`` (HRNet): see ``shorten``.
 
     Raises:
         UnknownName: timm has no such network.
-        ConfigError: the network gives no feature maps.
+        ConfigError: the network gives no feature maps, or does not know an option.
         StrideUnavailable: it cannot run at ``output_stride``.
         CheckpointError: the weights file cannot be read or is of another network.
     """
-    options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
-    if name.removeprefix("tu-").startswith("hrnet"):
-        options |= {"feature_location": "", "out_indices": (1, 2, 3, 4)}
-    network = _create(name.removeprefix("tu-"), output_stride, pretrained, options)
-    if "feature_location" in options:
-        make_bilinear(network, align_corners=align_corners)
+    name, own = name.removeprefix("tu-"), dict(options or {})
+    arguments: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
+    arguments |= {key: own.pop(key) for key in list(own) if key not in OWN_OPTIONS}
+    if name.startswith("hrnet"):
+        arguments |= {"feature_location": "", "out_indices": (1, 2, 3, 4)}
+    network = _create(name, output_stride, pretrained, arguments)
+    if name.startswith("hrnet"):
+        if "modules" in own:
+            shorten(network, modules=own["modules"], blocks=own["blocks"])
+        make_bilinear(network, align_corners=align_corners, two_steps=own.get("two_steps", False))
+    _dilate(network, multi_grid, own)
     info: Any = network.feature_info
     strides = list(info.reduction())
     if output_stride is not None and strides[-1] != output_stride:
         raise StrideUnavailable(_no_stride(name, output_stride))
     return Backbone(network, list(info.channels()), strides)
+
+
+def _dilate(network: nn.Module, multi_grid: Sequence[int] | None, own: Mapping[str, Any]) -> None:
+    if own.get("pool_ceil"):
+        cast(nn.MaxPool2d, network.maxpool).ceil_mode = True
+    if not own.get("contract_dilation", True):
+        keep_dilation(network)
+    if multi_grid is not None:
+        set_dilations(network, "layer4", multi_grid)
 
 
 def _create(name: str, output_stride: int | None, pretrained: bool | str | Path, options: dict[str, Any]) -> nn.Module:
@@ -67,15 +94,15 @@ def _create(name: str, output_stride: int | None, pretrained: bool | str | Path,
     except TypeError as error:
         if "output_stride" in str(error):
             raise StrideUnavailable(_no_stride(name, output_stride)) from None
-        raise
+        raise ConfigError(f"backbone {name}: {error}. Correct backbone_options.") from None
     except (RuntimeError, AttributeError, AssertionError) as error:
         if isinstance(pretrained, (str, Path)):
             raise CheckpointError(f"{pretrained} does not fit backbone {name}. Give weights in timm's names.") from None
         raise ConfigError(f"backbone {name} gives no feature maps ({error}). Choose a convolutional one.") from None
     except OSError as error:
         raise CheckpointError(
-            f"the pretrained weights of {name} could not be fetched ({type(error).__name__}). Go online, or give a file: "
-            f"pretrained='{name}.pth'."
+            f"the pretrained weights of {name} could not be fetched ({type(error).__name__}). Go online, or give a "
+            f"file: pretrained='{name}.pth'."
         ) from None
 
 
@@ -88,7 +115,10 @@ def _no_stride(name: str, output_stride: int | None) -> str:
         return (
             f"{name} keeps stride 4 throughout and cannot run at output_stride={output_stride}. Set output_stride=None."
         )
-    return f"{name} cannot run at output_stride={output_stride}; possible are 8, 16 and 32, not for every network. Set another, or None."
+    return (
+        f"{name} cannot run at output_stride={output_stride}; possible are 8, 16 and 32, not for every network. "
+        "Set another, or None."
+    )
 
 
 def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -6,55 +6,67 @@ Source: Fu et al., Dual Attention Network for Scene Segmentation, CVPR 2019, fig
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.blocks.conv import conv_bn_relu
+from regard.blocks.conv import classifier, conv_bn_relu
 from regard.blocks.dual_attention import ChannelAttention, PositionAttention
 from regard.card import Card
-from regard.models.backbone import build_backbone
 from regard.models.segmenter import ModelConfig, Segmenter
 
 
 class DANetConfig(ModelConfig):
-    """``width`` is the channels inside the branches (default: a quarter of the last map's)."""
+    """``width`` is the channels inside the branches (default: a quarter of the last map's).
+
+    ``auxiliary`` adds mmseg's small classifier on the last map but one, ``auxiliary_width`` wide (default: a quarter of
+    that map's channels); it costs nothing in ``forward``.
+    """
 
     width: int | None = None
     reduction: int = 8
     dropout: float = 0.1
+    auxiliary: bool = False
+    auxiliary_width: int | None = None
 
 
 class DANet(Segmenter):
     """Two branches, each convolution, attention, convolution; their sum is classified, and each branch by itself."""
 
-    loss_weights: ClassVar[dict[str, float]] = {"main": 1.0, "position": 1.0, "channel": 1.0}
+    config: DANetConfig
+    config_type: type[DANetConfig] = DANetConfig
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__(card)
-        self.config = config = self.parse(DANetConfig)
-        self.backbone, channels, strides = build_backbone(
-            config.backbone, in_channels=len(card.bands), output_stride=config.output_stride, pretrained=pretrained
-        )
-        self.stride = strides[-1]
-        deep = channels[-1]
-        width = config.width or deep // 4
+        self.config = config = self.parse(self.config_type)
+        *_, middle, deep = self.attach_backbone(pretrained)
+        self.width = width = config.width or deep // 4
+        classes = len(card.classes)
         position, channel = PositionAttention(width, config.reduction), ChannelAttention()
         self.position = nn.Sequential(conv_bn_relu(deep, width, 3), position, conv_bn_relu(width, width, 3))
         self.channel = nn.Sequential(conv_bn_relu(deep, width, 3), channel, conv_bn_relu(width, width, 3))
         self.classify = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.Dropout2d(config.dropout), nn.Conv2d(width, len(card.classes), 1))
+                name: nn.Sequential(nn.Dropout2d(config.dropout), nn.Conv2d(width, classes, 1))
                 for name in ("main", "position", "channel")
             }
         )
+        self.loss_weights = {"main": 1.0, "position": 1.0, "channel": 1.0}
+        if config.auxiliary:
+            hidden = config.auxiliary_width or middle // 4
+            self.auxiliary = classifier(middle, classes, width=hidden, dropout=config.dropout)
+            self.loss_weights["auxiliary"] = 0.4
+
+    def branches(self, deep: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b d h w"]]:
+        """The features of both branches and, as ``"main"``, their sum."""
+        position, channel = self.position(deep), self.channel(deep)
+        return {"main": position + channel, "position": position, "channel": channel}
 
     def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
-        deep = self.backbone(image)[-1]
-        position, channel = self.position(deep), self.channel(deep)
-        features = {"main": position + channel, "position": position, "channel": channel}
-        return {name: self.classify[name](feature) for name, feature in features.items()}
+        maps = self.backbone(image)
+        outputs = {name: self.classify[name](feature) for name, feature in self.branches(maps[-1]).items()}
+        return {**outputs, "auxiliary": self.auxiliary(maps[-2])} if self.config.auxiliary else outputs
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.at_size_of(image, self.logits(image)["main"])
+        fused = self.branches(self.backbone(image)[-1])["main"]
+        return self.at_size_of(image, self.classify["main"](fused))

@@ -1,7 +1,7 @@
 """The fusion: position and channel attention, each followed by its own object context, beside the plain features.
 
 The seed project describes this network in words and one figure, without code. Its text: key and value of the object
-context are 'the two embedding matrices in Non-Local Attention', the query is 'its final output'. Two readings are built:
+context are 'the two embedding matrices in Non-Local Attention', the query is 'its final output'. Two readings stand:
 
 * ``R2`` (default): the embeddings are gathered into the k object regions, so key and value are k vectors;
 * ``R1`` (literal): the embeddings themselves, one key and value per pixel; no regions in the position branch.
@@ -10,7 +10,7 @@ context are 'the two embedding matrices in Non-Local Attention', the query is 'i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,6 @@ from regard.blocks.non_local import Embedded, NonLocalPosition
 from regard.blocks.object_context import ObjectContext
 from regard.blocks.squeeze_excite import SqueezeExcite
 from regard.card import Card
-from regard.models.backbone import build_backbone
 from regard.models.segmenter import ModelConfig, Segmenter
 from regard.ops.attention import attend, gather_objects, to_map, to_tokens
 
@@ -62,16 +61,13 @@ class PositionContext(nn.Module):
 class DANetOCR(Segmenter):
     """Position, channel and backbone branch, each with object context over shared, supervised regions."""
 
-    loss_weights: ClassVar[dict[str, float]] = {"main": 1.0, "regions": 0.4}
+    config: DANetOCRConfig
+    loss_weights = {"main": 1.0, "regions": 0.4}
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
-        super().__init__(card)
+        super().__init__(card, pretrained=pretrained)
         self.config = config = self.parse(DANetOCRConfig)
-        self.backbone, channels, strides = build_backbone(
-            config.backbone, in_channels=len(card.bands), output_stride=config.output_stride, pretrained=pretrained
-        )
-        self.stride = strides[-1]
-        deep, width, classes = channels[-1], config.width, len(card.classes)
+        deep, width, classes = self.attach_backbone(pretrained)[-1], config.width, len(card.classes)
         key_width = config.key_width or width // 2
         self.regions = nn.Sequential(conv_bn_relu(deep, width, 3), nn.Conv2d(width, classes, 1))
         self.position_in = conv_bn_relu(deep, width, 3)

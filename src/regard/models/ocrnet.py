@@ -6,75 +6,124 @@ Source: Yuan et al., Object-Contextual Representations for Semantic Segmentation
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from regard.blocks.aspp import ASPP
-from regard.blocks.conv import conv_bn_relu
-from regard.blocks.object_context import ObjectContext
+from regard.blocks.conv import Recipe, classifier, conv_block
+from regard.blocks.object_context import ObjectContext, ObjectPyramid
 from regard.card import Card
-from regard.models.backbone import build_backbone
+from regard.models.high_resolution import join_maps
 from regard.models.segmenter import ModelConfig, Segmenter
 from regard.ops.resize import resize_logits
 
 
 class OCRNetConfig(ModelConfig):
-    """``width`` pixel features, ``key_width`` of the comparison with regions; ``aspp`` puts a pyramid before both."""
+    """What the five code bases differ in; the defaults are the paper's.
+
+    * ``width`` pixel features, ``key_width`` of the comparison with regions, ``dropout`` behind their fusion, and
+      ``fuse_kernel`` of it (3 in sssegmentation);
+    * ``regions_kernel``, ``regions_width``, ``regions_dropout`` of the coarse classifier (default: 1x1 as wide as its
+      input on HRNet, 3x3 and ``width`` wide on others);
+    * ``aspp``: ``"before"`` (or true) an atrous pyramid before both heads (NVIDIA's OCRNetASPP), ``"inside"`` beside
+      the context (NVIDIA's OCR_ASPP), ``"context"`` the context as one of the pyramid's branches (openseg's ASP-OCR);
+      ``rates`` are its dilations;
+    * ``recipe`` of the heads' convolutions.
+    """
 
     width: int = 512
     key_width: int = 256
     dropout: float = 0.05
-    aspp: bool = False
+    fuse_kernel: Literal[1, 3] = 1
+    regions_kernel: Literal[1, 3] | None = None
+    regions_width: int | None = None
+    regions_dropout: float = 0.0
+    aspp: Literal[False, "before", "inside", "context"] = False
+    rates: tuple[int, ...] = (12, 24, 36)
+    recipe: Recipe = "bn_relu"
+
+    @field_validator("aspp", mode="before")
+    @classmethod
+    def _name_true(cls, aspp: Any) -> Any:
+        return "before" if aspp is True else aspp
 
 
 class OCRNet(Segmenter):
-    """On HRNet, all branches joined feed both the regions and the pixels; on others, the last map but one the regions."""
+    """On HRNet all branches, joined, feed both regions and pixels; on others the last map but one feeds the regions."""
 
-    loss_weights: ClassVar[dict[str, float]] = {"main": 1.0, "regions": 0.4}
+    config: OCRNetConfig
+    loss_weights: dict[str, float] = {"main": 1.0, "regions": 0.4}
+    config_type: type[OCRNetConfig] = OCRNetConfig
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__(card)
-        self.config = config = self.parse(OCRNetConfig)
-        self.backbone, channels, strides = build_backbone(
-            config.backbone,
-            in_channels=len(card.bands),
-            output_stride=config.output_stride,
-            align_corners=config.align_corners,
-            pretrained=pretrained,
-        )
-        self.joins_branches = config.backbone.startswith("hrnet")
-        self.stride = strides[0] if self.joins_branches else strides[-1]
-        coarse, deep = (sum(channels), sum(channels)) if self.joins_branches else channels[-2:]
-        self.aspp = ASPP(deep) if config.aspp else None
+        self.config = config = self.parse(self.config_type)
+        channels = self.attach_backbone(pretrained)
+        self.joins_branches = config.backbone.removeprefix("tu-").startswith("hrnet")
+        coarse, deep = channels[-2:]
+        if self.joins_branches:
+            self.stride, coarse, deep = 4, sum(channels), sum(channels)
+        self.aspp = ASPP(deep, rates=config.rates, recipe=config.recipe) if config.aspp == "before" else None
         if self.aspp is not None:
             coarse = deep = self.aspp.out_channels
-        kernel, hidden = (1, coarse) if self.joins_branches else (3, config.width)
-        classes = len(card.classes)
-        self.regions = nn.Sequential(conv_bn_relu(coarse, hidden, kernel), nn.Conv2d(hidden, classes, 1))
-        self.pixels = conv_bn_relu(deep, config.width, 3)
-        self.object_context = ObjectContext(config.width, config.key_width, dropout=config.dropout)
-        self.classify = nn.Conv2d(config.width, classes, 1)
+        self.regions = classifier(
+            coarse,
+            len(card.classes),
+            width=config.regions_width or (coarse if self.joins_branches else config.width),
+            kernel=config.regions_kernel or (1 if self.joins_branches else 3),
+            dropout=config.regions_dropout,
+            recipe=config.recipe,
+        )
+        self.attach_context(deep)
+        self.classify = nn.Conv2d(config.width, len(card.classes), 1)
+
+    def attach_context(self, deep: int) -> None:
+        """Make ``pixels`` and ``object_context``, in the place that ``aspp`` says."""
+        config = self.config
+        if config.aspp == "context":
+            self.pixels: nn.Module = nn.Identity()
+            self.object_context: nn.Module = ObjectPyramid(
+                deep,
+                config.width,
+                key_channels=config.key_width,
+                rates=config.rates,
+                dropout=config.dropout,
+                recipe=config.recipe,
+            )
+            return
+        pyramid = ASPP(config.width, rates=config.rates, recipe=config.recipe) if config.aspp == "inside" else None
+        self.pixels = conv_block(deep, config.width, 3, recipe=config.recipe)
+        self.object_context = ObjectContext(
+            config.width,
+            config.key_width,
+            dropout=config.dropout,
+            kernel=config.fuse_kernel,
+            pyramid=pyramid,
+            recipe=config.recipe,
+        )
 
     def features(self, image: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b p _ _"], Float[Tensor, "b q _ _"]]:
         """What the regions look at and what the pixels look at, on one grid."""
         maps = self.backbone(image)
         if self.joins_branches:
-            size = maps[0].shape[-2:]
-            joined = torch.cat([resize_logits(x, size, align_corners=self.config.align_corners) for x in maps], dim=1)
-            coarse = deep = joined
+            coarse = deep = join_maps(maps, align_corners=self.config.align_corners)
         else:
             coarse, deep = (resize_logits(x, maps[-1].shape[-2:], align_corners=False) for x in maps[-2:])
         if self.aspp is not None:
             coarse = deep = self.aspp(deep)
         return coarse, deep
 
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def augment(self, image: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d _ _"], Float[Tensor, "b k _ _"]]:
+        """The pixels' features, augmented with their object context, and the region logits, on the network's grid."""
         coarse, deep = self.features(image)
         regions = self.regions(coarse)
-        augmented = self.object_context(self.pixels(deep), regions)
+        return self.object_context(self.pixels(deep), regions), regions
+
+    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
+        augmented, regions = self.augment(image)
         return {"main": self.classify(augmented), "regions": regions}
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:

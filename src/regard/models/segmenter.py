@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -14,18 +14,24 @@ from torch import Tensor, nn
 from regard.card import Card
 from regard.classes import ClassMap, first_reason
 from regard.errors import ConfigError
+from regard.models.backbone import build_backbone
 from regard.models.weights import digest, write_tensors
 from regard.ops.resize import resize_logits
 
 
 class ModelConfig(BaseModel):
-    """The settings that every architecture has; unknown ones are refused."""
+    """The settings that every architecture has; unknown ones are refused.
+
+    ``multi_grid`` and ``backbone_options``: see ``build_backbone``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str = "resnet50"
     output_stride: int | None = 8
     align_corners: bool = False
+    multi_grid: tuple[int, ...] | None = None
+    backbone_options: dict[str, Any] = {}
 
 
 Config = TypeVar("Config", bound=ModelConfig)
@@ -38,11 +44,12 @@ class Segmenter(nn.Module):
     image's size; ``model.logits(image)`` the same on the network's own grid, ``stride`` pixels apart.
     """
 
-    loss_weights: ClassVar[dict[str, float]] = {"main": 1.0}
+    loss_weights: dict[str, float] = {"main": 1.0}
     config: ModelConfig
+    backbone: nn.Module
     stride: int
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__()
         self.card = card
 
@@ -65,6 +72,24 @@ class Segmenter(nn.Module):
     def at_size_of(self, image: Float[Tensor, "b c h w"], logits: Float[Tensor, "b k _ _"]) -> Float[Tensor, "b k h w"]:
         """Logits brought to the image's height and width."""
         return resize_logits(logits, image.shape[-2:], align_corners=self.config.align_corners)
+
+    def attach_backbone(self, pretrained: bool | str | Path) -> list[int]:
+        """Build the network of ``config`` as ``backbone``; set ``stride`` to its last map's; the channels of its maps.
+
+        Raises:
+            UnknownName, ConfigError, StrideUnavailable, CheckpointError: see ``build_backbone``.
+        """
+        self.backbone, channels, strides = build_backbone(
+            self.config.backbone,
+            in_channels=len(self.bands),
+            output_stride=self.config.output_stride,
+            align_corners=self.config.align_corners,
+            pretrained=pretrained,
+            multi_grid=self.config.multi_grid,
+            options=self.config.backbone_options,
+        )
+        self.stride = strides[-1]
+        return channels
 
     def parse(self, config: type[Config]) -> Config:
         """The card's settings, checked.

@@ -1,0 +1,57 @@
+"""The seed's first design built right: object context behind DANet.
+
+The seed feeds its object context with DANet's class scores at full resolution and with as many unsupervised regions as
+it has channels. Here the context looks at the fused features, before they are classified, and the regions are DANet's
+own class scores, which have their loss.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.blocks.conv import conv_bn_relu
+from regard.blocks.object_context import ObjectContext
+from regard.card import Card
+from regard.models.danet import DANet, DANetConfig
+
+
+class DANetOCRSerialConfig(DANetConfig):
+    """DANet's settings, and those of the object context behind it."""
+
+    key_width: int | None = None
+    context_dropout: float = 0.05
+
+
+class DANetOCRSerial(DANet):
+    """DANet's fused features, augmented with the object regions that DANet itself proposes."""
+
+    config: DANetOCRSerialConfig
+    config_type = DANetOCRSerialConfig
+
+    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+        super().__init__(card, pretrained=pretrained)
+        width = self.width
+        key_width = self.config.key_width or width // 2
+        self.pixels = conv_bn_relu(width, width, 3)
+        self.object_context = ObjectContext(width, key_width, dropout=self.config.context_dropout)
+        self.classify_pixels = nn.Conv2d(width, len(card.classes), 1)
+        self.loss_weights = {**self.loss_weights, "regions": 0.4}
+
+    def augment(self, fused: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        """The final class scores from the fused features and the regions."""
+        return self.classify_pixels(self.object_context(self.pixels(fused), regions))
+
+    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
+        maps = self.backbone(image)
+        features = self.branches(maps[-1])
+        outputs = {name: self.classify[name](feature) for name, feature in features.items()}
+        regions = outputs.pop("main")
+        outputs = {"main": self.augment(features["main"], regions), "regions": regions, **outputs}
+        return {**outputs, "auxiliary": self.auxiliary(maps[-2])} if self.config.auxiliary else outputs
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        fused = self.branches(self.backbone(image)[-1])["main"]
+        return self.at_size_of(image, self.augment(fused, self.classify["main"](fused)))

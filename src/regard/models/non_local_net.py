@@ -1,0 +1,53 @@
+"""One non-local block over the last feature map: the plain counterpart of DANet's position branch.
+
+Source: Wang et al., Non-local Neural Networks, CVPR 2018; the seed's non-local blocks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.blocks.conv import Recipe, classifier, conv_block
+from regard.blocks.non_local import NonLocal, NonLocalPosition
+from regard.card import Card
+from regard.models.segmenter import ModelConfig, Segmenter
+
+
+class NonLocalNetConfig(ModelConfig):
+    """``attention``: the seed's plain block, or its position block (embeddings an eighth as wide, gated)."""
+
+    width: int | None = None
+    attention: Literal["plain", "position"] = "plain"
+    dropout: float = 0.1
+    recipe: Recipe = "bn_relu"
+
+
+class NonLocalNet(Segmenter):
+    """Convolution, non-local attention, convolution, classifier; regions of the last map but one help in training."""
+
+    config: NonLocalNetConfig
+    loss_weights: dict[str, float] = {"main": 1.0, "auxiliary": 0.4}
+
+    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+        super().__init__(card)
+        self.config = config = self.parse(NonLocalNetConfig)
+        *_, middle, deep = self.attach_backbone(pretrained)
+        width, classes = config.width or deep // 4, len(card.classes)
+        self.context = nn.Sequential(
+            conv_block(deep, width, 3, recipe=config.recipe),
+            NonLocal(width) if config.attention == "plain" else NonLocalPosition(width),
+            conv_block(width, width, 3, recipe=config.recipe),
+        )
+        self.classify = nn.Sequential(nn.Dropout2d(config.dropout), nn.Conv2d(width, classes, 1))
+        self.auxiliary = classifier(middle, classes, width=max(1, middle // 4), dropout=config.dropout)
+
+    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
+        maps = self.backbone(image)
+        return {"main": self.classify(self.context(maps[-1])), "auxiliary": self.auxiliary(maps[-2])}
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        return self.at_size_of(image, self.classify(self.context(self.backbone(image)[-1])))

@@ -1,0 +1,103 @@
+"""OCRNet at several scales, with learned attention between them.
+
+Source: Tao et al., Hierarchical Multi-Scale Attention for Semantic Segmentation, 2020, section 3.2, arXiv 2005.10821;
+NVIDIA's ``MscaleOCR``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import field_validator
+from torch import Tensor, nn
+
+from regard.blocks.conv import conv_bn_relu
+from regard.card import Card
+from regard.models.ocrnet import OCRNet, OCRNetConfig
+from regard.ops.resize import resize_logits
+
+
+class MultiScaleOCRNetConfig(OCRNetConfig):
+    """``scales`` of the image, 1 among them; ``attention_width`` of the head that weighs a scale against finer ones."""
+
+    scales: tuple[float, ...] = (0.5, 1.0)
+    attention_width: int = 256
+
+    @field_validator("scales")
+    @classmethod
+    def _check_scales(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        if 1.0 not in scales or len(set(scales)) != len(scales) or min(scales) <= 0:
+            raise ValueError(f"scales {scales} must be positive, differ, and have 1.0 among them")
+        return tuple(sorted(scales))
+
+
+class AtScale(NamedTuple):
+    """What one scale says, at the size of its own image, and how far it is to be trusted."""
+
+    main: Float[Tensor, "b k h w"]
+    regions: Float[Tensor, "b k h w"]
+    trust: Float[Tensor, "b 1 h w"]
+
+
+class MultiScaleOCRNet(OCRNet):
+    """From the finest scale to the coarsest: ``trust · this scale + (1 - trust) · all finer scales``.
+
+    ``logits`` are on the image's own grid, since the scales meet there.
+    """
+
+    config: MultiScaleOCRNetConfig
+    config_type = MultiScaleOCRNetConfig
+
+    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+        super().__init__(card, pretrained=pretrained)
+        inner, width = self.config.attention_width, self.config.width
+        self.trust = nn.Sequential(
+            conv_bn_relu(width, inner, 3),
+            conv_bn_relu(inner, inner, 3),
+            nn.Conv2d(inner, 1, 1, bias=False),
+            nn.Sigmoid(),
+        )
+        self.loss_weights = {"main": 1.0, "regions": 0.4} | {f"scale_{scale:g}": 0.05 for scale in self.config.scales}
+
+    def at_scale(self, image: Float[Tensor, "b c h w"], scale: float) -> AtScale:
+        """The network's answer to the image made ``scale`` times as large."""
+        if scale != 1.0:
+            image = F.interpolate(
+                image,
+                scale_factor=scale,
+                mode="bilinear",
+                align_corners=self.config.align_corners,
+                recompute_scale_factor=True,
+            )
+        augmented, regions = self.augment(image)
+        answers = (self.classify(augmented), regions, self.trust(augmented))
+        return AtScale(*(self.at_size_of(image, answer) for answer in answers))
+
+    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
+        answers = {scale: self.at_scale(image, scale) for scale in sorted(self.config.scales, reverse=True)}
+        (_, finest), *coarser = answers.items()
+        main, regions = finest.main, finest.regions
+        for scale, answer in coarser:
+            main = self._blend(main, answer.main, answer.trust, scale=scale)
+            regions = self._blend(regions, answer.regions, answer.trust, scale=scale)
+        single = {f"scale_{scale:g}": self.at_size_of(image, answer.main) for scale, answer in answers.items()}
+        return {"main": main, "regions": regions, **single}
+
+    def _blend(
+        self,
+        finer: Float[Tensor, "b k _ _"],
+        coarse: Float[Tensor, "b k _ _"],
+        trust: Float[Tensor, "b 1 _ _"],
+        *,
+        scale: float,
+    ) -> Float[Tensor, "b k h w"]:
+        """Down to scale 1 the answer so far shrinks to the coarser one's size; below, the coarser one grows to it."""
+        weighted = trust * coarse
+        size = coarse.shape[-2:] if scale >= 1 else finer.shape[-2:]
+        finer, weighted, trust = (
+            resize_logits(x, size, align_corners=self.config.align_corners) for x in (finer, weighted, trust)
+        )
+        return weighted + (1 - trust) * finer
