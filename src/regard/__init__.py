@@ -1,1 +1,67 @@
-"""Placeholder."""
+"""Semantic segmentation with attention context, on photographs and on maps of any size.
+
+The public names; each is loaded when it is first used, so that ``import regard`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from regard._version import __version__
+
+if TYPE_CHECKING:
+    from regard.card import Card
+    from regard.checkpoints.create import create
+    from regard.checkpoints.file import load
+    from regard.classes import ClassMap
+    from regard.data.image_folder import folder
+    from regard.engine.evaluate import Scores, evaluate
+    from regard.engine.predict import predict
+    from regard.engine.segmentation import Segmentation
+    from regard.engine.train import Run, train
+    from regard.errors import RegardError
+    from regard.models import Segmenter
+
+_HOMES = {
+    "Card": "regard.card",
+    "ClassMap": "regard.classes",
+    "RegardError": "regard.errors",
+    "Run": "regard.engine.train",
+    "Scores": "regard.engine.evaluate",
+    "Segmentation": "regard.engine.segmentation",
+    "Segmenter": "regard.models",
+    "create": "regard.checkpoints.create",
+    "evaluate": "regard.engine.evaluate",
+    "folder": "regard.data.image_folder",
+    "load": "regard.checkpoints.file",
+    "predict": "regard.engine.predict",
+    "train": "regard.engine.train",
+}
+
+__all__ = [
+    "Card",
+    "ClassMap",
+    "RegardError",
+    "Run",
+    "Scores",
+    "Segmentation",
+    "Segmenter",
+    "__version__",
+    "create",
+    "evaluate",
+    "folder",
+    "load",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'regard' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

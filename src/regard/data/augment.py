@@ -96,7 +96,7 @@ def _jitter(values: Float[Tensor, "c h w"], strength: float, rng: np.random.Gene
 def normalise(
     values: Float[Tensor, "*b c h w"], scaling: Scaling, valid: Float[Tensor, "*b h w"]
 ) -> Float[Tensor, "*b c h w"]:
-    """``(values - mean) / std``, zero (the mean) where there is no data, so that it cannot bleed into its neighbours."""
+    """``(values - mean) / std``, zero (the mean) where there is no data, so that it does not bleed."""
     mean = torch.tensor(scaling.mean, dtype=torch.float32)[:, None, None]
     std = torch.tensor(scaling.std, dtype=torch.float32)[:, None, None]
     return torch.where(valid.unsqueeze(-3) > 0, (values - mean) / std, 0.0)

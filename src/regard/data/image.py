@@ -85,7 +85,7 @@ def _channel(path: Path, band: int | str) -> int:
 
 
 def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[np.ndarray, "h w"]:
-    """Labels 0..k-1 and the ignore index, from an index mask (grey or palette) or a colour mask in the classes' colours.
+    """Labels 0..k-1 and the ignore index, from an index mask (grey, palette) or a colour mask in the classes' colours.
 
     Raises:
         UnreadableImage: the mask cannot be read.

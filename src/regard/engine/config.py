@@ -11,7 +11,7 @@ from regard.errors import ConfigError
 
 
 class TrainConfig(BaseModel):
-    """How to train. Steps count batches; lengths are in pixels; rates are of the heads, the backbone's are ``backbone_rate`` times."""
+    """How to train. Steps count batches; lengths are pixels; the backbone learns at ``backbone_rate`` times the heads' rate."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

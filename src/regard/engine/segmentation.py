@@ -1,0 +1,91 @@
+"""The result of a prediction that fits in memory."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+from regard.classes import ClassMap
+from regard.data.image import read_photograph
+from regard.data.raster_writer import RasterWriter, check_writable, label_layer
+from regard.errors import ConfigError
+
+NO_DATA_COLOUR = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """``labels`` (h, w), the classes' ignore index where there is no data, and ``confidence`` (h, w) in 0..1."""
+
+    labels: Int[np.ndarray, "h w"]
+    confidence: Float[np.ndarray, "h w"]
+    classes: ClassMap
+    source: Path | None = None
+    crs: Any = None
+    transform: Any = None
+
+    def share(self, name: str) -> float:
+        """The share of the pixels with data that are of class ``name``, 0..1."""
+        counted = self.labels != self.classes.ignore_index
+        return float((self.labels == self.classes.names.index(name)).sum() / max(1, counted.sum()))
+
+    def colours(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The labels in the classes' colours; black where there is no data."""
+        return paint(self.labels, self.classes)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the labels as a palette PNG, or as a GeoTIFF with colour table where the name ends in ``.tif``.
+
+        Raises:
+            ConfigError: another ending.
+            OutputError: it cannot be written there.
+        """
+        target = Path(path)
+        if target.suffix.lower() in (".tif", ".tiff"):
+            layer = label_layer(self.classes, {})
+            with RasterWriter(target, layer, self.labels.shape, crs=self.crs, transform=self.transform) as writer:
+                writer.write(
+                    0, np.where(self.labels == self.classes.ignore_index, layer.nodata, self.labels).astype(layer.dtype)
+                )
+        elif target.suffix.lower() == ".png":
+            check_writable(target)
+            self._as_palette().save(target)
+        else:
+            raise ConfigError(f"labels are saved as .png or .tif; got {target.name}. Name it {target.stem}.png.")
+        return target
+
+    def _as_palette(self) -> Image.Image:
+        image = Image.fromarray(self.labels.astype(np.uint8), mode=None)
+        image = image.convert("P") if image.mode != "P" else image
+        image.putpalette([channel for colour in palette_of(self.classes) for channel in colour])
+        return image
+
+    def overlay(self, opacity: float = 0.5) -> Image.Image:
+        """The colours over the photograph that was predicted (over black if it is not known)."""
+        colours = Image.fromarray(self.colours())
+        if self.source is None:
+            return colours
+        photograph = Image.fromarray(read_photograph(self.source).values.transpose(1, 2, 0))
+        return Image.blend(photograph, colours, opacity)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(self.colours()).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def palette_of(classes: ClassMap) -> list[tuple[int, int, int]]:
+    """256 colours by label: the classes' own, then black."""
+    return [*classes.palette[:256], *[NO_DATA_COLOUR] * (256 - len(classes))]
+
+
+def paint(labels: Int[np.ndarray, "h w"], classes: ClassMap) -> UInt8[np.ndarray, "h w 3"]:
+    """Labels in the classes' colours; black where there is no class."""
+    table = np.array([*classes.palette, NO_DATA_COLOUR], dtype=np.uint8)
+    return table[np.where((labels >= 0) & (labels < len(classes)), labels, len(classes))]
