@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,24 @@ from jaxtyping import install_import_hook
 
 install_import_hook("regard", "beartype.beartype")  # before the first import of regard
 
+import hypothesis  # noqa: E402
 import torch  # noqa: E402
 
 from regard.data.image_folder import folder  # noqa: E402
 from regard.data.sample import LabelledData  # noqa: E402
 from regard.models import Segmenter  # noqa: E402
 from support import tiny, write_set, write_tif  # noqa: E402
+
+# The same examples at every run, more of them with REGARD_EXAMPLES=1000.
+hypothesis.settings.register_profile(
+    "regard",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=int(os.environ.get("REGARD_EXAMPLES", "30")),
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("regard")
 
 
 @pytest.fixture(scope="session", autouse=True)
