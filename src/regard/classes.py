@@ -5,11 +5,13 @@ from __future__ import annotations
 import colorsys
 import json
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from regard.errors import ClassMismatch, DatasetError
+from regard.errors import ClassMismatch, DatasetError, unknown
 
 Colour = tuple[int, int, int]
 
@@ -76,10 +78,12 @@ class ClassMap(BaseModel):
             DatasetError: the file is missing, is not JSON, or contradicts itself.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(
+                path.read_text(encoding="utf-8-sig")
+            )  # a byte order mark, as Windows writes it, is let be
         except FileNotFoundError:
             raise DatasetError(f'{path} is missing. Write one: {{"names": ["building", "land", ...]}}.') from None
-        except (ValueError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise DatasetError(f"{path} is not JSON ({error}). It needs an object with a list 'names'.") from None
         if not isinstance(data, dict) or not isinstance(data.get("names"), list):
             raise DatasetError(
@@ -90,6 +94,28 @@ class ClassMap(BaseModel):
             return cls(**{"palette": default_palette(len(data["names"])), **known})
         except ValidationError as error:
             raise DatasetError(f"{path}: {first_reason(error)}. Correct the file.") from None
+
+
+def known_classes(name: str) -> ClassMap:
+    """The classes and colours of a public data set, in the order of its labels: ``cityscapes``, ``ade20k``, ``voc``,
+    ``pascal_context_59``, ``pascal_context_60``, ``coco_stuff``, ``loveda``, ``potsdam``, ``vaihingen``.
+
+    Source: the data sets' own lists, as mmsegmentation 1.2.2 has them.
+
+    Raises:
+        UnknownName: no data set of that name.
+    """
+    if name not in known_lists():
+        raise unknown("class list", name, known_lists())
+    colours = known_lists()[name]
+    palette = tuple((code >> 16, code >> 8 & 255, code & 255) for code in (int(text, 16) for text in colours.values()))
+    return ClassMap(names=tuple(colours), palette=palette)
+
+
+@cache
+def known_lists() -> dict[str, dict[str, str]]:
+    """The shipped lists: data set to class name to colour, six hexadecimal digits."""
+    return json.loads((resources.files("regard") / "known_classes.json").read_text(encoding="utf-8"))
 
 
 def default_palette(count: int) -> tuple[Colour, ...]:
