@@ -1,0 +1,46 @@
+"""The tree of errors and the hint for a mistyped name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import regard
+from regard import errors
+
+
+def test_every_error_stands_in_the_tree_and_in_its_drawing():
+    classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, Exception)]
+    for one in classes:
+        assert issubclass(one, errors.RegardError)
+        assert re.search(rf"\b{one.__name__}\b", errors.__doc__ or ""), one.__name__
+    assert len(classes) > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("danett", "Did you mean 'danet'?"),
+        ("danet-ocr", "Did you mean 'danet_ocr'?"),
+        ("unet", "Known: danet, danet_ocr"),
+    ],
+)
+def test_unknown_proposes_the_nearest(name: str, hint: str):
+    error = errors.unknown("architecture", name, ["danet_ocr", "danet"])
+    assert isinstance(error, errors.UnknownName)
+    assert f"no architecture {name!r}" in str(error) and hint in str(error)
+
+
+def test_unknown_among_nothing():
+    assert str(errors.unknown("model", "x", [])) == "no model 'x'. Known: none."
+
+
+def test_axes_are_quoted():
+    """``Float[Tensor, k]`` passes ruff and mypy, but names no axis: the shape would go unchecked."""
+    root = Path(regard.__file__).parent
+    bare = re.compile(r"\b(?:Float|Int|Bool|Shaped|UInt8)\[[\w.]+, [A-Za-z_]\w*\]")
+    found = [f"{path.name}: {hit}" for path in root.rglob("*.py") for hit in bare.findall(path.read_text())]
+    assert not found
