@@ -78,9 +78,7 @@ class ClassMap(BaseModel):
             DatasetError: the file is missing, is not JSON, or contradicts itself.
         """
         try:
-            data = json.loads(
-                path.read_text(encoding="utf-8-sig")
-            )  # a byte order mark, as Windows writes it, is let be
+            data = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
         except FileNotFoundError:
             raise DatasetError(f'{path} is missing. Write one: {{"names": ["building", "land", ...]}}.') from None
         except (OSError, ValueError) as error:

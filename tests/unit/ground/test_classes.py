@@ -42,7 +42,7 @@ BLACK = (0, 0, 0)
         ({"names": ("a", "b"), "palette": (BLACK, (0, 0, 256))}, r"colour \(0, 0, 256\) is outside 0..255"),
         (
             {"names": ("a", "b"), "palette": (BLACK, (0, 0, 1)), "ignore_index": 1},
-            "ignore_index 1 is the label of .*'b'",
+            "1 is the label of .*'b'",
         ),
         ({"names": ("a", "a"), "palette": (BLACK, (0, 0, 1))}, "'a' stands twice"),
     ],
