@@ -37,14 +37,13 @@ def create(
     if architecture not in MODELS:
         raise unknown("architecture", architecture, MODELS)
     names = band_names(in_channels, bands)
-    scaling: dict[str, Any] = {"mean": (0.0,) * len(names), "std": (1.0,) * len(names)}
+    scaling = unscaled(in_channels, names)
     if len(names) == 3:
         scaling["mean"], scaling["std"] = preprocessing(backbone)
     card = Card(
         architecture=architecture,
         config={"backbone": backbone, **({"output_stride": None} if backbone.startswith("hrnet") else {}), **config},
         classes=ClassMap.of(classes),
-        bands=names,
         regard_version=__version__,
         **scaling,
     )
@@ -62,6 +61,12 @@ def build(card: Card, *, pretrained: bool | str | Path = False) -> Segmenter:
     model = MODELS[card.architecture](card, pretrained=pretrained)
     model.card = card.model_copy(update={"config": model.config.model_dump(mode="json")})
     return model
+
+
+def unscaled(in_channels: int, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The card's bands with mean 0 and standard deviation 1 each."""
+    bands = tuple(names) if names is not None else band_names(in_channels, None)
+    return {"bands": bands, "mean": (0.0,) * len(bands), "std": (1.0,) * len(bands)}
 
 
 def band_names(in_channels: int, bands: Sequence[str] | None) -> tuple[str, ...]:

@@ -72,7 +72,8 @@ def read_header(path: Path) -> dict[str, str]:
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
-            f"{path} is not a model of regard ({reason}). Other people's files: regard convert {path.name} OUT.safetensors."
+            f"{path} is not a model of regard ({reason}). Other people's files: "
+            f"regard convert {path.name} OUT.safetensors."
         ) from None
 
 

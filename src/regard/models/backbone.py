@@ -10,7 +10,7 @@ import timm
 from torch import nn
 
 from regard.errors import CheckpointError, ConfigError, StrideUnavailable, unknown
-from regard.models.dilation import keep_dilation, set_dilations
+from regard.models.dilation import dilate_first_only, keep_dilation, set_dilations
 from regard.models.high_resolution import make_bilinear, shorten
 from regard.models.weights import read_tensors
 
@@ -24,7 +24,7 @@ class Backbone(NamedTuple):
 
 
 # Ours, beside those of the timm network: what the published networks have and timm has not.
-OWN_OPTIONS = ("pool_ceil", "contract_dilation", "two_steps", "modules", "blocks")
+OWN_OPTIONS = ("pool_ceil", "contract_dilation", "dilate_second", "two_steps", "modules", "blocks")
 
 
 def build_backbone(
@@ -45,6 +45,7 @@ def build_backbone(
 
     * ``pool_ceil`` (ResNet): the stem's pooling rounds its size up (openseg);
     * ``contract_dilation`` = false (ResNet): no halved dilation in the first block of a dilated stage (NVIDIA);
+    * ``dilate_second`` = false (ResNet-18, -34): see ``dilate_first_only``;
     * ``two_steps`` (HRNet): see ``BilinearExchange``; ``modules``, ``blocks`` (HRNet): see ``shorten``.
 
     Raises:
@@ -76,6 +77,8 @@ def _dilate(network: nn.Module, multi_grid: Sequence[int] | None, own: Mapping[s
         cast(nn.MaxPool2d, network.maxpool).ceil_mode = True
     if not own.get("contract_dilation", True):
         keep_dilation(network)
+    if not own.get("dilate_second", True):
+        dilate_first_only(network)
     if multi_grid is not None:
         set_dilations(network, "layer4", multi_grid)
 

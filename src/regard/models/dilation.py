@@ -36,6 +36,14 @@ def spatial_conv(block: nn.Module) -> nn.Conv2d:
     return cast(nn.Conv2d, block.conv2 if hasattr(block, "conv3") else block.conv1)
 
 
+def dilate_first_only(network: nn.Module) -> None:
+    """No dilation in the second convolution of basic blocks (ResNet-18, -34), as mmseg and sssegmentation have it."""
+    for block in network.modules():
+        if hasattr(block, "conv2") and not hasattr(block, "conv3"):
+            conv = cast(nn.Conv2d, block.conv2)
+            conv.dilation = conv.padding = (1, 1)
+
+
 def keep_dilation(network: nn.Module) -> None:
     """Dilation 2 and 4 in every block of the last two stages, the first ones included, as NVIDIA's ResNets have it."""
     for stage, rate in (("layer3", 2), ("layer4", 4)):

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import pickle
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regard.errors import CheckpointError, OutputError
+
+# Numbers and arrays of numpy, which training programs store beside the weights (the best score, say): plain data.
+_scalar, _rebuild = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
+HARMLESS: list[Any] = [
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    (_rebuild, "numpy.core.multiarray._reconstruct"),
+    (_rebuild, "numpy._core.multiarray._reconstruct"),
+    np.ndarray,
+    np.dtype,
+    codecs.encode,
+    *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "uint8", "float32", "float64")),
+]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -24,7 +40,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, broken, holds no tensors, or would run code when read.
     """
-    content = read_file(path)
+    return unwrap(read_file(path), path)
+
+
+def unwrap(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors of a file's content, be they in a container or not.
+
+    Raises:
+        CheckpointError: there are none.
+    """
     for container in ("state_dict", "model"):
         if isinstance(content.get(container), Mapping):
             content = content[container]
@@ -45,7 +69,8 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: {_unsafe(error)}") from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
@@ -58,17 +83,26 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _unsafe(error: Exception) -> str:
-    reason = _one_line(error)
-    if "Unsupported global" in reason or "GLOBAL" in reason:
+    reason = _one_line(error, most=2000)
+    called = re.search(r"GLOBAL ([\w.]+)", reason)
+    if called or "Unsupported" in reason:
+        what = called[1] if called else "an unknown instruction"
         return (
-            "reading it would run code, so it is refused. If you trust its maker, load it in their program and "
-            "save only the tensors: torch.save(model.state_dict(), 'clean.pth')."
+            f"reading it would run code ({what}), so it is refused. If you trust its maker, clean it where their "
+            "program is installed: python -c \"import torch; f = torch.load('IN.pth', 'cpu', weights_only=False); "
+            "torch.save({'state_dict': f.get('state_dict', f)}, 'OUT.pth')\"."
         )
     return f"it is broken or no weights file ({reason}). Fetch or write it again."
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]
+def _one_line(error: BaseException, *, most: int = 160) -> str:
+    return " ".join(str(error).split())[:most]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

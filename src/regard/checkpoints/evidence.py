@@ -1,0 +1,118 @@
+"""What a foreign file says beside its weights: classes, scaling, align_corners."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from regard.classes import ClassMap, default_palette, first_reason, known_classes
+from regard.errors import ClassMismatch
+
+# Parts of file names and configurations, and the class list that they mean.
+DATA_SETS = {
+    "cityscapes": "cityscapes",
+    "ade20k": "ade20k",
+    "pascal_context_59": "pascal_context_59",
+    "pascal_context": "pascal_context_60",
+    "voc12": "voc",
+    "coco-stuff": "coco_stuff",
+    "coco_stuff": "coco_stuff",
+    "cocostuff": "coco_stuff",
+    "loveda": "loveda",
+    "potsdam": "potsdam",
+    "vaihingen": "vaihingen",
+}
+BY_COUNT = {
+    19: "cityscapes",
+    150: "ade20k",
+    21: "voc",
+    171: "coco_stuff",
+    59: "pascal_context_59",
+    60: "pascal_context_60",
+}
+
+
+class Evidence(NamedTuple):
+    """The words of a file: its name, and the configuration and meta data inside."""
+
+    name: str
+    text: str
+    meta: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def evidence(path: Path, content: Mapping[str, Any]) -> Evidence:
+    """Everything in a file's container that is not its tensors."""
+    meta = content.get("meta") if isinstance(content.get("meta"), Mapping) else {}
+    settings = content.get("config_dict") if isinstance(content.get("config_dict"), Mapping) else {}
+    texts = [value for key in ("config", "cfg") for value in [(meta or {}).get(key)] if isinstance(value, str)]
+    return Evidence(path.name.lower(), "\n".join(texts), meta or {}, settings or {})
+
+
+def align_corners(words: Evidence) -> bool | None:
+    """What the configuration inside says of its heads; true for mmseg's crops of 769; none if nothing is said."""
+    said = re.findall(r"align_corners['\"]?\s*[=:]\s*(True|False)", words.text)
+    if said:
+        return "True" in said
+    return True if "769x769" in words.name else None
+
+
+def scaling(words: Evidence) -> dict[str, Any]:
+    """Mean, std and divisor of openseg's ``normalize``, if it is there."""
+    given = words.settings.get("normalize")
+    if not isinstance(given, Mapping) or not {"mean", "std", "div_value"} <= given.keys():
+        return {}
+    bands = ("red", "green", "blue")
+    data = words.settings.get("data")
+    if isinstance(data, Mapping) and data.get("input_mode") == "BGR":
+        bands = bands[::-1]
+    return {
+        "mean": tuple(given["mean"]),
+        "std": tuple(given["std"]),
+        "divisor": float(given["div_value"]),
+        "bands": bands,
+    }
+
+
+def class_map(words: Evidence, count: int, given: ClassMap | Sequence[str] | str | None) -> tuple[ClassMap, str]:
+    """The classes, and where they are from: given, in the file, or known by the name or the number.
+
+    Raises:
+        ClassMismatch: those given are not as many as the network's outputs.
+        UnknownName: no list of the given name.
+    """
+    if given is not None:
+        chosen = known_classes(given) if isinstance(given, str) else ClassMap.of(given)
+        if len(chosen) != count:
+            raise ClassMismatch(f"{len(chosen)} classes given, but {words.name} has {count} outputs. Give {count}.")
+        return chosen, "given"
+    inside = _inside(words, count)
+    if inside is not None:
+        return inside, "in the file"
+    for part, name in DATA_SETS.items():
+        if part in words.name + words.text.lower() and len(known_classes(name)) == count:
+            return known_classes(name), f"{name}, by its name"
+    if count in BY_COUNT:
+        return known_classes(BY_COUNT[count]), f"{BY_COUNT[count]}, by their number"
+    return ClassMap.of([f"class_{index}" for index in range(count)]), "unknown; give them with classes="
+
+
+def _inside(words: Evidence, count: int) -> ClassMap | None:
+    meta = words.meta
+    data_set = meta.get("dataset_meta") if isinstance(meta.get("dataset_meta"), Mapping) else {}
+    names = meta.get("CLASSES") or (data_set or {}).get("classes")
+    colours = meta.get("PALETTE") or (data_set or {}).get("palette")
+    if not isinstance(names, (list, tuple)) or len(names) != count:
+        return None
+    if not isinstance(colours, (list, tuple)) or len(colours) != count:
+        colours = default_palette(count)
+    try:
+        return ClassMap(names=tuple(names), palette=tuple(tuple(colour) for colour in colours))
+    except ValidationError as error:
+        raise ClassMismatch(
+            f"{words.name}: its class list is not valid ({first_reason(error)}). Give classes=."
+        ) from None
