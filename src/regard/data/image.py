@@ -75,7 +75,6 @@ def read_photograph(
 
 
 def _channel(path: Path, band: int | str) -> int:
-    names = ["red", "green", "blue"]
     text = str(band)
     if text in names:
         return names.index(text)
@@ -95,7 +94,9 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
     if values.ndim == 3:
         return _labels_of_colours(path, values, classes)
     found = np.unique(values)
-    unknown = found[(found != classes.ignore_index) & ((found < 0) | (found >= len(classes)))]
+    if np.issubdtype(values.dtype, np.floating):
+        values = np.where(np.isnan(values), classes.ignore_index, values)
+    unknown = found[(found != classes.ignore_index) & ((found < 0) | (found >= len(classes)) | (found % 1 != 0))]
     if unknown.size:
         hint = " A 0/255 mask needs 255 rewritten as 1." if found.tolist() == [0, 255] else ""
         raise ClassMismatch(
@@ -110,8 +111,13 @@ def _mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
         with open_raster(path) as raster:
             values, _ = raster.read(box or Box(0, 0, *raster.size))
         return values[0] if len(values) == 1 else values[:3].transpose(1, 2, 0)
+        if len(values) == 2:
+            raise ClassMismatch(
+                f"{path} has 2 bands; a mask has 1 (labels) or 3 (colours). Keep the band of the labels."
+            )
     image = _open(path)
     values = np.asarray(image if image.mode in ("L", "P", "I", "1") else image.convert("RGB"))
+    image = image.getchannel(0) if image.mode in ("LA", "PA") else image
     values = values.astype(np.uint8) if values.dtype == bool else values
     return values if box is None else values[_slices(box)]
 
@@ -138,9 +144,9 @@ def image_size(path: Path) -> tuple[int, int]:
         UnreadableImage: missing, broken or of a kind that is not read.
     """
     if path.suffix.lower() in PHOTOGRAPHS and path.is_file():
-        image = _open(path, load=False)
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        return (image.width, image.height) if turned else (image.height, image.width)
+        with _open(path, load=False) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
     with open_raster(path) as raster:
         return raster.size
 
