@@ -71,9 +71,11 @@ class Raster:
             UnreadableImage: a block of the file is damaged.
         """
         window = Window(box.left, box.top, box.width, box.height)
-        with refusing(self.path, f"rows {box.top} to {box.top + box.height}"):
+        with refusing(self.path, f"a part of {box.width} x {box.height} pixels from row {box.top}"):
             pixels = self.dataset.read(self.bands, window=window)
-            valid = self.dataset.dataset_mask(window=window) > 0
+            valid = (
+                np.ones(pixels.shape[1:], bool) if self._reads_alpha else self.dataset.dataset_mask(window=window) > 0
+            )
         if np.issubdtype(pixels.dtype, np.floating):
             valid &= np.isfinite(pixels).all(axis=0)
         return pixels, valid
@@ -87,6 +89,10 @@ class Raster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for values, number in zip(pixels, self.bands, strict=True):
+            nodata = self.dataset.nodatavals[number - 1]
+            if nodata is not None and nodata < 0:  # no reading, whatever the other bands hold; 0 may be a dark pixel
+                valid &= values != nodata
         self.close()
 
 
@@ -182,7 +188,7 @@ def refusing(path: Path, part: str) -> Iterator[None]:
     """Turn GDAL's errors into one line of ours."""
     try:
         yield
-    except rasterio.errors.RasterioIOError as error:
+    except (rasterio.errors.RasterioError, MemoryError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UnreadableImage(
             f"{path}: {part} cannot be read ({reason}). Fetch the file again or convert it to GeoTIFF."
