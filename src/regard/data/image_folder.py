@@ -84,7 +84,10 @@ def _by_stem(path: Path) -> dict[str, Path]:
 
 
 def _stems(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} is no list in UTF-8 ({error}). Write one image stem a line.") from None
     stems = [Path(line).stem if Path(line).suffix.lower() in PHOTOGRAPHS + RASTERS else line for line in lines if line]
     if not stems:
         raise DatasetError(f"{path} is empty. Write one image stem a line.")

@@ -26,6 +26,7 @@ def scene_splits(base: Path, *, window: int = WINDOW) -> dict[str, tuple[Pair, .
     if not mask.is_file():
         raise DatasetError(f"{mask} is missing. Put the labels of image.tif there, on the same grid.")
     height, width = image_size(image)
+    _check_size(mask, (height, width))
     boxes = [
         Box(top, left, min(window, height - top), min(window, width - left))
         for top in range(0, height, window)
@@ -44,11 +45,14 @@ def scene_splits(base: Path, *, window: int = WINDOW) -> dict[str, tuple[Pair, .
     return splits
 
 
+def _check_size(path: Path, size: tuple[int, int]) -> None:
+    height, width = image_size(path)
+    if (height, width) != size:
+        raise SizeMismatch(f"{path} is {width} x {height} pixels, image.tif {size[1]} x {size[0]}. Use one grid.")
+
+
 def _split_of_boxes(codes: Path, boxes: list[Box], size: tuple[int, int]) -> list[str]:
+    _check_size(codes, size)
     with open_raster(codes) as raster:
-        if raster.size != size:
-            raise SizeMismatch(
-                f"{codes} is {raster.size[1]} x {raster.size[0]} pixels, image.tif {size[1]} x {size[0]}. Use one grid."
-            )
         found = [np.unique(raster.read(box)[0]).tolist() for box in boxes]
     return [next((name for name, code in CODES.items() if values == [code]), "") for values in found]
