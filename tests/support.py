@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import rasterio
 import torch
 from PIL import Image
-from rasterio.transform import from_origin
+from rasterio.transform import Affine
 
 from regard.checkpoints.create import create
 from regard.models import Segmenter
@@ -57,8 +58,11 @@ def write_tif(path: Path, values: np.ndarray, **profile: Any) -> Path:
     """A GeoTIFF of ``(c, h, w)`` values, 10 m per pixel in UTM zone 33 north."""
     count, height, width = values.shape
     path.parent.mkdir(parents=True, exist_ok=True)
-    defaults = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "dtype": values.dtype}
+    defaults = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000), "dtype": values.dtype}
     settings = {"driver": "GTiff", "count": count, "height": height, "width": width} | defaults | profile
-    with rasterio.open(path, "w", **settings) as raster:
-        raster.write(values)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **settings) as raster:
+            raster.write(values)
     return path
