@@ -15,6 +15,7 @@ from regard.data.raster import Box, open_raster
 from regard.errors import BandMismatch, ClassMismatch, UnreadableImage
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+PHOTOGRAPH_BANDS = ("red", "green", "blue")
 PHOTOGRAPH_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "MPO")
 RASTERS = (".tif", ".tiff", ".jp2")
 
@@ -76,8 +77,8 @@ def read_photograph(
 
 def _channel(path: Path, band: int | str) -> int:
     text = str(band)
-    if text in names:
-        return names.index(text)
+    if text in PHOTOGRAPH_BANDS:
+        return PHOTOGRAPH_BANDS.index(text)
     if text in ("1", "2", "3"):
         return int(text) - 1
     raise BandMismatch(f"{path.name} has no band {text!r}; it has 1 red, 2 green, 3 blue. Choose among them.")
@@ -93,9 +94,9 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
     values = _mask_values(path, box)
     if values.ndim == 3:
         return _labels_of_colours(path, values, classes)
-    found = np.unique(values)
     if np.issubdtype(values.dtype, np.floating):
         values = np.where(np.isnan(values), classes.ignore_index, values)
+    found = np.unique(values)
     unknown = found[(found != classes.ignore_index) & ((found < 0) | (found >= len(classes)) | (found % 1 != 0))]
     if unknown.size:
         hint = " A 0/255 mask needs 255 rewritten as 1." if found.tolist() == [0, 255] else ""
@@ -110,14 +111,14 @@ def _mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
     if path.suffix.lower() in RASTERS or (path.is_file() and _is_deep(path)):
         with open_raster(path) as raster:
             values, _ = raster.read(box or Box(0, 0, *raster.size))
-        return values[0] if len(values) == 1 else values[:3].transpose(1, 2, 0)
         if len(values) == 2:
             raise ClassMismatch(
                 f"{path} has 2 bands; a mask has 1 (labels) or 3 (colours). Keep the band of the labels."
             )
+        return values[0] if len(values) == 1 else values[:3].transpose(1, 2, 0)
     image = _open(path)
-    values = np.asarray(image if image.mode in ("L", "P", "I", "1") else image.convert("RGB"))
     image = image.getchannel(0) if image.mode in ("LA", "PA") else image
+    values = np.asarray(image if image.mode in ("L", "P", "I", "1") else image.convert("RGB"))
     values = values.astype(np.uint8) if values.dtype == bool else values
     return values if box is None else values[_slices(box)]
 
@@ -149,6 +150,18 @@ def image_size(path: Path) -> tuple[int, int]:
             return (image.width, image.height) if turned else (image.height, image.width)
     with open_raster(path) as raster:
         return raster.size
+
+
+def image_bands(path: Path, *, bands: Sequence[int | str] | None = None) -> tuple[str, ...]:
+    """The names of the bands that :func:`read_image` gives: red, green, blue for photographs.
+
+    Raises:
+        UnreadableImage, BandMismatch: see :func:`read_image`.
+    """
+    if path.suffix.lower() in PHOTOGRAPHS:
+        return tuple(PHOTOGRAPH_BANDS[_channel(path, band)] for band in bands or PHOTOGRAPH_BANDS)
+    with open_raster(path, bands=bands) as raster:
+        return raster.band_names
 
 
 def _open(path: Path, *, load: bool = True) -> Image.Image:

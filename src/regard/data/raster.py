@@ -13,7 +13,7 @@ import numpy as np
 import rasterio
 from jaxtyping import Bool, Shaped
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window
 
 from regard.errors import BandMismatch, ConfigError, UnreadableImage
@@ -61,6 +61,17 @@ class Raster:
         return self.dataset.transform
 
     @property
+    def band_names(self) -> tuple[str, ...]:
+        """The names of the chosen bands."""
+        names = band_names(self.dataset)
+        return tuple(names[number - 1] for number in self.bands)
+
+    @property
+    def _reads_alpha(self) -> bool:
+        """Whether a band marked as alpha was asked for: in truth near infrared, as many files have it."""
+        return any(self.dataset.colorinterp[number - 1] == ColorInterp.alpha for number in self.bands)
+
+    @property
     def is_georeferenced(self) -> bool:
         return self.crs is not None or not self.transform.is_identity
 
@@ -78,6 +89,10 @@ class Raster:
             )
         if np.issubdtype(pixels.dtype, np.floating):
             valid &= np.isfinite(pixels).all(axis=0)
+        for values, number in zip(pixels, self.bands, strict=True):
+            nodata = self.dataset.nodatavals[number - 1]
+            if nodata is not None and nodata < 0:  # no reading, whatever the other bands hold; 0 may be a dark pixel
+                valid &= values != nodata
         return pixels, valid
 
     def close(self) -> None:
@@ -89,10 +104,6 @@ class Raster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for values, number in zip(pixels, self.bands, strict=True):
-            nodata = self.dataset.nodatavals[number - 1]
-            if nodata is not None and nodata < 0:  # no reading, whatever the other bands hold; 0 may be a dark pixel
-                valid &= values != nodata
         self.close()
 
 
@@ -133,7 +144,7 @@ def _driver(path: Path) -> str:
 def choose_bands(
     path: Path, dataset: Any, bands: Sequence[int | str] | None, expected: Sequence[str] | None
 ) -> tuple[int, ...]:
-    """Numbers (from 1) of the bands to read.
+    """Numbers (from 1) of the bands to read: those asked for; else all but alpha, in the model's order if named alike.
 
     Raises:
         BandMismatch: see :func:`open_raster`.
@@ -141,10 +152,10 @@ def choose_bands(
     names = band_names(dataset)
     if bands:
         chosen = tuple(_band_number(path, band, names) for band in bands)
-    elif expected and set(expected) <= set(names):
-        chosen = tuple(names.index(band) + 1 for band in expected)
     else:
         chosen = tuple(i + 1 for i, kind in enumerate(dataset.colorinterp) if kind != ColorInterp.alpha)
+        if expected and sorted(expected) == sorted(names[number - 1] for number in chosen):
+            chosen = tuple(names.index(band) + 1 for band in expected)
     if expected and len(chosen) != len(expected):
         listed = ", ".join(f"{number + 1} {name}" for number, name in enumerate(names))
         numbers = ",".join(str(i + 1) for i in range(len(expected)))
@@ -204,3 +215,20 @@ def scaled(pixels: NDArray[Any], valid: NDArray[np.bool_], divisor: float) -> ND
     if not divisor > 0:
         raise ConfigError(f"divisor {divisor} must be above 0.")
     return np.where(valid, pixels.astype(np.float32) / np.float32(divisor), np.float32(0))
+
+
+def gdal_version() -> str:
+    """The version of GDAL that rasters are read with."""
+    return rasterio.__gdal_version__
+
+
+def read_small(path: Path, width: int, *, nearest: bool = False) -> Shaped[np.ndarray, "c h w"]:
+    """A raster shrunk to ``width`` pixels, for pictures.
+
+    Raises:
+        UnreadableImage: see :func:`open_raster`.
+    """
+    with open_raster(path) as raster, refusing(path, "the overview"):
+        height = max(1, round(raster.size[0] * width / raster.size[1]))
+        how = Resampling.nearest if nearest else Resampling.average
+        return raster.dataset.read(raster.bands, out_shape=(len(raster.bands), height, width), resampling=how)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from regard.classes import ClassMap
-from regard.data.image import read_image, read_mask
+from regard.data.image import image_bands, read_image, read_mask
 from regard.data.raster import Box
 from regard.errors import SizeMismatch, unknown
 
@@ -53,6 +53,10 @@ class LabelledData:
         if name not in self.splits:
             raise unknown("split", name, self.splits)
         return self.splits[name]
+
+    def band_names(self) -> tuple[str, ...]:
+        """The names of the bands of the first training image: what a new model for this data is to expect."""
+        return image_bands(self.split("train")[0].image, bands=self.bands)
 
     def read(self, pair: Pair, *, expected: Sequence[str] | None = None) -> Sample:
         """One image and its labels.
