@@ -100,9 +100,10 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
     unknown = found[(found != classes.ignore_index) & ((found < 0) | (found >= len(classes)) | (found % 1 != 0))]
     if unknown.size:
         hint = " A 0/255 mask needs 255 rewritten as 1." if found.tolist() == [0, 255] else ""
+        count = np.count_nonzero(values == unknown[0])
         raise ClassMismatch(
-            f"{path} holds label {unknown[0]} ({np.count_nonzero(values == unknown[0])} pixels); {len(classes)} classes allow "
-            f"0 to {len(classes) - 1} and {classes.ignore_index} for no class. Correct the mask or classes.json.{hint}"
+            f"{path} holds label {unknown[0]} ({count} pixels); {len(classes)} classes allow 0 to {len(classes) - 1} and "
+            f"{classes.ignore_index} for no class. Correct the mask or classes.json.{hint}"
         )
     return values.astype(np.int64)
 
@@ -132,8 +133,8 @@ def _labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes:
     if (labels < 0).any():
         colour = tuple(int(channel) for channel in values[labels < 0][0])
         raise ClassMismatch(
-            f"{path} holds colour {colour} ({np.count_nonzero(labels < 0)} pixels without a class); no class has it. Add it to "
-            "'palette' in classes.json, or paint unlabelled pixels black."
+            f"{path} holds colour {colour} ({np.count_nonzero(labels < 0)} pixels without a class); no class has it. "
+            "Add it to 'palette' in classes.json, or paint unlabelled pixels black."
         )
     return labels
 

@@ -39,7 +39,6 @@ def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES) -
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     if (std == 0).any():
-        raise DatasetError(
-            f"{data.root}: band {bands[int(std.argmin())]} is constant ({mean[std.argmin()]:.3g}). Leave it out with --bands."
-        )
+        band, value = bands[int(std.argmin())], mean[std.argmin()]
+        raise DatasetError(f"{data.root}: band {band} is constant ({value:.3g}). Leave it out with --bands.")
     return Scaling(tuple(mean.tolist()), tuple(std.tolist()), divisor)

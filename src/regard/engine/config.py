@@ -11,29 +11,31 @@ from regard.errors import ConfigError
 
 
 class TrainConfig(BaseModel):
-    """How to train. Steps count batches; lengths are pixels; the backbone learns at ``backbone_rate`` times the heads' rate."""
+    """How to train; each setting says what it does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(20_000, ge=1)
-    batch: int = Field(8, ge=1)
-    crop: int = Field(512, ge=32)
-    seed: int = Field(0, ge=0)
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(1e-3, gt=0)
-    backbone_rate: float = Field(0.1, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup: int = Field(50, ge=0)
-    power: float = Field(0.9, gt=0)
-    average: float = Field(0.99, ge=0, lt=1)
-    scale: tuple[float, float] = (0.5, 2.0)
-    flip: bool = True
-    overhead: bool = False
-    colour: float = Field(0.3, ge=0, lt=1)
-    evaluate_every: int = Field(500, ge=1)
-    workers: int = Field(1, ge=0)
-    precision: Literal["32", "bf16", "16"] = "32"
-    devices: int = Field(1, ge=1)
+    steps: int = Field(20_000, ge=1, description="How many batches to learn from.")
+    batch: int = Field(8, ge=1, description="Crops in a batch.")
+    crop: int = Field(512, ge=32, description="Side of the square crops in pixels.")
+    seed: int = Field(0, ge=0, description="Data order, augmentation and dropout follow from it.")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
+    learning_rate: float = Field(1e-3, gt=0, description="Highest rate of the heads.")
+    backbone_rate: float = Field(0.1, ge=0, description="The backbone's rate, as a share of the heads'.")
+    weight_decay: float = Field(0.01, ge=0, description="Pull of the weights towards 0.")
+    warmup: int = Field(50, ge=0, description="Steps over which the rate rises.")
+    power: float = Field(0.9, gt=0, description="Exponent of the rate's poly decay.")
+    average: float = Field(0.99, ge=0, lt=1, description="Memory of the running average of the weights; 0 for none.")
+    scale: tuple[float, float] = Field((0.5, 2.0), description="Images are resized by a random factor between these.")
+    flip: bool = Field(True, description="Mirror half of the crops.")
+    overhead: bool = Field(False, description="Images from above: turn crops by random quarter turns.")
+    colour: float = Field(0.3, ge=0, lt=1, description="Strength of random brightness, contrast and saturation.")
+    evaluate_every: int = Field(
+        500, ge=1, description="Steps between evaluations on val; a checkpoint is written then."
+    )
+    workers: int = Field(1, ge=0, description="Processes that read and augment.")
+    precision: Literal["32", "bf16", "16"] = Field("32", description="Number format of the forward pass.")
+    devices: int = Field(1, ge=1, description="How many GPUs, or CPU processes.")
 
     @model_validator(mode="after")
     def _check_scale(self) -> TrainConfig:

@@ -113,7 +113,8 @@ class Scores:
             "| class | share of pixels | IoU | F1 | precision | recall |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
         ]
-        mean = f"| **mean** | | **{100 * self.miou:.1f}** | {100 * self.mean_f1:.1f} | accuracy | {100 * self.accuracy:.1f} |"
+        miou, mean_f1, accuracy = (f"{100 * value:.1f}" for value in (self.miou, self.mean_f1, self.accuracy))
+        mean = f"| **mean** | | **{miou}** | {mean_f1} | accuracy | {accuracy} |"
         return "\n".join([*head, *rows, mean])
 
 

@@ -93,7 +93,7 @@ def _collect(model: Segmenter, raster: Raster, tiling: Tiling) -> Segmentation:
     height, width = raster.size
     if height * width > IN_MEMORY:
         raise ConfigError(
-            f"{raster.path.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name an output file: to='map.tif'."
+            f"{raster.path.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name a file: to='map.tif'."
         )
     parts = [rows for rows in predict_rows(model, raster, tiling) if isinstance(rows, Rows)]
     valid = np.concatenate([rows.valid for rows in parts])

@@ -109,9 +109,8 @@ class Record:
             for name, value in facts.items():
                 before = stored.get(part, {}).get(name, value)
                 if before != value:
-                    raise TrainingError(
-                        f"{self.folder} holds a run with {part} {name}={before}, now {value}. Choose another folder, or delete it."
-                    )
+                    what = f"a run with {part} {name}={before}, now {value}"
+                    raise TrainingError(f"{self.folder} holds {what}. Choose another folder, or delete it.")
 
     def _write_run(self, **times: str | None) -> None:
         machine = {

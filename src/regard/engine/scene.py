@@ -29,7 +29,7 @@ GRID_ROWS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Tiling:
-    """Windows of ``tile`` pixels that share ``overlap`` pixels, looked at ``scales`` and ``flip``, ``batch`` at a time."""
+    """Windows of ``tile`` pixels that share ``overlap`` pixels, ``batch`` at a time, at ``scales`` and ``flip``."""
 
     tile: int = 1024
     overlap: int = 256
@@ -45,7 +45,7 @@ class Tiling:
         """
         if self.tile < ALIGNMENT or self.tile % ALIGNMENT or self.overlap % ALIGNMENT or self.overlap < 0:
             raise ConfigError(
-                f"tile {self.tile} and overlap {self.overlap} must be multiples of {ALIGNMENT} pixels. Take 1024 and 256."
+                f"tile {self.tile} and overlap {self.overlap} must be multiples of {ALIGNMENT}. Take 1024 and 256."
             )
         if self.overlap > self.tile // 2:
             raise ConfigError(

@@ -24,10 +24,11 @@ from regard.data.statistics import measure
 from regard.engine.config import TrainConfig
 from regard.engine.evaluate import Scores, check_classes, evaluate
 from regard.engine.infer import scaling_of
+from regard.engine.memory import keep_freed_memory
 from regard.engine.progress import Progress
 from regard.engine.record import Record
 from regard.engine.schedule import poly
-from regard.errors import TrainingError
+from regard.errors import ConfigError, TrainingError
 from regard.models import Segmenter
 from regard.ops.losses import weighted_sum
 
@@ -73,7 +74,7 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         config = self.config
-        body = list(self.model.backbone.parameters())  # type: ignore[operator, union-attr]
+        body = list(self.model.backbone.parameters())
         mine = {id(parameter) for parameter in body}
         heads = [parameter for parameter in self.model.parameters() if id(parameter) not in mine]
         groups = [
@@ -91,7 +92,7 @@ class SegmentationTask(pl.LightningModule):
 
 
 class Bookkeeping(pl.Callback):
-    """After each step: record it; every ``evaluate_every`` steps and at the end, score and save the averaged weights."""
+    """Records each step; every ``evaluate_every`` steps and at the end, scores and saves the averaged weights."""
 
     def __init__(self, data: LabelledData, record: Record, progress: Progress) -> None:
         self.data = data
@@ -121,7 +122,7 @@ class Bookkeeping(pl.Callback):
 
 
 def train(model: Segmenter, data: LabelledData, out: str | Path, *, silent: bool = False, **settings: Any) -> Run:
-    """Train ``model`` on the split ``train`` of ``data``, score it on ``val``, and leave everything in the folder ``out``.
+    """Train ``model`` on the split ``train`` of ``data``, score it on ``val``, and leave everything in ``out``.
 
     ``out`` receives ``best.safetensors`` (highest mIoU on val), ``last.safetensors``, ``last.ckpt`` (to go on from),
     ``metrics.jsonl`` and ``run.json``. Called again with the same settings, it goes on where it stopped. What is
@@ -144,6 +145,7 @@ def train(model: Segmenter, data: LabelledData, out: str | Path, *, silent: bool
 
 
 def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, silent: bool) -> None:
+    _prepare_processor(config)
     done = _steps_done(record.resume_file)
     record.start(done)
     augmentation = Augmentation(config.crop, config.scale, config.flip, config.overhead, config.colour)
@@ -172,6 +174,17 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
             deterministic="warn" if torch.cuda.is_available() else True,
         )
         trainer.fit(task, batches, ckpt_path=record.resume_file if done else None, weights_only=True)
+
+
+def _prepare_processor(config: TrainConfig) -> None:
+    if torch.cuda.is_available():
+        return
+    if config.precision != "32":
+        raise ConfigError(
+            f"precision {config.precision} on a CPU gives gradients that differ from run to run and can become nan "
+            f"(seen with torch 2.15, here {torch.__version__}). Train with precision 32, or on a GPU."
+        )
+    keep_freed_memory()
 
 
 def _steps_done(checkpoint: Path) -> int:

@@ -1,0 +1,39 @@
+# make demo   map a real place with what comes with regard (installs first)
+# make test   every test            make check   lint, types, floors and the fast tests
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= demo
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench docs clean
+
+demo: $(READY)
+	$(BIN)/regard demo --out $(OUT)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/lint-imports
+
+check: $(READY)
+	$(BIN)/ruff format --check src tests examples experiments
+	$(BIN)/ruff check src tests examples experiments
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow and not gpu" -x
+
+bench: $(READY)
+	$(BIN)/python -m pytest tests/bench -m "not gpu" -s
+
+docs: $(READY)
+	$(BIN)/pip install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit('regard needs Python 3.11 or newer; got ' + sys.version.split()[0] + '. Set PYTHON=python3.11' if sys.version_info < (3, 11) else 0)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	touch $(READY)

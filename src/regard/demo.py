@@ -1,0 +1,124 @@
+"""The main job from end to end with what comes with regard: map, train, evaluate, report. No network."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regard.checkpoints.create import create
+from regard.checkpoints.file import load
+from regard.data.image import read_mask
+from regard.data.image_folder import folder
+from regard.data.raster_writer import check_writable
+from regard.data.sample import LabelledData
+from regard.engine.evaluate import evaluate
+from regard.engine.pictures import blend, panel, photograph, scene_and_map
+from regard.engine.predict import predict
+from regard.engine.segmentation import Segmentation, paint
+from regard.engine.train import Run, train
+from regard.models import Segmenter
+from regard.report.page import report
+
+SCENE = "globe/americas_atlantic.tif"
+TILE = "t4_p2"
+STEPS = 40
+
+
+def run(out: Path) -> dict[str, Any]:
+    """Do everything, telling what is done; the files by what they show, the scores, and the seconds of each part.
+
+    Raises:
+        OutputError: ``out`` cannot be written to.
+    """
+    check_writable(out / "map.tif")
+    sample = Path(str(resources.files("regard") / "bundled"))
+    seconds: dict[str, float] = {}
+    files: dict[str, str] = {}
+
+    def step(name: str, text: str) -> float:
+        print(f"\n{text}", file=sys.stderr, flush=True)
+        return time.perf_counter()
+
+    began = step("map", "1  Mapping land cover from 60 N to the equator with globe-s: a 1800 x 900 GeoTIFF")
+    files |= map_globe(sample / SCENE, out)
+    seconds["map"] = time.perf_counter() - began
+
+    began = step("city", "2  Mapping a tile of Dubai with dubai-s")
+    city = folder(sample / "city")
+    model = load("dubai-s")
+    files |= map_city(model, city, out)
+    seconds["city"] = time.perf_counter() - began
+
+    began = step("train", f"3  Training new heads on 24 tiles for {STEPS} steps: see the loss fall")
+    finished = fine_tune(model, city, out / "run")
+    files["new model"] = str(finished.best)
+    seconds["train"] = time.perf_counter() - began
+
+    began = step("evaluate", "4  Scoring dubai-s on the 6 tiles kept back")
+    scores = evaluate(model, city)
+    files["scores"] = str(scores.save(out / "scores.json"))
+    print(scores.table(), file=sys.stderr)
+    seconds["evaluate"] = time.perf_counter() - began
+
+    began = step("report", "5  Writing the report")
+    pictures = [("Land cover by globe-s", out / "globe.png"), ("A tile of Dubai by dubai-s", out / "city.png")]
+    files["report"] = str(report(finished, out / "report.html", model=model, data=city, pictures=pictures))
+    seconds["report"] = time.perf_counter() - began
+    return {"files": files, "scores": scores.as_dict(), "losses": losses(finished), "seconds": seconds}
+
+
+def map_globe(scene: Path, out: Path) -> dict[str, str]:
+    """The class map of the georeferenced scene, its confidence, and pictures of both."""
+    model = load("globe-s")
+    to, confidence = out / "map.tif", out / "confidence.tif"
+    predict(model, scene, to, confidence=confidence, tile=512, overlap=128, progress=True)
+    image, labels = scene_and_map(scene, to, model.classes)
+    panel([image, labels], model.classes, out / "globe.png", columns=1)
+    panel([("overlay", blend(image[1], labels[1]))], model.classes, out / "overlay.png")
+    return {"map": str(to), "confidence": str(confidence), "overlay": str(out / "overlay.png")}
+
+
+def map_city(model: Segmenter, city: LabelledData, out: Path) -> dict[str, str]:
+    """A tile, its label and its prediction side by side."""
+    pair = next(pair for pair in city.split("val") if pair.name == TILE)
+    predicted = predict(model, pair.image, out / "city_labels.png")
+    assert isinstance(predicted, Segmentation)
+    truth = read_mask(pair.mask, city.classes)
+    pictures = [
+        ("image", photograph(pair.image)),
+        ("label", paint(truth, city.classes)),
+        ("dubai-s", predicted.colours()),
+    ]
+    return {"city": str(panel(pictures, city.classes, out / "city.png"))}
+
+
+def fine_tune(model: Segmenter, city: LabelledData, out: Path) -> Run:
+    """A fresh network on the trained backbone, for a minute; an earlier run in the folder is replaced."""
+    shutil.rmtree(out, ignore_errors=True)
+    config = dict(model.card.config)
+    fresh = create(model.card.architecture, classes=city.classes, **config)
+    fresh.get_submodule("backbone").load_state_dict(model.get_submodule("backbone").state_dict())
+    settings = {
+        "steps": STEPS,
+        "batch": 4,
+        "crop": 256,
+        "evaluate_every": STEPS,
+        "warmup": 5,
+        "average": 0.9,
+        "workers": 0,
+    }
+    return train(fresh, city, out, **settings, overhead=True, learning_rate=2e-3)
+
+
+def losses(finished: Run) -> dict[str, float]:
+    """The mean training loss over the first and the last five steps."""
+    from regard.engine.record import read_metrics
+
+    values = [line["loss"] for line in read_metrics(finished.folder) if "loss" in line]
+    return {"first": float(np.mean(values[:5])), "last": float(np.mean(values[-5:]))}

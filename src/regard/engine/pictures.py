@@ -1,0 +1,57 @@
+"""Small pictures of what a model sees and says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from regard.classes import ClassMap
+from regard.data.image import read_image
+from regard.data.raster import read_small
+from regard.engine.segmentation import paint
+
+Picture = tuple[str, UInt8[np.ndarray, "h w 3"]]
+
+
+def photograph(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """An 8-bit image as it is."""
+    return read_image(path).values[:3].transpose(1, 2, 0)
+
+
+def scene_and_map(scene: Path, labels: Path, classes: ClassMap, *, width: int = 900) -> tuple[Picture, Picture]:
+    """A raster and its class map, both at ``width`` pixels."""
+    image = read_small(scene, width)[:3].transpose(1, 2, 0)
+    return ("scene", image), ("map", paint(read_small(labels, width, nearest=True)[0], classes))
+
+
+def blend(image: UInt8[np.ndarray, "h w 3"], colours: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Colours over an image, half and half."""
+    return ((image.astype(np.uint16) + colours) // 2).astype(np.uint8)
+
+
+def panel(pictures: Sequence[Picture], classes: ClassMap, path: Path, *, columns: int | None = None) -> Path:
+    """Pictures side by side under their titles, with the legend of the classes, as one PNG."""
+    columns = columns or len(pictures)
+    rows = -(-len(pictures) // columns)
+    height, width = pictures[0][1].shape[:2]
+    cell = 4.2
+    figure = Figure(figsize=(cell * columns, cell * height / width * rows + 0.55), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for axis, (title, image) in zip(axes, pictures, strict=False):
+        axis.imshow(image, interpolation="nearest")
+        axis.set_title(title, fontsize=9, loc="left")
+    for axis in axes:
+        axis.set_axis_off()
+    patches = [
+        Patch(color=np.array(colour) / 255, label=name)
+        for name, colour in zip(classes.names, classes.palette, strict=True)
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(classes)), frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    return path
