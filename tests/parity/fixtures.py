@@ -25,9 +25,17 @@ HERE = Path(__file__).parent / "data"
 SHARED = Path(os.environ.get("REGARD_SHARED", Path(__file__).parents[2].parent / "shared")) / "fixtures"
 FULL = ("mmseg_danet_r50_full", "mmseg_ocrnet_hr18_full", "official_danet_resnet50_full", "official_hrnet18s_ocr")
 NARROW = ("mmseg_danet_r18_narrow", "mmseg_danet_r50_narrow", "mmseg_ocrnet_hr18_shallow", "mmseg_ocrnet_r50_narrow")
+SSSEG = ("sssegmentation_danet_r50", "sssegmentation_ocrnet_r50", "sssegmentation_ocrnet_hr18s")
 PARTS = ("official_danethead", "official_ocr_modules", "official_pam_cam_c64")
 # Raw outputs of the peers, and ours.
-OUTPUTS = {"fusion": "main", "pam": "position", "cam": "channel", "ocr": "main", "aux": "regions"}
+OUTPUTS = {
+    "fusion": "main",
+    "pam": "position",
+    "cam": "channel",
+    "ocr": "main",
+    "aux": "regions",
+    "auxiliary": "auxiliary",
+}
 
 
 class Fixture(NamedTuple):
@@ -75,12 +83,32 @@ def procedural(key: str, shape: list[int], gain: float) -> Tensor:
     return torch.from_numpy(values * np.float32(scale))
 
 
+def whole_state(keys: Mapping[str, list[int]]) -> dict[str, Tensor]:
+    """A whole state from names and shapes: convolutions as above, batch norms near 1 and 0, attention switched on."""
+    return {key: _whole(key, list(shape), keys) for key, shape in keys.items()}
+
+
+def _whole(key: str, shape: list[int], keys: Mapping[str, list[int]]) -> Tensor:
+    noise = torch.from_numpy(np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape).astype(np.float32))
+    norm = key.rpartition(".")[0] + ".running_mean" in keys
+    if key.endswith(".running_var"):
+        return (0.3 * noise).exp()
+    if norm and key.endswith(".weight"):
+        return 1 + 0.2 * noise
+    if "gamma" in key:
+        return torch.full_like(noise, 0.7)
+    return procedural(key, shape, 0.7)
+
+
 @cache
 def load(name: str) -> Fixture:
     base = available(name)
     assert base is not None
     meta = json.loads(base.with_suffix(".json").read_text())
     tensors, state = load_file(base.with_suffix(".safetensors")), {}
+    if not any(how == "stored" for how, _ in meta["keys"].values()):
+        shapes = {key: shape for key, (_, shape) in meta["keys"].items()}
+        return Fixture(name, meta, whole_state(shapes), tensors)
     gains = meta.get("gains") or {}
     for key, (how, shape) in meta["keys"].items():
         gain = next((value for part, value in gains.items() if part in key), 1.0)
@@ -93,6 +121,8 @@ def container(fixture: Fixture) -> dict[str, Any]:
     if fixture.name.startswith("mmseg"):
         meta = {"mmseg_version": "1.2.2", "CLASSES": None, "config": "align_corners=False,", "epoch": 1}
         return {"meta": meta, "state_dict": dict(fixture.state)}
+    if fixture.name.startswith("sssegmentation"):
+        return {"model": dict(fixture.state), "cur_epoch": 40, "optimizer": {"state": {}}}
     if "danet" in fixture.name:
         best = np.float64(0.7993)
         return {"epoch": 240, "state_dict": dict(fixture.state), "optimizer": {"state": {}}, "best_pred": best}

@@ -129,6 +129,6 @@ def _config(
         found["recipe"] = "bn_leaky_relu"
         notes.append("InPlaceABN: leaky ReLU in the heads, scales made positive")
     if family is from_danet.DANET:
-        found["multi_grid"] = from_danet.multi_grid(tensors)
-        notes.append(f"multi_grid: {found['multi_grid']}, by the stem")
+        found["multi_grid"], why = from_danet.multi_grid(tensors, words)
+        notes.append(f"multi_grid: {found['multi_grid']}, {why}")
     return found, notes

@@ -77,10 +77,10 @@ def _ocrnet(tensors: Tensors) -> dict[str, Any]:
     }
     if attention != "object_context":
         found["aspp"] = "context"
-    elif "object_context.pyramid.branches.0.0.weight" in tensors:
-        found["aspp"] = "inside"
-    elif "aspp.branches.0.0.weight" in tensors:
-        found["aspp"] = "before"
+        return found
+    for placement, prefix in (("inside", "object_context.pyramid"), ("before", "aspp")):
+        if f"{prefix}.branches.0.0.weight" in tensors:
+            found |= {"aspp": placement, "aspp_width": len(tensors[f"{prefix}.branches.0.0.weight"])}
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ class Evidence(NamedTuple):
     text: str
     meta: Mapping[str, Any]
     settings: Mapping[str, Any]
+    arguments: Mapping[str, Any]
 
 
 def evidence(path: Path, content: Mapping[str, Any]) -> Evidence:
@@ -50,7 +52,11 @@ def evidence(path: Path, content: Mapping[str, Any]) -> Evidence:
     meta = content.get("meta") if isinstance(content.get("meta"), Mapping) else {}
     settings = content.get("config_dict") if isinstance(content.get("config_dict"), Mapping) else {}
     texts = [value for key in ("config", "cfg") for value in [(meta or {}).get(key)] if isinstance(value, str)]
-    return Evidence(path.name.lower(), "\n".join(texts), meta or {}, settings or {})
+    arguments = content.get("args")
+    if isinstance(arguments, argparse.Namespace):
+        arguments = vars(arguments)
+    arguments = arguments if isinstance(arguments, Mapping) else {}
+    return Evidence(path.name.lower(), "\n".join(texts), meta or {}, settings or {}, arguments)
 
 
 def align_corners(words: Evidence) -> bool | None:

@@ -3,16 +3,20 @@
 Source: junfu1115/DANet, today's code and its history. Files: ``{"epoch", "state_dict", "optimizer", "best_pred"}``;
 images RGB, ImageNet's statistics; ``align_corners`` is true. The published network has the 7 x 7 stem and was trained
 with multi-grid 4, 8, 16, which the weights cannot tell: it is taken for the 7 x 7 stem and not for the deep one, unless
-``multi_grid`` says otherwise.
+the file's arguments or name, or ``multi_grid``, say otherwise.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
+from regard.checkpoints.evidence import Evidence
 from regard.checkpoints.rename import Family
+
+MULTI_GRID = (4, 8, 16)
 
 DANET = Family(
     name="official DANet",
@@ -39,6 +43,11 @@ DANET = Family(
 FAMILIES = (DANET,)
 
 
-def multi_grid(tensors: Mapping[str, Tensor]) -> tuple[int, ...] | None:
-    """The dilations of the last stage that go with the stem: published networks have the 7 x 7 one and multi-grid."""
-    return None if "backbone.conv1.0.weight" in tensors else (4, 8, 16)
+def multi_grid(tensors: Mapping[str, Tensor], words: Evidence) -> tuple[tuple[int, ...] | None, str]:
+    """The dilations of the last stage, and why: the file's arguments, its name, or the stem that goes with them."""
+    if "multi_grid" in words.arguments:
+        rates = tuple(words.arguments.get("multi_dilation") or MULTI_GRID)
+        return (rates if words.arguments["multi_grid"] else None), "as the file's arguments say"
+    if re.search(r"multi[-_]?(grid|dilation)|[-_]mg[-_.]", words.name):
+        return MULTI_GRID, "by the file's name"
+    return (None if "backbone.conv1.0.weight" in tensors else MULTI_GRID), "by the stem"

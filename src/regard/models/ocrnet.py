@@ -30,7 +30,8 @@ class OCRNetConfig(ModelConfig):
       input on HRNet, 3x3 and ``width`` wide on others);
     * ``aspp``: ``"before"`` (or true) an atrous pyramid before both heads (NVIDIA's OCRNetASPP), ``"inside"`` beside
       the context (NVIDIA's OCR_ASPP), ``"context"`` the context as one of the pyramid's branches (openseg's ASP-OCR);
-      ``rates`` are its dilations;
+      ``rates`` are its dilations and ``aspp_width`` the
+      channels of each branch (of the first two);
     * ``recipe`` of the heads' convolutions.
     """
 
@@ -43,6 +44,7 @@ class OCRNetConfig(ModelConfig):
     regions_dropout: float = 0.0
     aspp: Literal[False, "before", "inside", "context"] = False
     rates: tuple[int, ...] = (12, 24, 36)
+    aspp_width: int = 256
     recipe: Recipe = "bn_relu"
 
     @field_validator("aspp", mode="before")
@@ -66,7 +68,7 @@ class OCRNet(Segmenter):
         coarse, deep = channels[-2:]
         if self.joins_branches:
             self.stride, coarse, deep = 4, sum(channels), sum(channels)
-        self.aspp = ASPP(deep, rates=config.rates, recipe=config.recipe) if config.aspp == "before" else None
+        self.aspp = self.make_aspp(deep) if config.aspp == "before" else None
         if self.aspp is not None:
             coarse = deep = self.aspp.out_channels
         self.regions = classifier(
@@ -79,6 +81,10 @@ class OCRNet(Segmenter):
         )
         self.attach_context(deep)
         self.classify = nn.Conv2d(config.width, len(card.classes), 1)
+
+    def make_aspp(self, channels: int) -> ASPP:
+        """The atrous pyramid on a map of ``channels``."""
+        return ASPP(channels, self.config.aspp_width, rates=self.config.rates, recipe=self.config.recipe)
 
     def attach_context(self, deep: int) -> None:
         """Make ``pixels`` and ``object_context``, in the place that ``aspp`` says."""
@@ -94,7 +100,7 @@ class OCRNet(Segmenter):
                 recipe=config.recipe,
             )
             return
-        pyramid = ASPP(config.width, rates=config.rates, recipe=config.recipe) if config.aspp == "inside" else None
+        pyramid = self.make_aspp(config.width) if config.aspp == "inside" else None
         self.pixels = conv_block(deep, config.width, 3, recipe=config.recipe)
         self.object_context = ObjectContext(
             config.width,

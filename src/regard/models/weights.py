@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import hashlib
 import os
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from regard.errors import CheckpointError, OutputError
 
-# Numbers and arrays of numpy, which training programs store beside the weights (the best score, say): plain data.
+# What training programs store beside the weights (the best score, the arguments): plain data, no code.
 _scalar, _rebuild = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
 HARMLESS: list[Any] = [
     (_scalar, "numpy.core.multiarray.scalar"),
@@ -30,6 +31,7 @@ HARMLESS: list[Any] = [
     np.ndarray,
     np.dtype,
     codecs.encode,
+    argparse.Namespace,
     *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "uint8", "float32", "float64")),
 ]
 
