@@ -52,8 +52,8 @@ def random_view(
     values = image.float() / divisor
     size = [how.crop, how.crop]
     values = T.resize(values, size, T.InterpolationMode.BILINEAR, antialias=True)
-    labels = T.resize(labels[None], size, T.InterpolationMode.NEAREST)[0]
-    valid = T.resize(valid[None], size, T.InterpolationMode.NEAREST)[0]
+    labels = T.resize(labels[None], size, T.InterpolationMode.NEAREST_EXACT)[0]
+    valid = T.resize(valid[None], size, T.InterpolationMode.NEAREST_EXACT)[0]
     if how.flip and rng.random() < 0.5:
         values, labels, valid = values.flip(-1), labels.flip(-1), valid.flip(-1)
     if how.overhead:
