@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from regard.data.augment import Scaling
+from regard.data.image import read_mask
 from regard.data.sample import LabelledData
-from regard.errors import DatasetError
+from regard.errors import ClassMismatch, DatasetError
 
 IMAGES = 64
 
@@ -38,7 +39,29 @@ def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES) -
         raise DatasetError(f"{data.root}: no training image has a valid pixel. Check nodata and masks.")
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    if (std == 0).any():
-        band, value = bands[int(std.argmin())], mean[std.argmin()]
-        raise DatasetError(f"{data.root}: band {band} is constant ({value:.3g}). Leave it out with --bands.")
+    constant = np.flatnonzero(std <= 1e-6 * abs(mean))  # what rounding leaves of zero
+    if constant.size:
+        raise DatasetError(
+            f"{data.root}: band {bands[constant[0]]} is constant ({mean[constant[0]]:.3g}). Leave it out with --bands."
+        )
     return Scaling(tuple(mean.tolist()), tuple(std.tolist()), divisor)
+
+
+def check_labels(data: LabelledData) -> None:
+    """Whether the training masks hold two classes at least; reads on until they do.
+
+    Raises:
+        ClassMismatch: they hold one class or none: nothing can be learned.
+    """
+    ignore, found = data.classes.ignore_index, set[int]()
+    for pair in data.split("train"):
+        found |= set(np.unique(read_mask(pair.mask, data.classes, box=pair.box)).tolist())
+        if len(found - {ignore}) > 1:
+            return
+    named = [f"class {label} {data.classes.names[label]!r}" for label in sorted(found - {ignore})]
+    void = [f"{ignore} (no class)"] if ignore in found else []
+    hint = " A 0/255 mask needs 255 rewritten as 1." if found == {0, 255} else ""
+    raise ClassMismatch(
+        f"{data.root}: the training masks hold only {' and '.join(named + void) or 'nothing'}; two classes are needed. "
+        f"Correct the masks.{hint}"
+    )
