@@ -66,9 +66,11 @@ class ClassMap(BaseModel):
         if isinstance(classes, ClassMap):
             return classes
         try:
-            return cls(names=tuple(classes), palette=default_palette(len(classes)))
+            ignore_index = 255 if len(classes) <= 255 else 65535
+            return cls(names=tuple(classes), palette=default_palette(len(classes)), ignore_index=ignore_index)
         except ValidationError as error:
-            raise ClassMismatch(f"class list {list(classes)}: {first_reason(error)}.") from None
+            shown = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
+            raise ClassMismatch(f"the list of classes ({shown}): {first_reason(error)}. Correct the list.") from None
 
     @classmethod
     def read(cls, path: Path) -> ClassMap:

@@ -104,16 +104,8 @@ def fine_tune(model: Segmenter, city: LabelledData, out: Path) -> Run:
     config = dict(model.card.config)
     fresh = create(model.card.architecture, classes=city.classes, **config)
     fresh.get_submodule("backbone").load_state_dict(model.get_submodule("backbone").state_dict())
-    settings = {
-        "steps": STEPS,
-        "batch": 4,
-        "crop": 256,
-        "evaluate_every": STEPS,
-        "warmup": 5,
-        "average": 0.9,
-        "workers": 0,
-    }
-    return train(fresh, city, out, **settings, overhead=True, learning_rate=2e-3)
+    schedule: dict[str, Any] = {"steps": STEPS, "evaluate_every": STEPS, "warmup": 5, "average": 0.9}
+    return train(fresh, city, out, batch=4, crop=256, workers=0, overhead=True, learning_rate=2e-3, **schedule)
 
 
 def losses(finished: Run) -> dict[str, float]:

@@ -102,8 +102,8 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
         hint = " A 0/255 mask needs 255 rewritten as 1." if found.tolist() == [0, 255] else ""
         count = np.count_nonzero(values == unknown[0])
         raise ClassMismatch(
-            f"{path} holds label {unknown[0]} ({count} pixels); {len(classes)} classes allow 0 to {len(classes) - 1} and "
-            f"{classes.ignore_index} for no class. Correct the mask or classes.json.{hint}"
+            f"{path} holds label {unknown[0]} ({count} pixels); {len(classes)} classes allow 0 to {len(classes) - 1} "
+            f"and {classes.ignore_index} for no class. Correct the mask or classes.json.{hint}"
         )
     return values.astype(np.int64)
 

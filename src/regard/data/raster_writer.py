@@ -174,6 +174,6 @@ def _write_text(path: Path, text: str) -> None:
 class _ungeoreferenced_is_fine(warnings.catch_warnings):
     """A raster without a place on Earth is no reason to warn: photographs have none."""
 
-    def __enter__(self) -> None:  # type: ignore[override]
+    def __enter__(self) -> None:
         super().__enter__()
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.data.augment import Scaling
+from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.ops.resize import resize_logits
 from regard.ops.windows import starts
@@ -33,11 +34,18 @@ def class_scores(
 
     One scale without flip gives the model's own logits. Several views give the log of their mean probability, as
     mmsegmentation averages. ``window`` looks through squares of that many pixels, two thirds apart.
+
+    Raises:
+        ConfigError: an impossible scale or window.
     """
+    if not scales or min(scales) <= 0 or (window is not None and window < 2):
+        raise ConfigError(
+            f"got scales {list(scales)}, window {window}; need scales above 0 and a window of 2 pixels or more."
+        )
     views = [(scale, flipped) for scale in scales for flipped in ((False, True) if flip else (False,))]
     if views == [(1.0, False)]:
         return _look(model, image, window)
-    total = torch.zeros(1)
+    total = image.new_zeros(1)
     for scale, flipped in views:
         view = _scaled(image, scale)
         scores = _look(model, view.flip(-1) if flipped else view, window)

@@ -47,10 +47,8 @@ def panel(pictures: Sequence[Picture], classes: ClassMap, path: Path, *, columns
         axis.set_title(title, fontsize=9, loc="left")
     for axis in axes:
         axis.set_axis_off()
-    patches = [
-        Patch(color=np.array(colour) / 255, label=name)
-        for name, colour in zip(classes.names, classes.palette, strict=True)
-    ]
+    colours = [(red / 255, green / 255, blue / 255) for red, green, blue in classes.palette]
+    patches = [Patch(color=colour, label=name) for name, colour in zip(classes.names, colours, strict=True)]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(classes)), frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None})

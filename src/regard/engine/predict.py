@@ -78,8 +78,7 @@ def _predict_photograph(
     pixels = read_image(path, bands=bands, expected=model.bands)
     image = prepare(pixels.values, pixels.valid, scaling_of(model))[None].to(next(model.parameters()).device)
     best, labels = class_scores(model, image, scales=tiling.scales, flip=tiling.flip).softmax(dim=1).max(dim=1)
-    empty = model.classes.ignore_index
-    masked = np.where(pixels.valid, labels[0].cpu().numpy(), empty).astype(np.uint8 if empty < 256 else np.int32)
+    masked = _masked(labels[0].cpu().numpy(), pixels.valid, model.classes.ignore_index)
     result = Segmentation(masked, best[0].cpu().numpy(), model.classes, path)
     if to is not None:
         result.save(to)
@@ -97,7 +96,7 @@ def _collect(model: Segmenter, raster: Raster, tiling: Tiling) -> Segmentation:
         )
     parts = [rows for rows in predict_rows(model, raster, tiling) if isinstance(rows, Rows)]
     valid = np.concatenate([rows.valid for rows in parts])
-    labels = np.where(valid, np.concatenate([rows.labels for rows in parts]), model.classes.ignore_index)
+    labels = _masked(np.concatenate([rows.labels for rows in parts]), valid, model.classes.ignore_index)
     confidence = np.where(valid, np.concatenate([rows.confidence for rows in parts]), 0)
     return Segmentation(labels, confidence, model.classes, None, raster.crs, raster.transform)
 
@@ -127,6 +126,11 @@ def _write(
             if sure is not None:
                 sure.write(rows.top, as_bytes(rows.confidence, rows.valid))
     return to
+
+
+def _masked(labels: np.ndarray, valid: np.ndarray, ignore_index: int) -> np.ndarray:
+    """Labels with the ignore index where there is no data: uint8, or int32 where that does not hold it."""
+    return np.where(valid, labels, ignore_index).astype(np.uint8 if 0 <= ignore_index < 256 else np.int32)
 
 
 def as_bytes(confidence: np.ndarray, valid: np.ndarray) -> np.ndarray:

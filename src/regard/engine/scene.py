@@ -61,7 +61,7 @@ class Axis(NamedTuple):
 
     begins: list[int]
     window: int
-    weights: list[Float[Tensor, w]]
+    weights: list[Float[Tensor, "w"]]
     cells: int
 
 
@@ -111,7 +111,7 @@ def predict_rows(model: Segmenter, raster: Raster, tiling: Tiling) -> Iterator[R
 
 def _row_of_windows(
     model: Segmenter, raster: Raster, tiling: Tiling, begin: int, horizontal: Axis
-) -> Iterator[tuple[Float[Tensor, "k h w"], int, Float[Tensor, w]]]:
+) -> Iterator[tuple[Float[Tensor, "k h w"], int, Float[Tensor, "w"]]]:
     """Scores of the windows of one row, left to right, with their place and weights."""
     side = tiling.tile if tiling.tile <= raster.size[0] else -(-raster.size[0] // ALIGNMENT) * ALIGNMENT
     pixels, valid = read_padded(raster, begin * model.stride, side, horizontal.cells * model.stride)

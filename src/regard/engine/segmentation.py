@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Integer, UInt8
 from PIL import Image
 
 from regard.classes import ClassMap
@@ -23,7 +23,7 @@ NO_DATA_COLOUR = (0, 0, 0)
 class Segmentation:
     """``labels`` (h, w), the classes' ignore index where there is no data, and ``confidence`` (h, w) in 0..1."""
 
-    labels: Int[np.ndarray, "h w"]
+    labels: Integer[np.ndarray, "h w"]
     confidence: Float[np.ndarray, "h w"]
     classes: ClassMap
     source: Path | None = None
@@ -85,7 +85,7 @@ def palette_of(classes: ClassMap) -> list[tuple[int, int, int]]:
     return [*classes.palette[:256], *[NO_DATA_COLOUR] * (256 - len(classes))]
 
 
-def paint(labels: Int[np.ndarray, "h w"], classes: ClassMap) -> UInt8[np.ndarray, "h w 3"]:
+def paint(labels: Integer[np.ndarray, "h w"], classes: ClassMap) -> UInt8[np.ndarray, "h w 3"]:
     """Labels in the classes' colours; black where there is no class."""
     table = np.array([*classes.palette, NO_DATA_COLOUR], dtype=np.uint8)
     return table[np.where((labels >= 0) & (labels < len(classes)), labels, len(classes))]

@@ -28,7 +28,7 @@ def test_default_colours_are_distinct_and_neither_black_nor_white(count: int):
 
 @pytest.mark.parametrize("names", [[], ["one"], ["a", "b", "a"]])
 def test_of_refuses_too_few_names_and_names_twice(names: list[str]):
-    with pytest.raises(ClassMismatch, match="class list"):
+    with pytest.raises(ClassMismatch, match="list of classes"):
         ClassMap.of(names)
 
 

@@ -1,0 +1,109 @@
+"""The command as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import regard.cli as cli
+from support import save_image, tiny, write_set
+
+
+def regard(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "regard", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def run_here(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    output = capsys.readouterr()
+    return int(stop.value.code or 0), output.out, output.err
+
+
+def test_help_and_import_load_nothing_heavy() -> None:
+    code = (
+        "import sys, regard, regard.cli\n"
+        "try: regard.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'rasterio', 'timm', 'lightning', 'numpy', 'matplotlib', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "predict" in result.stdout and "train" in result.stdout
+
+
+def test_predict_writes_and_reports_json(tmp_path: Path) -> None:
+    model = tiny().save(tmp_path / "m.safetensors")
+    image = save_image(tmp_path / "a.jpg", [[[200, 40, 40]] * 50] * 40)
+    result = regard("predict", model, image, "-o", tmp_path / "a.png", "--json")
+    assert result.returncode == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["files"] == [str(tmp_path / "a.png")] and (tmp_path / "a.png").is_file()
+    assert facts["mpx_per_s"] > 0 and facts["peak_memory_mb"] > 10
+
+
+def test_several_sources_go_to_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny().save(tmp_path / "m.safetensors")
+    images = [save_image(tmp_path / f"{name}.png", [[[9, 9, 9]] * 40] * 40) for name in "ab"]
+    code, out, _ = run_here(capsys, "predict", model, *images, "-o", tmp_path / "out")
+    assert code == 0 and (tmp_path / "out" / "a.png").is_file() and (tmp_path / "out" / "b.png").is_file()
+    assert "Mpx/s" in out
+
+
+def test_train_evaluate_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_set(tmp_path / "toy")
+    network = ["--backbone", "test_resnet", "--config.width", 16, "--config.output_stride", 16]
+    settings = ["--steps", 4, "--batch", 2, "--crop", 32, "--workers", 0, "--evaluate-every", 2]
+    code, out, error = run_here(capsys, "train", data, "-o", tmp_path / "run", *network, *settings, "--json")
+    assert code == 0, error
+    assert set(json.loads(out)["scores"]["iou"]) == {"red thing", "green thing", "blue thing"}
+    best = tmp_path / "run" / "best.safetensors"
+    code, out, _ = run_here(capsys, "evaluate", best, data, "--json", "--save", tmp_path / "scores.json")
+    facts = json.loads(out)
+    assert code == 0 and all(0 <= facts[name] <= 1 for name in ("miou", "accuracy", "mean_f1"))
+    assert json.loads((tmp_path / "scores.json").read_text()) == facts
+    code, out, error = run_here(capsys, "report", tmp_path / "run", "-o", tmp_path / "report.html")
+    assert code == 0, error
+    assert "<html" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["predict", "nope", "x.jpg", "-o", "y.png"], 1, ["x.jpg does not exist"]),
+        (["evaluate", "dubai", "nowhere"], 1, ["nowhere is no folder"]),
+        (["predict"], 2, ["MODEL", "regard predict --help"]),
+        (["predikt"], 2, ["predikt"]),
+        (["train", "nowhere", "-o", "out", "--steps", "0"], 2, ["steps"]),
+        (["train", "nowhere", "-o", "out", "--steps", "many"], 2, ["many"]),
+    ],
+)
+def test_failures_are_one_line_and_a_code(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: list[str]
+) -> None:
+    found, out, error = run_here(capsys, *arguments)
+    assert found == code and not out
+    assert error.count("\n") == 1 and "Traceback" not in error
+    assert all(word in error for word in words), error
+
+
+def test_failures_as_json_and_with_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run_here(capsys, "evaluate", "dubai", "nowhere", "--json")
+    assert code == 1 and json.loads(out)["error"]["kind"] == "DatasetError"
+    from regard.errors import DatasetError
+
+    with pytest.raises(DatasetError):
+        cli.main(["evaluate", "dubai", "nowhere", "--debug"])
+
+
+def test_doctor_names_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run_here(capsys, "doctor", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["torch"] and facts["gdal"].count(".") == 2

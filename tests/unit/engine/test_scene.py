@@ -1,0 +1,131 @@
+"""Scenes in windows against the whole canvas in float64."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from regard.data.augment import prepare
+from regard.data.raster import open_raster
+from regard.engine.infer import scaling_of
+from regard.engine.scene import Rows, Tiling, grid_scores, plan_axis, predict_rows, read_padded
+from regard.errors import ConfigError
+from regard.models import Segmenter
+from regard.ops.windows import ramp
+from support import tiny, write_tif
+
+TILING = Tiling(tile=64, overlap=32, batch=3)
+
+
+def scene_of(folder: Path, size: tuple[int, int], **profile: object) -> Path:
+    coarse = np.random.default_rng(sum(size)).integers(
+        0, 256, size=(3, size[0] // 5 + 1, size[1] // 5 + 1), dtype=np.uint8
+    )
+    return write_tif(folder / "scene.tif", coarse.repeat(5, 1).repeat(5, 2)[:, : size[0], : size[1]], **profile)
+
+
+def by_rows(model: Segmenter, path: Path, tiling: Tiling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    with open_raster(path) as raster:
+        parts = [rows for rows in predict_rows(model, raster, tiling) if isinstance(rows, Rows)]
+    tops = np.cumsum([0, *(len(rows.labels) for rows in parts[:-1])])
+    assert [rows.top for rows in parts] == tops.tolist()
+    joined = [np.concatenate([rows[field] for rows in parts]) for field in (1, 2, 3)]
+    return joined[0], joined[1], joined[2]
+
+
+def whole_canvas(model: Segmenter, path: Path, tiling: Tiling) -> torch.Tensor:
+    """Scores of the whole scene at full size, weighted and summed in float64, all at once."""
+    stride = model.stride
+    with open_raster(path) as raster:
+        height, width = raster.size
+        vertical, horizontal = plan_axis(height, tiling, stride), plan_axis(width, tiling, stride)
+        total = torch.zeros(len(model.classes), vertical.cells, horizontal.cells, dtype=torch.float64)
+        weight = torch.zeros(vertical.cells, horizontal.cells, dtype=torch.float64)
+        shape = ramp(vertical.window, tiling.overlap // stride)[:, None] * ramp(
+            horizontal.window, tiling.overlap // stride
+        )
+        for top in vertical.begins:
+            pixels, valid = read_padded(raster, top * stride, vertical.window * stride, horizontal.cells * stride)
+            for left in horizontal.begins:
+                cut = np.s_[..., left * stride : (left + horizontal.window) * stride]
+                image = prepare(pixels[cut], valid[cut], scaling_of(model))[None]
+                part = np.s_[..., top : top + vertical.window, left : left + horizontal.window]
+                total[part] += grid_scores(model, image, tiling.scales, tiling.flip)[0].double() * shape
+                weight[part] += shape
+    full = F.interpolate((total / weight)[None], scale_factor=stride, mode="bilinear")
+    return full[0, :, :height, :width]
+
+
+@pytest.mark.parametrize("size", [(150, 201), (64, 64), (65, 129), (20, 33), (1, 1), (1, 200), (97, 40)])
+def test_rows_equal_the_whole_canvas(tmp_path: Path, tiny_model: Segmenter, size: tuple[int, int]) -> None:
+    path = scene_of(tmp_path, size)
+    labels, confidence, valid = by_rows(tiny_model, path, TILING)
+    reference = whole_canvas(tiny_model, path, TILING)
+    assert labels.shape == size and valid.all()
+    best = reference.softmax(dim=0).max(dim=0)
+    np.testing.assert_allclose(confidence, best.values.numpy(), atol=1e-5)
+    top_two = reference.topk(2, dim=0).values
+    clear = (top_two[0] - top_two[1] > 1e-5).numpy()  # where float32 cannot tip the balance
+    assert np.array_equal(labels[clear], best.indices.numpy()[clear])
+
+
+@pytest.mark.parametrize(("scales", "flip"), [((1.0,), True), ((0.5, 1.0, 1.5), False)])
+def test_rows_equal_the_whole_canvas_in_several_views(
+    tmp_path: Path, tiny_model: Segmenter, scales: tuple[float, ...], flip: bool
+) -> None:
+    path = scene_of(tmp_path, (100, 70))
+    tiling = Tiling(64, 32, scales, flip, 2)
+    _, confidence, _ = by_rows(tiny_model, path, tiling)
+    expected = whole_canvas(tiny_model, path, tiling).softmax(dim=0).max(dim=0).values
+    np.testing.assert_allclose(confidence, expected.numpy(), atol=1e-5)
+
+
+def test_batch_size_changes_nothing(tmp_path: Path, tiny_model: Segmenter) -> None:
+    path = scene_of(tmp_path, (130, 170))
+    one = by_rows(tiny_model, path, Tiling(64, 32, batch=1))
+    four = by_rows(tiny_model, path, Tiling(64, 32, batch=4))
+    np.testing.assert_allclose(one[1], four[1], atol=1e-6)
+    assert (one[0] != four[0]).mean() < 1e-3
+
+
+def test_one_window_is_the_model_itself(tmp_path: Path, tiny_model: Segmenter) -> None:
+    path = scene_of(tmp_path, (64, 64))
+    labels, _, _ = by_rows(tiny_model, path, TILING)
+    with open_raster(path) as raster:
+        pixels, valid = read_padded(raster, 0, 64, 64)
+    with torch.inference_mode():
+        expected = tiny_model(prepare(pixels, valid, scaling_of(tiny_model))[None])[0].argmax(dim=0)
+    assert np.array_equal(labels, expected.numpy())
+
+
+def test_models_with_aligned_corners_run_on_the_same_grid(tmp_path: Path) -> None:
+    model = tiny(align_corners=True)
+    path = scene_of(tmp_path, (80, 100))
+    _, confidence, _ = by_rows(model, path, TILING)
+    expected = whole_canvas(model, path, TILING).softmax(dim=0).max(dim=0).values
+    np.testing.assert_allclose(confidence, expected.numpy(), atol=1e-5)
+
+
+def test_empty_pixels_are_not_valid_and_do_not_bleed(tmp_path: Path, tiny_model: Segmenter) -> None:
+    values = np.random.default_rng(1).integers(1, 255, size=(3, 64, 64), dtype=np.uint8)
+    values[:, :20] = 0
+    other = values.copy()
+    one = by_rows(tiny_model, write_tif(tmp_path / "a.tif", values, nodata=0), TILING)
+    other[:, :20] = 77
+    with_mask = other.astype(np.float32)
+    with_mask[:, :20] = np.nan
+    two = by_rows(tiny_model, write_tif(tmp_path / "b.tif", with_mask), TILING)
+    assert not one[2][:20].any() and one[2][20:].all()
+    assert np.array_equal(one[0], two[0])
+
+
+@pytest.mark.parametrize(
+    "tiling", [Tiling(tile=100), Tiling(overlap=100), Tiling(tile=64, overlap=64), Tiling(batch=0), Tiling(scales=())]
+)
+def test_impossible_tilings_are_refused(tiling: Tiling) -> None:
+    with pytest.raises(ConfigError, match=r"\d"):
+        tiling.checked()
