@@ -1,0 +1,18 @@
+"""A georeferenced scene to a class map that a GIS opens with colours and names, and how sure the model was."""
+
+import sys
+from importlib import resources
+from pathlib import Path
+
+import rasterio
+
+import regard
+
+out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
+scene = Path(str(resources.files("regard") / "bundled" / "globe" / "americas_atlantic.tif"))
+
+model = regard.load("globe-s")
+path = regard.predict(model, scene, to=out / "map.tif", confidence=out / "sure.tif", tile=512, overlap=128)
+
+with rasterio.open(path) as land_cover:
+    print(land_cover.crs, land_cover.shape, land_cover.tags()["regard_classes"])

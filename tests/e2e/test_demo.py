@@ -1,0 +1,51 @@
+"""The main job, whole: what `make demo` does after the installation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rio_cogeo.cogeo import cog_validate
+
+import regard.cli as cli
+from regard.checkpoints.file import bundled
+from regard.demo import SCENE
+
+BUNDLED = next(iter(bundled().values())).parent
+
+
+@pytest.mark.slow
+def test_the_demo_maps_trains_scores_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["demo", "--out", str(tmp_path), "--json"])
+    output = capsys.readouterr()
+    assert stop.value.code == 0, output.err
+    facts = json.loads(output.out)
+
+    with rasterio.open(tmp_path / "map.tif") as land_cover, rasterio.open(BUNDLED / SCENE) as scene:
+        assert (land_cover.crs, land_cover.transform, land_cover.shape) == (scene.crs, scene.transform, scene.shape)
+        labels = land_cover.read(1)
+    assert cog_validate(tmp_path / "map.tif", strict=True)[0]
+    with rasterio.open(BUNDLED / "globe" / "americas_atlantic_mask.tif") as mask:
+        truth = mask.read(1)
+    known = truth != 255
+    assert (labels[known] == truth[known]).mean() > 0.7
+    assert facts["losses"]["last"] < 0.9 * facts["losses"]["first"]
+    assert facts["scores"]["miou"] > 0.55
+    assert all(Path(path).is_file() for path in facts["files"].values())
+    assert np.asarray(Image.open(tmp_path / "overlay.png")).std() > 10
+    assert "http://" not in (tmp_path / "report.html").read_text().replace("http://www.w3.org", "")
+
+
+def test_bundled_models_say_where_they_come_from_and_are_small() -> None:
+    from regard.checkpoints.file import parse_card, read_header
+
+    assert set(bundled()) == {"dubai-s", "globe-s"}
+    for path in bundled().values():
+        card = parse_card(path, read_header(path))
+        assert path.stat().st_size <= 10e6
+        assert card.licence and card.credit and card.origin and card.scores["miou"] > 0.3
