@@ -1,0 +1,76 @@
+"""Scores in forms that people read: intervals, the confusion matrix in shares, the pairs most confused."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from regard.engine.evaluate import Scores
+
+MATRIX_LIMIT = 20
+DRAWS = 1000
+Counts = Int[np.ndarray, "k k"]
+Interval = tuple[float, float]
+Pair = tuple[str, str, float, float]  # a true class, what it was called, shares of the class and of all mistakes
+Row = tuple[str, int, list[float | None]]  # a true class, its own column, its shares by what it was called
+
+
+def intervals(images: Int[np.ndarray, "i k k"]) -> list[Interval | None]:
+    """95 % intervals of each class's IoU and, last, of their mean; None for an absent class.
+
+    A bootstrap over images: as many as there are, drawn with replacement, are added up ``DRAWS`` times.
+    """
+    count = len(images)
+    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=DRAWS)
+    right = times @ images.diagonal(axis1=1, axis2=2)
+    either = times @ (images.sum(axis=1) + images.sum(axis=2)) - right
+    seen, iou = either > 0, right / np.maximum(1, either)
+    mean = iou.sum(axis=1) / np.maximum(1, seen.sum(axis=1))
+    iou[~seen & seen.any(axis=0)] = np.nan  # a draw without the class says nothing about it
+    low, high = np.nanpercentile(np.column_stack([iou, mean]), (2.5, 97.5), axis=0)
+    occurs = [*seen.any(axis=0), True]
+    return [(float(a), float(b)) if there else None for a, b, there in zip(low, high, occurs, strict=True)]
+
+
+def matrix(scores: Scores, limit: int = MATRIX_LIMIT) -> tuple[list[str], list[Row]]:
+    """Column names and rows of all classes; beyond ``limit``, of those in most mistakes and a column of others."""
+    names, shares, mistakes = scores.classes.names, _row_shares(scores.confusion), _mistakes(scores.confusion)
+    worst = np.argsort(-(mistakes.sum(axis=0) + mistakes.sum(axis=1)), kind="stable")[:limit]
+    kept = sorted(worst.tolist())
+    cells, columns = shares[:, kept], [names[label] for label in kept]
+    if len(kept) < len(names):
+        cells, columns = np.column_stack([cells, shares.sum(axis=1) - cells.sum(axis=1)]), [*columns, "all others"]
+    empty: list[float | None] = [None] * len(columns)
+    sizes = scores.confusion.sum(axis=1)
+    return columns, [(names[k], place, cells[k].tolist() if sizes[k] else empty) for place, k in enumerate(kept)]
+
+
+def pairs(scores: Scores, count: int = 10) -> list[Pair]:
+    """The mistakes with the most pixels, largest first."""
+    mistakes = _mistakes(scores.confusion)
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
+    return [_pair(scores, int(index)) for index in order if mistakes.flat[index]]
+
+
+def reading(scores: Scores) -> str:
+    """One sentence that reads the largest share of a class that was called another."""
+    shares = _mistakes(_row_shares(scores.confusion))
+    if not shares.any():
+        return "Every labelled pixel got its true class."
+    true, called, share, _ = _pair(scores, int(shares.argmax()))
+    return f"Of the pixels that are {true}, {100 * share:.0f} % were called {called}."
+
+
+def _pair(scores: Scores, index: int) -> Pair:
+    names, mistakes = scores.classes.names, _mistakes(scores.confusion)
+    true, called = divmod(index, len(names))
+    share = _row_shares(scores.confusion)[true, called]
+    return names[true], names[called], float(share), float(mistakes[true, called] / max(1, mistakes.sum()))
+
+
+def _mistakes(table: np.ndarray) -> np.ndarray:
+    return np.where(np.eye(len(table), dtype=bool), 0, table)
+
+
+def _row_shares(counts: Counts) -> Float[np.ndarray, "k k"]:
+    return counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
