@@ -27,6 +27,7 @@ bench: $(READY)
 
 docs: $(READY)
 	$(BIN)/pip install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"
+	$(BIN)/python -c "from regard.cli import app; print(app.generate_docs(), end='')" > docs/cli.md
 	$(BIN)/mkdocs build --strict
 
 clean:
