@@ -51,6 +51,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         with full_precision(x.device.type):
-            channels = x.flatten(2).float()  # (b, c, h*w): here the channels are the tokens
+            precision = torch.promote_types(x.dtype, torch.float32)
+            channels = x.flatten(2).to(precision)  # (b, c, h*w): here the channels are the tokens
             context = attend(-channels, channels, channels)
         return self.gamma * context.to(x.dtype).unflatten(2, x.shape[-2:]) + x

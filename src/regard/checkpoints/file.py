@@ -13,6 +13,7 @@ from torch import Tensor
 
 from regard.card import Card
 from regard.checkpoints.create import build
+from regard.checkpoints.hub import PREFIX, fetch
 from regard.classes import first_reason
 from regard.errors import CheckpointError, unknown
 from regard.models import Segmenter
@@ -20,13 +21,13 @@ from regard.models.weights import digest, read_tensors
 
 
 def load(source: str | Path, *, device: str = "cpu") -> Segmenter:
-    """A saved model, ready to predict (eval mode), from a path or the name of a bundled model.
+    """A saved model, ready to predict (eval mode): a path, the name of a bundled model, or ``hf:user/repo``.
 
     Raises:
         UnknownName: neither a file nor a bundled model.
-        CheckpointError: broken, not written by regard, or changed since it was written.
+        CheckpointError: broken, not written by regard, changed since it was written, or not to be had from the hub.
     """
-    path = find(source)
+    path = fetch(source) if isinstance(source, str) and source.startswith(PREFIX) else find(source)
     header = read_header(path)
     tensors = read_tensors(path)
     if digest(tensors) != header.get("sha256"):

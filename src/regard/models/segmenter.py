@@ -15,6 +15,7 @@ from regard.card import Card
 from regard.classes import ClassMap, first_reason
 from regard.errors import ConfigError
 from regard.models.backbone import build_backbone
+from regard.models.readme import readme
 from regard.models.weights import digest, write_tensors
 from regard.ops.resize import resize_logits
 
@@ -106,11 +107,18 @@ class Segmenter(nn.Module):
     def save(self, path: str | Path, *, half: bool = False) -> Path:
         """Write weights and card into one ``.safetensors``; ``half`` stores the floats as float16.
 
+        A ``path`` without a suffix is a folder as the Hugging Face Hub wants it: ``model.safetensors`` and a
+        ``README.md`` with classes, scores and licence.
+
         Raises:
             ConfigError: the name does not end in ``.safetensors``.
             OutputError: it cannot be written there.
         """
         target = Path(path)
+        if not target.suffix:
+            target.mkdir(parents=True, exist_ok=True)
+            (target / "README.md").write_text(readme(self.card), encoding="utf-8")
+            target = target / "model.safetensors"
         if target.suffix != ".safetensors":
             raise ConfigError(
                 f"a model is saved as one .safetensors file; got {target.name}. Name it {target.stem}.safetensors."

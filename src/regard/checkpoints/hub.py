@@ -1,0 +1,74 @@
+"""The Hugging Face Hub: fetch a model by name, and publish one.
+
+Address, token and cache are huggingface_hub's own settings (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME``).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from regard.errors import CheckpointError
+from regard.models import Segmenter
+
+PREFIX = "hf:"
+FILE = "model.safetensors"
+
+
+def fetch(name: str) -> Path:
+    """The file behind ``hf:user/repo``, ``hf:user/repo@revision`` or ``hf:user/repo/folder/file.safetensors``.
+
+    It stays in the hub's cache, so that a second load needs no network.
+
+    Raises:
+        CheckpointError: there is no such repository, revision or file, or the hub cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download
+
+    repository, file, revision = parse(name)
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision, endpoint=os.environ.get("HF_ENDPOINT")))
+    except Exception as error:  # the hub's client raises its own, its HTTP library's and the system's
+        raise CheckpointError(
+            f"{name}: {file} of {repository} could not be fetched ({_reason(error)}). Check the name, the network, and "
+            "HF_TOKEN for private repositories."
+        ) from None
+
+
+def parse(name: str) -> tuple[str, str, str | None]:
+    """Repository, file in it, and revision.
+
+    Raises:
+        CheckpointError: not of the form ``hf:user/repo``.
+    """
+    path, _, revision = name.removeprefix(PREFIX).partition("@")
+    parts = path.split("/")
+    if len(parts) < 2 or not all(parts):
+        raise CheckpointError(f"{name!r} names no repository. Write hf:user/repo, with @revision or /file after it.")
+    return "/".join(parts[:2]), "/".join(parts[2:]) or FILE, revision or None
+
+
+def push_to_hub(model: Segmenter, repository: str, *, private: bool = False, message: str = "Upload model") -> str:
+    """Publish a model with its README as ``repository`` = ``"user/name"``; the address of the commit.
+
+    Raises:
+        CheckpointError: the hub refuses (no token, no right, a bad name) or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    hub: Any = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(folder)
+        try:
+            hub.create_repo(repository, private=private, exist_ok=True)
+            return str(hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=message))
+        except Exception as error:
+            raise CheckpointError(
+                f"{repository} could not be published ({_reason(error)}). Log in with `hf auth login` or set HF_TOKEN."
+            ) from None
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
