@@ -10,4 +10,4 @@ common=(--architecture danet_ocr --backbone tf_efficientnet_lite0 --pretrained "
 regard train "$DATA/dubai" --out "$OUT/dubai-s" "${common[@]}" --config.output_stride 16 \
     --steps 1000 --crop 512 --overhead --evaluate-every 200
 regard train "$DATA/bluemarble_landcover" --out "$OUT/globe-s" "${common[@]}" --config.output_stride 8 \
-    --steps 1000 --crop 256 --scale 0.75 2.0 --evaluate-every 200
+    --steps 800 --crop 256 --scale 0.75 2.0 --evaluate-every 200

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from regard.classes import ClassMap
     from regard.data.image_folder import folder
     from regard.engine.evaluate import Scores, evaluate
+    from regard.engine.export import export
     from regard.engine.predict import predict
     from regard.engine.segmentation import Segmentation
     from regard.engine.train import Run, train
@@ -33,6 +34,7 @@ _HOMES = {
     "Segmenter": "regard.models",
     "create": "regard.checkpoints.create",
     "evaluate": "regard.engine.evaluate",
+    "export": "regard.engine.export",
     "folder": "regard.data.image_folder",
     "load": "regard.checkpoints.file",
     "predict": "regard.engine.predict",
@@ -50,6 +52,7 @@ __all__ = [
     "__version__",
     "create",
     "evaluate",
+    "export",
     "folder",
     "load",
     "predict",

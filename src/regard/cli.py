@@ -187,6 +187,22 @@ def report(source: Path, /, *, out: Out, model: str | None = None, data: Path | 
 
 
 @app.command
+def export(model: str, out: Path, /, *, normalise: bool = False) -> Answer:
+    """Write a model as ONNX or as a torch.export program, for any image size, and check it against the model.
+
+    Args:
+        model: A bundled model or a .safetensors file.
+        out: A name that ends in .onnx or .pt2.
+        normalise: Take raw pixel values; else the image must be scaled as the model's card says.
+    """
+    from regard.checkpoints.file import load
+    from regard.engine.export import export as write
+
+    path = write(load(model), out, normalise=normalise)
+    return Answer({"files": [str(path)]}, str(path))
+
+
+@app.command
 def models() -> Answer:
     """List the bundled models and the architectures."""
     from regard.checkpoints.file import bundled, parse_card, read_header

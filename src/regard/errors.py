@@ -13,6 +13,7 @@ Each message says what we got, what we need and what to do, with the real names 
     ├── StrideUnavailable    a backbone cannot run at the requested output stride
     ├── CheckpointError      a model file is broken, foreign or does not fit
     ├── OutputError          a result cannot be written where it should go
+    ├── ExportError          an exported file does not agree with its model
     ├── TrainingError        training cannot go on
     └── MissingExtra         an optional part of regard is not installed
 """
@@ -65,6 +66,10 @@ class CheckpointError(RegardError):
 
 class OutputError(RegardError):
     """A result cannot be written where it should go."""
+
+
+class ExportError(RegardError):
+    """An exported file does not agree with its model."""
 
 
 class TrainingError(RegardError):

@@ -1,0 +1,145 @@
+"""A model as a file that runs without regard, and without PyTorch where that is ONNX."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.data.raster_writer import check_writable
+from regard.engine.train import quiet
+from regard.errors import ConfigError, ExportError, MissingExtra
+from regard.models import Segmenter
+
+CHECKED_SIZES = ((256, 256), (192, 320))
+TOLERANCE = 1e-3  # of the largest logit
+SUFFIXES = (".onnx", ".pt2")
+
+
+class Exported(nn.Module):
+    """Image to logits at the image's size; with ``normalise`` the image is raw values, else as the card says."""
+
+    def __init__(self, model: Segmenter, *, normalise: bool) -> None:
+        super().__init__()
+        self.model = model
+        card = model.card
+        mean, std = torch.tensor(card.mean), torch.tensor(card.std)
+        self.register_buffer("offset", mean[None, :, None, None] * card.divisor)
+        self.register_buffer("spread", std[None, :, None, None] * card.divisor)
+        self.normalise = normalise
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        return self.model((image - self.offset) / self.spread if self.normalise else image)
+
+
+def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Path:
+    """Write ``model`` as ``.onnx`` or ``.pt2`` (torch.export) for any batch, height and width, and check it.
+
+    The file is run on random images of two sizes and must give the model's own logits up to a thousandth of the largest;
+    only then does it appear under its name. ONNX files carry the card and the keys that QGIS's Deepness plugin reads.
+
+    Raises:
+        ConfigError: another ending.
+        MissingExtra: the packages for ONNX are not installed.
+        ExportError: the file does not agree with the model.
+        OutputError: it cannot be written.
+    """
+    target, was_training = Path(path), model.training
+    if target.suffix not in SUFFIXES:
+        raise ConfigError(f"models are exported as {' or '.join(SUFFIXES)}; got {target.name}. Choose one of these.")
+    check_writable(target)
+    network = Exported(model.eval(), normalise=normalise).eval()
+    part = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
+    try:
+        run = _write_onnx(network, part) if target.suffix == ".onnx" else _write_program(network, part)
+        check(network, run, target)
+        os.replace(part, target)
+    finally:
+        model.train(was_training)
+        part.unlink(missing_ok=True)
+    return target
+
+
+def check(network: Exported, run: Callable[[Tensor], Tensor], target: Path) -> float:
+    """The largest difference of logits over random images, as a share of the largest logit.
+
+    Raises:
+        ExportError: it is above a thousandth.
+    """
+    worst = 0.0
+    for size in CHECKED_SIZES:
+        image = sample_image(network, size)
+        with torch.no_grad():
+            expected, found = network(image), run(image)
+        worst = max(worst, float((found - expected).abs().max() / expected.abs().max()))
+    if not worst <= TOLERANCE:
+        raise ExportError(
+            f"{target.name} differs from the model by {worst:.1e} of the largest logit; {TOLERANCE:.0e} is allowed. "
+            "It was not written. Please report it with the versions that regard doctor prints."
+        )
+    return worst
+
+
+def sample_image(network: Exported, size: tuple[int, int]) -> Float[Tensor, "1 c h w"]:
+    """Smooth random values, the same at every call, in the units that the file takes."""
+    noise = torch.rand(1, len(network.model.bands), 8, 8, generator=torch.Generator().manual_seed(0))
+    smooth = nn.functional.interpolate(noise, size, mode="bicubic")
+    return smooth * network.model.card.divisor if network.normalise else (smooth - 0.5) * 4
+
+
+def _program(network: Exported) -> torch.export.ExportedProgram:
+    dims = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    images = torch.cat([sample_image(network, CHECKED_SIZES[1])] * 2)
+    with torch.no_grad():
+        return torch.export.export(network, (images,), dynamic_shapes=(dims,))
+
+
+def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
+    torch.export.save(_program(network), part, extra_files={"regard": network.model.card.model_dump_json()})
+    return torch.export.load(part).module()
+
+
+def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(f"{error.name} is not installed; ONNX needs it. Do: pip install 'regard[export]'.") from None
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        names = {"input_names": ["image"], "output_names": ["logits"]}
+        written = torch.onnx.export(_program(network), dynamo=True, verbose=False, **names)
+    assert written is not None
+    proto = written.model_proto
+    onnx.helper.set_model_props(proto, onnx_facts(network.model, normalised=network.normalise))
+    onnx.save(proto, part)
+    session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def onnx_facts(model: Segmenter, *, normalised: bool, tile: int = 512) -> dict[str, str]:
+    """The card, and what the Deepness plugin of QGIS reads. Source: its documentation, 'Model metadata'."""
+    card = model.card
+    facts = {
+        "model_type": "Segmentor",
+        "class_names": json.dumps({str(label): name for label, name in enumerate(card.classes.names)}),
+        "tile_size": str(tile),
+        "tiles_overlap": "25",
+        "regard_card": card.model_dump_json(),
+    }
+    if card.ground_resolution is not None:
+        facts["resolution"] = str(round(card.ground_resolution * 100, 3))  # centimetres per pixel
+    if not normalised:
+        facts["standardization_mean"] = json.dumps(list(card.mean))
+        facts["standardization_std"] = json.dumps(list(card.std))
+    return facts

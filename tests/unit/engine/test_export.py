@@ -1,0 +1,52 @@
+"""Exported files run by other programs, at sizes that were not exported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import tiny
+
+from regard.engine.export import Exported, check, export
+from regard.errors import ConfigError, ExportError
+from regard.models import Segmenter
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("architecture", ["danet", "ocrnet", "danet_ocr"])
+def test_onnxruntime_gives_the_models_logits(architecture: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is in the extra 'export'")
+    model = tiny(architecture)
+    session = onnxruntime.InferenceSession(export(model, tmp_path / "m.onnx"))
+    for batch, height, width in ((1, 64, 96), (3, 65, 33)):
+        image = torch.randn(batch, 3, height, width)
+        with torch.inference_mode():
+            expected = model(image).numpy()
+        found = session.run(None, {"image": image.numpy()})[0]
+        np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["class_names"])["1"] == model.classes.names[1]
+    assert json.loads(facts["standardization_mean"]) == list(model.card.mean)
+
+
+def test_programs_take_raw_values_if_asked(tiny_model: Segmenter, tmp_path: Path) -> None:
+    program = torch.export.load(export(tiny_model, tmp_path / "m.pt2", normalise=True)).module()
+    raw = torch.rand(2, 3, 50, 70) * 255
+    mean, std = (torch.tensor(values)[None, :, None, None] for values in (tiny_model.card.mean, tiny_model.card.std))
+    with torch.no_grad():
+        torch.testing.assert_close(program(raw), tiny_model((raw / 255 - mean) / std), rtol=1e-3, atol=1e-3)
+
+
+def test_a_file_that_differs_is_not_published(tiny_model: Segmenter, tmp_path: Path) -> None:
+    network = Exported(tiny_model, normalise=False).eval()
+    with pytest.raises(ExportError, match=r"differs from the model by 1\.0e-02"):
+        check(network, lambda image: network(image) + 0.01 * network(image).abs().max(), tmp_path / "m.onnx")
+
+
+def test_other_endings_are_refused(tiny_model: Segmenter, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\.onnx or \.pt2"):
+        export(tiny_model, tmp_path / "m.tflite")
