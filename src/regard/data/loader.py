@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from regard.data.augment import Augmentation, Scaling, generator, normalise, random_view
 from regard.data.sample import LabelledData, Pair, Sample
@@ -78,12 +78,25 @@ class TrainingStream(Dataset[Batch]):
         self._read = lru_cache(CACHED_IMAGES)(self._read_uncached)
 
 
+class Onwards(Sampler[int]):
+    """The counters from ``start`` to ``stop``; its length is ``stop``: Lightning counts what was done before too."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start, self.stop = start, stop
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.stop))
+
+    def __len__(self) -> int:
+        return self.stop
+
+
 def training_batches(stream: TrainingStream, *, batch: int, start: int, workers: int) -> DataLoader[Batch]:
     """Batches in the order of the counter, from sample number ``start`` on."""
     return DataLoader(
         stream,
         batch_size=batch,
-        sampler=range(start, len(stream)),
+        sampler=Onwards(start, len(stream)),
         num_workers=workers,
         drop_last=True,
         persistent_workers=False,
