@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from regard.data.augment import Augmentation
 from regard.data.loader import Batch, TrainingStream, training_batches
 from regard.data.sample import LabelledData
-from regard.data.statistics import measure
+from regard.data.statistics import check_labels, measure
 from regard.engine.config import TrainConfig
 from regard.engine.evaluate import Scores, check_classes, evaluate
 from regard.engine.infer import scaling_of
@@ -58,19 +59,28 @@ class SegmentationTask(pl.LightningModule):
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # dropout depends on the step alone
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        outputs = self.model.outputs(batch["image"])
-        losses = weighted_sum(outputs, batch["mask"], self.model.loss_weights, ignore_index=self.ignore_index)
+        losses = weighted_sum(
+            self._outputs(batch["image"]), batch["mask"], self.model.loss_weights, ignore_index=self.ignore_index
+        )
         if not torch.isfinite(losses["loss"]):
             raise TrainingError(
-                f"the loss is {float(losses['loss'])} at step {self.global_step}. Lower the learning rate "
+                f"the loss is {losses['loss'].item()} at step {self.global_step}. Lower the learning rate "
                 f"({self.config.learning_rate}) or use precision 32; the last checkpoint is kept."
             )
         rate = self.optimizers().param_groups[-1]["lr"]  # type: ignore[union-attr]
         self.log_dict({**losses, "rate": rate}, prog_bar=True)
         return losses["loss"]
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        self.averaged.update_parameters(self.model)
+    def _outputs(self, image: Tensor) -> dict[str, Tensor]:
+        try:
+            return self.model.outputs(image)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"batch {self.config.batch} with crop {self.config.crop} leaves one value per channel, too few for "
+                "batch normalisation. Use a batch of 2 or more, or a larger crop."
+            ) from None
 
     def configure_optimizers(self) -> Any:
         config = self.config
@@ -92,7 +102,7 @@ class SegmentationTask(pl.LightningModule):
 
 
 class Bookkeeping(pl.Callback):
-    """Records each step; every ``evaluate_every`` steps and at the end, scores and saves the averaged weights."""
+    """Averages the weights, records each step; every ``evaluate_every`` steps and at the end, scores and saves."""
 
     def __init__(self, data: LabelledData, record: Record, progress: Progress) -> None:
         self.data = data
@@ -103,6 +113,7 @@ class Bookkeeping(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, SegmentationTask)
+        pl_module.averaged.update_parameters(pl_module.model)  # here: Lightning calls the module after its callbacks
         if not trainer.is_global_zero:
             return
         step, config = trainer.global_step, pl_module.config
@@ -137,6 +148,7 @@ def train(model: Segmenter, data: LabelledData, out: str | Path, *, silent: bool
     check_classes(model, data)
     record = Record(Path(out), model, data, config)
     if not record.is_finished:
+        check_labels(data)
         _measure_bands(model, data)
         with quiet():
             _fit(model, data, record, config, silent=silent)
@@ -190,7 +202,12 @@ def _prepare_processor(config: TrainConfig) -> None:
 def _steps_done(checkpoint: Path) -> int:
     if not checkpoint.is_file():
         return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"{checkpoint} is broken ({type(error).__name__}): the run cannot go on. Delete its folder and start again."
+        ) from None
 
 
 def _measure_bands(model: Segmenter, data: LabelledData) -> None:
@@ -204,13 +221,17 @@ def _measure_bands(model: Segmenter, data: LabelledData) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Lightning's advice (workers, loggers, versions) from the user's terminal."""
+    """Keep Lightning's advice (workers, loggers, versions) from the user's terminal; leave no switch of it behind."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    strict = torch.are_deterministic_algorithms_enabled()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(strict)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
