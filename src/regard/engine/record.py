@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,8 @@ class Record:
             "settings": config.model_dump(mode="json"),
         }
         self.steps = config.steps
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot make {folder} ({error.strerror}). Choose a folder that you can write to."
-            ) from None
         self._check_same()
 
     @property
@@ -96,12 +94,12 @@ class Record:
         return read_metrics(self.folder)
 
     def _append(self, line: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with writing(self.folder), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def _stored(self) -> dict[str, Any]:
         path = self.folder / "run.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return _read(path) if path.is_file() else {}
 
     def _check_same(self) -> None:
         stored = self._stored()
@@ -142,19 +140,42 @@ def read_run(folder: Path) -> tuple[dict[str, Any], ClassMap]:
     """run.json of a folder, and the classes in it.
 
     Raises:
-        TrainingError: the folder holds no run.
+        TrainingError: the folder holds no run, or a broken one.
     """
     path = folder / "run.json"
     if not path.is_file():
         raise TrainingError(f"{folder} holds no run (no run.json). Give the folder that regard train wrote.")
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = _read(path)
     return facts, ClassMap(**facts["classes"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        ClassMap(**facts["classes"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(
+            f"{path} is broken ({type(error).__name__}). Delete the folder and train again, or choose another."
+        ) from None
+    return facts
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into one line of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder} ({error.strerror}). Choose a folder that you can write to."
+        ) from None
 
 
 def _write(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with writing(path.parent):
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
 
 
 def _now() -> str:
