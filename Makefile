@@ -27,7 +27,7 @@ bench: $(READY)
 
 docs: $(READY)
 	$(BIN)/pip install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"
-	$(BIN)/python -c "from regard.cli import app; print(app.generate_docs(), end='')" > docs/cli.md
+	$(BIN)/python -c 'import sys; sys.argv = ["regard"]; from regard.cli import app; print(app.generate_docs(), end="")' > docs/cli.md
 	$(BIN)/mkdocs build --strict
 
 clean:

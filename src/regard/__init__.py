@@ -12,6 +12,7 @@ from regard._version import __version__
 
 if TYPE_CHECKING:
     from regard.card import Card
+    from regard.checkpoints.convert import convert
     from regard.checkpoints.create import create
     from regard.checkpoints.file import load
     from regard.classes import ClassMap
@@ -32,6 +33,7 @@ _HOMES = {
     "Scores": "regard.engine.evaluate",
     "Segmentation": "regard.engine.segmentation",
     "Segmenter": "regard.models",
+    "convert": "regard.checkpoints.convert",
     "create": "regard.checkpoints.create",
     "evaluate": "regard.engine.evaluate",
     "export": "regard.engine.export",
@@ -50,6 +52,7 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "__version__",
+    "convert",
     "create",
     "evaluate",
     "export",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from regard.cli import app
+from regard.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "src" / "regard" / "bundled"

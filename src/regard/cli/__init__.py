@@ -1,0 +1,54 @@
+"""The command ``regard``: verbs to functions. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import json as jsons
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from cyclopts import CycloptsError
+
+from regard.cli import images, models, training  # noqa: F401 (they register their verbs)
+from regard.cli.app import Answer, app
+from regard.errors import RegardError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    json, debug = "--json" in tokens, "--debug" in tokens
+    code = _run([token for token in tokens if token not in ("--json", "--debug")], json=json, debug=debug)
+    raise SystemExit(code)
+
+
+def _run(tokens: list[str], *, json: bool, debug: bool) -> Literal[0, 1, 2]:
+    try:
+        answer = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _fail("UsageError", f"{_plain(error)} See: regard {tokens[0] if tokens else ''} --help", 2, json)
+    except KeyboardInterrupt:
+        return _fail("Interrupted", "stopped by the user; nothing half-written was left.", 1, json)
+    except RegardError as error:
+        if debug:
+            raise
+        return _fail(type(error).__name__, str(error), 1, json)
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split())
+        return _fail(type(error).__name__, f"{text} This is a fault of regard; --debug shows where.", 1, json)
+    if isinstance(answer, Answer):
+        print(jsons.dumps(answer.facts) if json else answer.text)
+    return 0
+
+
+def _plain(error: CycloptsError) -> str:
+    return " ".join(str(error).split())
+
+
+def _fail(kind: str, message: str, code: Literal[1, 2], json: bool) -> Literal[1, 2]:
+    if json:
+        print(jsons.dumps({"error": {"kind": kind, "message": message}}))
+    print(f"{kind}: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,48 @@
+"""The application: its name, how every verb answers, and the types of arguments that verbs share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from cyclopts import App, Parameter
+
+from regard._version import __version__
+
+EPILOGUE = (
+    "Every verb also takes --json (one object on standard output) and --debug (a stack trace when it fails). "
+    "Exit codes: 0 done, 1 failed, 2 wrong usage."
+)
+app = App(
+    name="regard",
+    version=__version__,
+    help="Semantic segmentation with attention context, on photographs and on maps of any size.",
+    help_epilogue=EPILOGUE,
+    default_parameter=Parameter(negative_iterable=()),
+)
+
+Out = Annotated[Path, Parameter(name=["--out", "-o"])]
+
+
+class Answer(NamedTuple):
+    """What a verb found: for machines, and for people."""
+
+    facts: dict[str, Any]
+    text: str
+
+
+def bands_of(text: str | None) -> tuple[str, ...] | None:
+    """``4,3,2`` or ``red,green,blue`` as a tuple."""
+    return tuple(text.split(",")) if text else None
+
+
+def settings_of(config: dict[str, str] | None) -> dict[str, Any]:
+    """Settings of a network as they are typed: JSON where it is JSON, else text."""
+    parsed: dict[str, Any] = {}
+    for name, text in (config or {}).items():
+        try:
+            parsed[name] = json.loads(text)
+        except ValueError:
+            parsed[name] = text
+    return parsed

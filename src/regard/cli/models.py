@@ -1,0 +1,83 @@
+"""Verbs over models: convert, export, models, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from regard.cli.app import Answer, app, settings_of
+
+
+@app.command
+def convert(
+    source: Path, target: Path, /, *, classes: str | None = None, config: dict[str, str] | None = None
+) -> Answer:
+    """Turn a checkpoint of mmseg, DANet, HRNet-OCR, openseg, NVIDIA or sssegmentation into one of ours.
+
+    Args:
+        source: The .pth file.
+        target: The .safetensors file to write.
+        classes: The name of a list of classes (cityscapes, ade20k, ...), or the names: building,land,road.
+        config: What the weights cannot tell: --config.multi_grid [4,8,16] --config.align_corners true.
+    """
+    from regard.checkpoints.convert import convert as write
+
+    names = classes.split(",") if classes and "," in classes else classes
+    done = write(source, target, classes=names, **settings_of(config))
+    facts: dict[str, Any] = {
+        "files": [str(done.path)],
+        "family": done.family,
+        "card": done.card.model_dump(mode="json"),
+    }
+    facts |= {"tensors": done.tensors, "folded": done.folded, "dropped": done.dropped, "notes": done.notes}
+    lines = [f"{done.path}: {done.family}, {done.tensors} tensors", *done.notes]
+    return Answer(facts, "\n".join(lines))
+
+
+@app.command
+def export(model: str, out: Path, /, *, normalise: bool = False) -> Answer:
+    """Write a model as ONNX or as a torch.export program, for any image size, and check it against the model.
+
+    Args:
+        model: A bundled model or a .safetensors file.
+        out: A name that ends in .onnx or .pt2.
+        normalise: Take raw pixel values; else the image must be scaled as the model's card says.
+    """
+    from regard.checkpoints.file import load
+    from regard.engine.export import export as write
+
+    path = write(load(model), out, normalise=normalise)
+    return Answer({"files": [str(path)]}, str(path))
+
+
+@app.command
+def models() -> Answer:
+    """List the bundled models, and the networks with their size, cost and what converts into them."""
+    from regard.checkpoints.catalogue import catalogue
+    from regard.checkpoints.file import bundled, parse_card, read_header
+
+    cards = {name: parse_card(path, read_header(path)) for name, path in bundled().items()}
+    rows = catalogue()
+    facts = {
+        "bundled": {name: card.model_dump(mode="json") for name, card in cards.items()},
+        "networks": [row._asdict() for row in rows],
+    }
+    lines = [
+        f"{name:10} {card.architecture} on {card.config['backbone']}, {len(card.classes)} classes "
+        f"({', '.join(card.classes.names)}), val mIoU {100 * card.scores.get('miou', 0):.1f}"
+        for name, card in cards.items()
+    ]
+    table = [
+        f"{row.name:34} {row.parameters:9.3f} {row.gmac:9.2f} {row.stride:6}  {', '.join(row.converts)}" for row in rows
+    ]
+    head = f"{'network (19 classes)':34} {'M params':>9} {'GMAC':>9} {'stride':>6}  converts from"
+    return Answer(facts, "\n".join(["Bundled models", *lines, "", head, *table, "GMAC at 512 x 1024 pixels"]))
+
+
+@app.command
+def doctor() -> Answer:
+    """Print versions, device and what works on this machine."""
+    from regard.engine.doctor import examine
+
+    facts = examine()
+    return Answer(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()))

@@ -1,0 +1,132 @@
+"""Verbs over labelled data: train, evaluate, report, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from regard.cli.app import Answer, Out, app, bands_of, settings_of
+from regard.engine.config import TrainConfig
+
+
+@app.command
+def train(
+    data: Path,
+    /,
+    *,
+    out: Out,
+    architecture: str = "danet_ocr",
+    backbone: str = "resnet50",
+    config: dict[str, str] | None = None,
+    pretrained: str | None = None,
+    start_from: str | None = None,
+    bands: str | None = None,
+    settings: Annotated[TrainConfig | None, Parameter(name="*")] = None,
+) -> Answer:
+    """Train a model on a folder of labelled images; run again, it goes on where it stopped.
+
+    Args:
+        data: A folder: images/, masks/, classes.json, train.txt, val.txt (or mmsegmentation's layout, or one scene).
+        out: The folder of the run: best.safetensors, metrics.jsonl, run.json.
+        architecture: A network of ``regard models``.
+        backbone: Any backbone of timm.
+        config: Settings of the network: --config.width 128 --config.output_stride 16.
+        pretrained: 'imagenet' fetches timm's weights for the backbone; a file gives them.
+        start_from: A trained model to go on from, with the same classes.
+        bands: The bands to use, by number from 1 or by name: 4,3,2.
+        settings: How to train.
+    """
+    from regard.checkpoints.create import create
+    from regard.checkpoints.file import load
+    from regard.data.image_folder import folder
+    from regard.engine.train import train as run
+
+    chosen = bands_of(bands)
+    labelled = folder(data, bands=chosen)
+    if start_from is not None:
+        model = load(start_from)
+    else:
+        names = labelled.band_names()
+        weights: bool | str = pretrained is not None and (pretrained == "imagenet" or pretrained)
+        model = create(
+            architecture,
+            classes=labelled.classes,
+            backbone=backbone,
+            in_channels=len(names),
+            bands=names,
+            pretrained=weights,
+            **settings_of(config),
+        )
+    finished = run(model, labelled, out, **(settings or TrainConfig()).model_dump())
+    scores = finished.scores.as_dict() if finished.scores else None
+    table = finished.scores.table() if finished.scores else "no split val: no scores"
+    return Answer({"best": str(finished.best), "scores": scores}, f"{table}\nbest model: {finished.best}")
+
+
+@app.command
+def evaluate(
+    model: str,
+    data: Path,
+    /,
+    *,
+    split: str = "val",
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    window: int | None = None,
+    bands: str | None = None,
+    save: Path | None = None,
+) -> Answer:
+    """Compare a model with labels: mIoU, accuracy, F1, per class.
+
+    Args:
+        model: A bundled model or a .safetensors file.
+        data: A folder of labelled images.
+        split: train, val or test.
+        scales: Average over several sizes of the image.
+        flip: Look at the mirror image too.
+        window: Slide a square of that many pixels instead of taking images whole.
+        bands: The bands to use, by number from 1 or by name.
+        save: Write the scores there as JSON.
+    """
+    from regard.checkpoints.file import load
+    from regard.data.image_folder import folder
+    from regard.engine.evaluate import evaluate as score
+
+    labelled = folder(data, bands=bands_of(bands))
+    scores = score(load(model), labelled, split=split, scales=scales, flip=flip, window=window)
+    if save is not None:
+        scores.save(save)
+    return Answer(scores.as_dict(), f"mIoU {100 * scores.miou:.2f}\n{scores.table()}")
+
+
+@app.command
+def report(source: Path, /, *, out: Out, model: str | None = None, data: Path | None = None) -> Answer:
+    """Write one HTML file about a training run: curves, scores per class, confusions, pictures.
+
+    Args:
+        source: The folder of a run.
+        out: The HTML file to write.
+        model: A model to draw pictures with; needs --data.
+        data: Labelled images for the pictures: the best and the worst are shown.
+    """
+    from regard.checkpoints.file import load
+    from regard.data.image_folder import folder
+    from regard.report.page import report as write
+
+    path = write(source, out, model=load(model) if model else None, data=folder(data) if data else None)
+    return Answer({"files": [str(path)]}, str(path))
+
+
+@app.command
+def demo(*, out: Out = Path("demo")) -> Answer:
+    """Map a real place, fine-tune, evaluate and report, with what comes with regard; about three minutes, no network.
+
+    Args:
+        out: The folder for the results.
+    """
+    from regard.demo import run
+
+    facts = run(out)
+    return Answer(facts, "\n".join(f"{what}: {path}" for what, path in facts["files"].items()))
