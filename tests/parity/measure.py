@@ -10,11 +10,11 @@ import fixtures
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-import complexity  # noqa: E402
+import complexity
 
-from regard.checkpoints.catalogue import catalogue  # noqa: E402
-from regard.checkpoints.convert import convert  # noqa: E402
-from regard.checkpoints.file import load  # noqa: E402
+from regard.checkpoints.catalogue import catalogue
+from regard.checkpoints.convert import convert
+from regard.checkpoints.file import load
 
 HEAD = """# Parity
 

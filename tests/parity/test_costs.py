@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from test_keys import LISTINGS
-from torch.utils.flop_counter import FlopCounterMode
 
 from regard.checkpoints.catalogue import catalogue
 from regard.checkpoints.create import create
 from regard.models import MODELS, Segmenter
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+from complexity import counter
 
 K = [f"class {index}" for index in range(19)]
 HRNET = {"output_stride": None}
@@ -56,9 +61,9 @@ def parameters(model: Segmenter) -> int:
 
 
 def gmac(run, height: int = 512, width: int = 1024) -> float:
-    with FlopCounterMode(display=False) as counter:
+    with counter() as counted:
         run(torch.empty(1, 3, height, width, device="meta"))
-    return counter.get_total_flops() / 2e9
+    return counted.get_total_flops() / 2e9
 
 
 @pytest.mark.slow

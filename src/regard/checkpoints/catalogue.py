@@ -86,7 +86,7 @@ def catalogue() -> list[Row]:
             {"backbone": "hrnet_w48", **_HRNET},
             72.142,
             478.09,
-            4,
+            1,
             ("NVIDIA",),
         ),
         Row("danet_ocr resnet50", "danet_ocr", {"backbone": "resnet50"}, 65.357, 579.97, 8),

@@ -67,6 +67,9 @@ class DANet(Segmenter):
         outputs = {name: self.classify[name](feature) for name, feature in self.branches(maps[-1]).items()}
         return {**outputs, "auxiliary": self.auxiliary(maps[-2])} if self.config.auxiliary else outputs
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
         fused = self.branches(self.backbone(image)[-1])["main"]
-        return self.at_size_of(image, self.classify["main"](fused))
+        return self.classify["main"](fused)
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        return self.at_size_of(image, self.main_logits(image))

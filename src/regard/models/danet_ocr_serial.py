@@ -52,6 +52,6 @@ class DANetOCRSerial(DANet):
         outputs = {"main": self.augment(features["main"], regions), "regions": regions, **outputs}
         return {**outputs, "auxiliary": self.auxiliary(maps[-2])} if self.config.auxiliary else outputs
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
         fused = self.branches(self.backbone(image)[-1])["main"]
-        return self.at_size_of(image, self.augment(fused, self.classify["main"](fused)))
+        return self.augment(fused, self.classify["main"](fused))

@@ -49,5 +49,8 @@ class NonLocalNet(Segmenter):
         maps = self.backbone(image)
         return {"main": self.classify(self.context(maps[-1])), "auxiliary": self.auxiliary(maps[-2])}
 
+    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
+        return self.classify(self.context(self.backbone(image)[-1]))
+
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.at_size_of(image, self.classify(self.context(self.backbone(image)[-1])))
+        return self.at_size_of(image, self.main_logits(image))

@@ -45,7 +45,7 @@ class AtScale(NamedTuple):
 class MultiScaleOCRNet(OCRNet):
     """From the finest scale to the coarsest: ``trust · this scale + (1 - trust) · all finer scales``.
 
-    ``logits`` are on the image's own grid, since the scales meet there.
+    ``logits`` are on the image's own grid (``stride`` 1), since the scales meet there.
     """
 
     config: MultiScaleOCRNetConfig
@@ -53,6 +53,7 @@ class MultiScaleOCRNet(OCRNet):
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__(card, pretrained=pretrained)
+        self.stride = 1
         inner, width = self.config.attention_width, self.config.width
         self.trust = nn.Sequential(
             conv_bn_relu(width, inner, 3),

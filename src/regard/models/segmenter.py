@@ -42,7 +42,8 @@ class Segmenter(nn.Module):
     """Base of every network: image ``(b, c, h, w)``, normalised as the card says, to logits ``(b, k, h, w)``.
 
     ``model(image)`` gives the main logits at the image's size; ``model.outputs(image)`` every output by name at the
-    image's size; ``model.logits(image)`` the same on the network's own grid, ``stride`` pixels apart.
+    image's size; ``model.logits(image)`` the same on the network's own grid, ``stride`` pixels apart, and
+    ``model.main_logits(image)`` the first of them alone.
     """
 
     loss_weights: dict[str, float] = {"main": 1.0}
@@ -65,6 +66,10 @@ class Segmenter(nn.Module):
     @abstractmethod
     def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
         """Every output by name on the network's own grid: ``"main"`` and the auxiliary ones."""
+
+    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
+        """``logits(image)["main"]``, without the cost of auxiliary outputs where there are any."""
+        return self.logits(image)["main"]
 
     def outputs(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k h w"]]:
         """Every output by name, each at the image's size: what the losses compare with the labels."""

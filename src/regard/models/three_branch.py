@@ -70,6 +70,9 @@ class ThreeBranch(Segmenter):
         single = {name: head(branches[name]) for name, head in self.auxiliary.items()}
         return {"main": self.fused(branches), **single}
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
         deep = self.backbone(image)[-1]
-        return self.at_size_of(image, self.fused({name: branch(deep) for name, branch in self.branches.items()}))
+        return self.fused({name: branch(deep) for name, branch in self.branches.items()})
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        return self.at_size_of(image, self.main_logits(image))

@@ -57,6 +57,9 @@ def test_outputs_have_the_images_size_and_losses(variant: str):
     assert outputs.keys() == model.loss_weights.keys()
     assert {output.shape for output in outputs.values()} == {(2, 4, 50, 71)}
     torch.testing.assert_close(model(image), outputs["main"], rtol=0, atol=0)
+    torch.testing.assert_close(model.main_logits(image), model.logits(image)["main"], rtol=0, atol=0)
+    cells = model.logits(torch.zeros(1, 3, 64, 96))["main"].shape[-2:]
+    assert cells == (64 // model.stride, 96 // model.stride)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
