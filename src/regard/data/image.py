@@ -16,7 +16,7 @@ from regard.errors import BandMismatch, ClassMismatch, UnreadableImage
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 PHOTOGRAPH_BANDS = ("red", "green", "blue")
-PHOTOGRAPH_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "MPO")
+PHOTOGRAPH_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # JPEG stands for its series (MPO) too
 RASTERS = (".tif", ".tiff", ".jp2")
 
 
@@ -167,11 +167,15 @@ def image_bands(path: Path, *, bands: Sequence[int | str] | None = None) -> tupl
 
 def _open(path: Path, *, load: bool = True) -> Image.Image:
     if not path.is_file():
-        raise UnreadableImage(f"{path} does not exist. Give the path of an image.")
+        raise UnreadableImage(
+            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}. Give the path of an image."
+        )
     try:
         image = Image.open(path, formats=PHOTOGRAPH_FORMATS)
         if load:
-            image.load()
+            with image:  # closes the file, keeps the pixels
+                image.load()
+        return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage(
             f"{path} has more pixels than a photograph may have. Convert it to GeoTIFF: gdal_translate."
@@ -179,7 +183,6 @@ def _open(path: Path, *, load: bool = True) -> Image.Image:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         reason = " ".join(str(error).replace(str(path), path.name).split())[:120]
         raise UnreadableImage(f"{path} is broken or no image ({reason}). Fetch or export it again.") from None
-    return image
 
 
 def _is_deep(path: Path) -> bool:

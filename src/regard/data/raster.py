@@ -130,7 +130,9 @@ def open_raster(
 
 def _driver(path: Path) -> str:
     if not path.is_file():
-        raise UnreadableImage(f"{path} does not exist. Give the path of an image.")
+        raise UnreadableImage(
+            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}. Give the path of an image."
+        )
     with path.open("rb") as file:
         start = file.read(8)
     driver = next((name for magic, name in DRIVERS.items() if start.startswith(magic)), None)
