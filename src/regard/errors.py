@@ -23,6 +23,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_LISTED = 16  # names in one message
+
 
 class RegardError(Exception):
     """Base of every error that regard raises on purpose."""
@@ -85,4 +87,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return UnknownName(f"no {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
+    listed = names if len(names) <= MOST_LISTED else difflib.get_close_matches(name, names, n=MOST_LISTED, cutoff=0)
+    more = f" and {len(names) - len(listed)} more" if len(listed) < len(names) else ""
+    return UnknownName(f"no {kind} {name!r}.{hint} Known: {', '.join(listed) or 'none'}{more}.")

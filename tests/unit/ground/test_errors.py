@@ -34,6 +34,11 @@ def test_unknown_proposes_the_nearest(name: str, hint: str):
     assert f"no architecture {name!r}" in str(error) and hint in str(error)
 
 
+def test_unknown_among_very_many_lists_the_nearest():
+    text = str(errors.unknown("backbone", "net51", [f"net{index}" for index in range(100) if index != 51]))
+    assert text.count(", ") == errors.MOST_LISTED - 1 and "net5, " in text and text.endswith("and 83 more.")
+
+
 def test_unknown_among_nothing():
     assert str(errors.unknown("model", "x", [])) == "no model 'x'. Known: none."
 
