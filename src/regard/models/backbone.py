@@ -84,16 +84,16 @@ def _dilate(network: nn.Module, multi_grid: Sequence[int] | None, own: Mapping[s
 
 
 def _create(name: str, output_stride: int | None, pretrained: bool | str | Path, options: dict[str, Any]) -> nn.Module:
-    if not timm.is_model(name):
-        raise unknown("backbone", name, timm.list_models(module=_family(name)) or timm.list_models("resnet*"))
+    check_name(name)
     if output_stride is not None:
         if name.startswith("hrnet") or output_stride not in (8, 16, 32):
             raise StrideUnavailable(_no_stride(name, output_stride))
         options = options | {"output_stride": output_stride}
     if isinstance(pretrained, (str, Path)):
-        options = options | {"pretrained_cfg_overlay": {"state_dict": read_tensors(Path(pretrained))}}
+        tensors = read_tensors(Path(pretrained))
+        options = options | {"pretrained_cfg_overlay": {"state_dict": tensors}}
     try:
-        return timm.create_model(name, pretrained=bool(pretrained), **options)
+        network = timm.create_model(name, pretrained=bool(pretrained), **options)
     except TypeError as error:
         if "output_stride" in str(error):
             raise StrideUnavailable(_no_stride(name, output_stride)) from None
@@ -107,6 +107,30 @@ def _create(name: str, output_stride: int | None, pretrained: bool | str | Path,
             f"the pretrained weights of {name} could not be fetched ({type(error).__name__}). Go online, or give a "
             f"file: pretrained='{name}.pth'."
         ) from None
+    if isinstance(pretrained, (str, Path)):
+        _check_found(network, tensors, name, pretrained)
+    return network
+
+
+def check_name(name: str) -> None:
+    """Whether timm has a network of this name.
+
+    Raises:
+        UnknownName: it has not.
+    """
+    if not timm.is_model(name):
+        raise unknown("backbone", name, timm.list_models(module=_family(name)) or timm.list_models("resnet*"))
+
+
+def _check_found(network: nn.Module, tensors: Mapping[str, Any], name: str, path: str | Path) -> None:
+    """Timm passes over names that it does not find; here nine in ten must be there."""
+    given = {key.replace(".", "_") for key in tensors}
+    wanted = {key.replace(".", "_") for key in network.state_dict()}
+    if len(wanted & given) < 0.9 * len(wanted):
+        raise CheckpointError(
+            f"{path} does not fit backbone {name}: it holds {len(wanted & given)} of {len(wanted)} tensors. "
+            "Give weights in timm's names."
+        )
 
 
 def _family(name: str) -> str:
@@ -125,6 +149,11 @@ def _no_stride(name: str, output_stride: int | None) -> str:
 
 
 def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (of RGB in 0..1) that the network's ImageNet weights were trained with."""
+    """Mean and standard deviation (of RGB in 0..1) that the network's ImageNet weights were trained with.
+
+    Raises:
+        UnknownName: timm has no such network.
+    """
+    check_name(name.removeprefix("tu-"))
     config: Any = timm.get_pretrained_cfg(name.removeprefix("tu-"))
     return tuple(config.mean), tuple(config.std)
