@@ -29,12 +29,12 @@ def load(source: str | Path, *, device: str = "cpu") -> Segmenter:
     """
     path = fetch(source) if isinstance(source, str) and source.startswith(PREFIX) else find(source)
     header = read_header(path)
-    tensors = read_tensors(path)
+    card, tensors = parse_card(path, header), read_tensors(path)
     if digest(tensors) != header.get("sha256"):
         raise CheckpointError(
             f"{path}: the tensors are not those that were saved (SHA-256 differs). Fetch the file again."
         )
-    model = build(parse_card(path, header))
+    model = build(card)
     fit(model, tensors, path)
     return model.eval().to(device)
 

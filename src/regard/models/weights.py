@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import contextlib
 import hashlib
 import os
 import pickle
@@ -129,5 +130,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=dict(header))
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path} ({_one_line(error)}). Choose a folder that you can write to.") from None
