@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -20,8 +21,10 @@ from regard.models import Segmenter
 from regard.models.weights import digest, read_tensors
 
 
-def load(source: str | Path, *, device: str = "cpu") -> Segmenter:
+def load(source: str | Path, *, device: str = "cpu", **config: Any) -> Segmenter:
     """A saved model, ready to predict (eval mode): a path, the name of a bundled model, or ``hf:user/repo``.
+
+    ``config`` changes settings that keep the weights, such as ``output_stride=8`` (finer, slower).
 
     Raises:
         UnknownName: neither a file nor a bundled model.
@@ -34,7 +37,7 @@ def load(source: str | Path, *, device: str = "cpu") -> Segmenter:
         raise CheckpointError(
             f"{path}: the tensors are not those that were saved (SHA-256 differs). Fetch the file again."
         )
-    model = build(card)
+    model = build(card.model_copy(update={"config": {**card.config, **config}}))
     fit(model, tensors, path)
     return model.eval().to(device)
 

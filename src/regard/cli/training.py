@@ -34,7 +34,7 @@ def train(
         backbone: Any backbone of timm.
         config: Settings of the network: --config.width 128 --config.output_stride 16.
         pretrained: 'imagenet' fetches timm's weights for the backbone; a file gives them.
-        start_from: A trained model to go on from, with the same classes.
+        start_from: A trained model to go on from, with the same classes; --config changes its settings.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         settings: How to train.
     """
@@ -46,7 +46,7 @@ def train(
     chosen = bands_of(bands)
     labelled = folder(data, bands=chosen)
     if start_from is not None:
-        model = load(start_from)
+        model = load(start_from, **settings_of(config))
     else:
         names = labelled.band_names()
         weights: bool | str = pretrained is not None and (pretrained == "imagenet" or pretrained)
