@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 from jaxtyping import Bool, Shaped
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window
 
@@ -54,7 +55,8 @@ class Raster:
 
     @property
     def crs(self) -> Any:
-        return self.dataset.crs
+        with refusing(self.path, "the coordinate system"):
+            return self.dataset.crs
 
     @property
     def transform(self) -> Any:
@@ -121,8 +123,9 @@ def open_raster(
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         dataset = rasterio.open(path, driver=driver)
     try:
-        _check_blocks(path, dataset)
-        return Raster(path, dataset, choose_bands(path, dataset, bands, expected))
+        with refusing(path, "the header"):
+            _check_blocks(path, dataset)
+            return Raster(path, dataset, choose_bands(path, dataset, bands, expected))
     except BaseException:
         dataset.close()
         raise
@@ -201,7 +204,7 @@ def refusing(path: Path, part: str) -> Iterator[None]:
     """Turn GDAL's errors into one line of ours."""
     try:
         yield
-    except (rasterio.errors.RasterioError, MemoryError) as error:
+    except (rasterio.errors.RasterioError, CPLE_BaseError, MemoryError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UnreadableImage(
             f"{path}: {part} cannot be read ({reason}). Fetch the file again or convert it to GeoTIFF."
