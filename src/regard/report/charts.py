@@ -41,7 +41,7 @@ def curves(metrics: Lines) -> list[Chart]:
         charts = (
             [_losses(trained), _peak(trained, "rate", "learning rate", "Learning rate of the heads")] if trained else []
         )
-        return charts + ([_peak(scored, "miou", "mIoU, %", "Validation mIoU", unit=100)] if scored else [])
+        return charts + ([_peak(scored, "miou", "mIoU, %", "Validation mIoU", unit=100.0)] if scored else [])
 
 
 def _losses(lines: Lines) -> Chart:
@@ -58,7 +58,7 @@ def _losses(lines: Lines) -> Chart:
     return _chart(axes, f"Loss by step: {', '.join(said)}.", "Training loss of each output: raw (faint) and smoothed.")
 
 
-def _peak(lines: Lines, name: str, label: str, what: str, *, unit: float = 1) -> Chart:
+def _peak(lines: Lines, name: str, label: str, what: str, *, unit: float = 1.0) -> Chart:
     """One curve with its highest point marked; its values are multiplied by ``unit``."""
     axes, (steps, values) = _axes(label, lines), _curve(lines, name)
     values = unit * values

@@ -86,7 +86,8 @@ def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores) -> 
 
 def _predict(model: Segmenter, sample: Sample) -> Int[np.ndarray, "h w"]:
     image = prepare(sample.image, sample.valid, scaling_of(model))[None]
-    return most_likely(class_scores(model, image.to(next(model.parameters()).device)))[0].cpu().numpy()
+    scores = class_scores(model, image.to(next(model.parameters()).device))
+    return most_likely(scores)[0].cpu().numpy().astype(np.int64)
 
 
 def _photograph(sample: Sample, bands: Sequence[str]) -> np.ndarray:

@@ -1,0 +1,251 @@
+"""The page is one complete, valid, harmless file, whatever it is about."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import regard.report
+from regard.card import Card
+from regard.classes import ClassMap
+from regard.data.sample import LabelledData
+from regard.engine.config import TrainConfig
+from regard.engine.evaluate import Scores, evaluate
+from regard.engine.record import Record
+from regard.engine.train import Run
+from regard.errors import ClassMismatch, ConfigError, OutputError, RegardError, TrainingError
+from regard.models import Segmenter
+from regard.report import page
+from regard.report.page import report
+from support import save_image
+
+VOID = {"meta", "img", "br", "hr", "input", "link"}
+
+
+class Reader(HTMLParser):
+    """Elements, words and the balance of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"an attribute of <{tag}> stands twice"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes what is not open"
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(path: Path) -> Reader:
+    """The page, after the checks that every page must pass."""
+    html = path.read_text(encoding="utf-8")
+    reader = Reader(html)
+    assert html.startswith("<!DOCTYPE html>") and not reader.open
+    assert not re.search(r"https?:|//[\w-]+\.|url\((?!#)|@import|<script|\son\w+=|javascript:", html)
+    addresses = [value for _, attrs in reader.elements for key, value in attrs.items() if key in ("src", "href")]
+    assert all(value and value.startswith(("data:image/", "#")) for value in addresses)
+    ids = [attrs["id"] for _, attrs in reader.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    inner = [
+        attrs[key] for _, attrs in reader.elements for key in ("href", "xlink:href", "aria-labelledby") if key in attrs
+    ]
+    assert {name.lstrip("#") for name in inner if name} <= set(ids)
+    assert all(attrs.get("alt") for attrs in reader.all("img"))
+    assert all(attrs.get("scope") for attrs in reader.all("th"))
+    assert "default-src 'none'" in next(attrs["content"] for attrs in reader.all("meta") if "http-equiv" in attrs)
+    assert {"header", "nav", "main", "footer", "h1"} <= {tag for tag, _ in reader.elements}
+    assert not re.search(r"\b(nan|None|inf)\b", reader.text)
+    assert len(html) < page.SIZE_LIMIT
+    return reader
+
+
+def random_scores(count: int, absent: tuple[int, ...] = ()) -> Scores:
+    rng = np.random.default_rng(count)
+    counts = rng.integers(0, 40, size=(count, count)) + 500 * np.eye(count, dtype=np.int64)
+    counts[list(absent)], counts[:, list(absent)] = 0, 0
+    return Scores(ClassMap.of([f"kind {index} of thing" for index in range(count)]), counts)
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_model: Segmenter, toy: LabelledData) -> Run:
+    """A finished run of forty steps, as training leaves it."""
+    config = TrainConfig.of(steps=40, batch=2, crop=64, evaluate_every=20)
+    record = Record(tmp_path / "run", tiny_model, toy, config)
+    record.start(0)
+    for step in range(1, 41):
+        record.training(step, {"loss": 2 / step, "main": 1 / step, "regions": 1.5 / step, "rate": 1e-3})
+        if step % 20 == 0:
+            record.validation(step, tiny_model, evaluate(tiny_model, toy))
+    record.finish()
+    return Run(record.folder, record.best_file, record.best_scores())
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 9, 20, 21, 150])
+def test_scores_of_any_number_of_classes_name_them_all(tmp_path: Path, count: int):
+    scores = random_scores(count)
+    reader = read(report(scores, tmp_path / "page.html"))
+    for name in scores.classes.names:
+        assert name in reader.text
+    assert f"{100 * scores.miou:.1f}" in reader.text
+    assert ("of 150 classes" in reader.text) == (count == 150)
+
+
+def test_an_absent_class_shows_dashes_and_counts_in_no_mean(tmp_path: Path):
+    scores = random_scores(5, absent=(1, 3))
+    reader = read(report(scores, tmp_path / "page.html"))
+    assert "kind 1 of thing – – – – 0.0" in reader.text
+    assert "kind 1 of thing – – – – –" in reader.text  # its row of the matrix
+    assert f"mean {100 * scores.miou:.1f}" in reader.text
+
+
+def test_nothing_labelled_at_all_is_still_a_page(tmp_path: Path):
+    read(report(random_scores(3, absent=(0, 1, 2)), tmp_path / "page.html"))
+
+
+def test_a_matrix_explains_itself(tmp_path: Path):
+    names = ("building", "land", "road")
+    scores = Scores(ClassMap.of(names), np.array([[80, 20, 0], [5, 95, 0], [31, 9, 60]]))
+    reader = read(report(scores, tmp_path / "page.html"))
+    for words in ("Of the pixels that are road, 31 % were called building.", "what the model called it", "what it is"):
+        assert words in reader.text
+    assert "road 31 9 60" in reader.text
+    html = (tmp_path / "page.html").read_text()
+    assert re.search(r"var\(--orange\)/0.21\)\">31<", html) and re.search(r"var\(--blue\)/0.36\)\">60<", html)
+
+
+def test_names_are_escaped_everywhere(tmp_path: Path, tiny_model: Segmenter):
+    evil = "<script>alert('x')</script>"
+    scores = Scores(ClassMap.of([evil, '"><img src=x onerror=alert(1)>']), np.array([[5, 3], [2, 9]]))
+    tiny_model.card = tiny_model.card.model_copy(update={"credit": evil, "origin": evil})
+    reader = read(report(scores, tmp_path / "page.html", model=tiny_model, title=evil))
+    assert reader.text.count(evil) > 6
+    assert reader.all("img") == []
+
+
+def test_intervals_appear_where_each_image_was_counted(tmp_path: Path):
+    class Counted(Scores):
+        image_confusions = np.random.default_rng(8).integers(1, 99, size=(7, 3, 3))
+
+    scores = Counted(ClassMap.of(["a", "b", "c"]), Counted.image_confusions.sum(axis=0))
+    reader = read(report(scores, tmp_path / "page.html"))
+    low, high = page.tables.intervals(Counted.image_confusions)[1] or (0, 0)
+    assert f"{100 * low:.1f}–{100 * high:.1f}" in reader.text and "7 images" in reader.text
+    assert "interval" not in read(report(Scores(scores.classes, scores.confusion), tmp_path / "plain.html")).text
+
+
+def test_a_run_tells_what_was_trained_on_what_and_how_it_went(tmp_path: Path, run: Run):
+    reader = read(report(run, tmp_path / "page.html"))
+    for words in ("danet_ocr on toy", "test_resnet", "trained on 4 images of toy for 40 steps", "2 validation images"):
+        assert words in reader.text
+    for words in ("learning rate", "evaluate every 20", "Model card", "Machine and time", "red, green, blue"):
+        assert words in reader.text
+    assert len([attrs for attrs in reader.all("svg") if attrs.get("role") == "img"]) == 3
+
+
+def test_a_run_its_folder_and_its_folders_name_give_the_same_bytes(tmp_path: Path, run: Run):
+    pages = [
+        report(source, tmp_path / f"{index}.html") for index, source in enumerate((run, run.folder, str(run.folder)))
+    ]
+    assert len({path.read_bytes() for path in pages}) == 1
+
+
+def test_a_run_that_goes_on_says_how_far_it_is(tmp_path: Path, run: Run):
+    facts = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({name: facts[name] for name in facts if name != "finished"}))
+    metrics = (run.folder / "metrics.jsonl").read_text().splitlines()
+    (run.folder / "metrics.jsonl").write_text("\n".join(metrics[:7]) + '\n{"step": 8, "lo')
+    run.best.unlink()
+    reader = read(report(run.folder, tmp_path / "page.html"))
+    assert "not finished: step 7 of 40" in reader.text and "no scores yet" in reader.text
+
+
+def test_model_and_data_add_pictures_intervals_and_the_card(
+    tmp_path: Path, run: Run, tiny_model: Segmenter, toy: LabelledData
+):
+    tiny_model.train()
+    path = report(run, tmp_path / "page.html", model=tiny_model, data=toy)
+    reader = read(path)
+    assert tiny_model.training
+    assert len(reader.all("img")) == 8 and "95 % interval" in reader.text and "no label" in reader.text
+    assert path.read_bytes() == report(run, tmp_path / "again.html", model=tiny_model, data=toy).read_bytes()
+
+
+def test_another_model_gives_pictures_but_no_intervals(
+    tmp_path: Path, run: Run, tiny_model: Segmenter, toy: LabelledData
+):
+    scores = Scores(toy.classes, evaluate(tiny_model, toy).confusion[::-1].copy())
+    reader = read(report(scores, tmp_path / "page.html", model=tiny_model, data=toy))
+    assert len(reader.all("img")) == 8 and "interval" not in reader.text and "is not the one" in reader.text
+
+
+def test_pictures_stand_in_the_page_with_their_captions(tmp_path: Path):
+    file = save_image(tmp_path / "map.png", np.random.default_rng(9).integers(0, 255, size=(900, 2000, 3)))
+    reader = read(report(random_scores(3), tmp_path / "page.html", pictures=[("The map <of> it all", file)]))
+    assert reader.all("img")[0]["alt"] == "The map <of> it all"
+    assert "The map <of> it all" in reader.text
+
+
+def test_saved_scores_give_the_page_of_the_scores(tmp_path: Path):
+    scores = random_scores(4)
+    saved = report(scores.save(tmp_path / "scores.json"), tmp_path / "one.html")
+    assert saved.read_bytes() == report(scores, tmp_path / "two.html").read_bytes()
+
+
+def test_the_package_is_the_function_too(tmp_path: Path):
+    assert regard.report(random_scores(2), tmp_path / "page.html").is_file()  # type: ignore[operator]
+
+
+def test_what_cannot_be_reported_is_refused_and_nothing_is_left(
+    tmp_path: Path, toy: LabelledData, tiny_model: Segmenter, monkeypatch: pytest.MonkeyPatch
+):
+    target, scores = tmp_path / "page.html", random_scores(3)
+    (tmp_path / "notes.json").write_text('{"miou": 1}')
+    (tmp_path / "scene.tif").write_bytes(b"II*\0 not text \xff")
+    cases: list[tuple[type[RegardError], str, dict]] = [
+        (TrainingError, "holds no run", {"source": tmp_path}),
+        (ConfigError, "holds no scores", {"source": tmp_path / "notes.json"}),
+        (ConfigError, "holds no scores", {"source": tmp_path / "scene.tif"}),
+        (ConfigError, "no model", {"source": scores, "data": toy}),
+        (ClassMismatch, "kind 0 of thing", {"source": scores, "data": toy, "model": tiny_model}),
+    ]
+    for error, words, settings in cases:
+        with pytest.raises(error, match=words):
+            report(path=target, **settings)
+    with pytest.raises(OutputError, match="is a folder"):
+        report(scores, tmp_path)
+    monkeypatch.setattr(page, "SIZE_LIMIT", 5_000)
+    with pytest.raises(ConfigError, match="Give fewer pictures"):
+        report(scores, target)
+    assert not target.exists() and not list(tmp_path.glob(".*"))
+
+
+def test_a_card_has_a_line_for_every_field(tmp_path: Path, run: Run):
+    shown = read(report(run, tmp_path / "page.html")).text
+    elsewhere = {"classes", "config", "ground_resolution", "regard_version"}
+    assert all(name.replace("_", " ") in shown for name in set(Card.model_fields) - elsewhere)
