@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from regard.engine.train import Run, train
     from regard.errors import RegardError
     from regard.models import Segmenter
+    from regard.reports.page import report
 
 _HOMES = {
     "Card": "regard.card",
@@ -40,6 +41,7 @@ _HOMES = {
     "folder": "regard.data.image_folder",
     "load": "regard.checkpoints.file",
     "predict": "regard.engine.predict",
+    "report": "regard.reports.page",
     "train": "regard.engine.train",
 }
 
@@ -59,6 +61,7 @@ __all__ = [
     "folder",
     "load",
     "predict",
+    "report",
     "train",
 ]
 

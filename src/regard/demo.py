@@ -23,7 +23,7 @@ from regard.engine.predict import predict
 from regard.engine.segmentation import Segmentation, paint
 from regard.engine.train import Run, train
 from regard.models import Segmenter
-from regard.report.page import report
+from regard.reports.page import report
 
 SCENE = "globe/americas_atlantic.tif"
 TILE = "t4_p2"

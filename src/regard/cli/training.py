@@ -113,7 +113,7 @@ def report(source: Path, /, *, out: Out, model: str | None = None, data: Path | 
     """
     from regard.checkpoints.file import load
     from regard.data.image_folder import folder
-    from regard.report.page import report as write
+    from regard.reports.page import report as write
 
     path = write(source, out, model=load(model) if model else None, data=folder(data) if data else None)
     return Answer({"files": [str(path)]}, str(path))

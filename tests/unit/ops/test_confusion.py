@@ -84,7 +84,7 @@ def test_a_label_outside_the_classes_is_refused(truth: int, predicted: int, whic
 
 def test_most_likely_is_argmax_and_the_first_of_equals():
     scores = torch.randn(2, 7, 5, 6)
-    assert torch.equal(most_likely(scores), scores.argmax(dim=1))
+    assert torch.equal(most_likely(scores).long(), scores.argmax(dim=1))
 
 
 @pytest.mark.parametrize("align", [True, False])

@@ -15,7 +15,7 @@ from regard.data.sample import LabelledData, Sample
 from regard.engine.evaluate import evaluate
 from regard.errors import DatasetError
 from regard.models import Segmenter
-from regard.report import gallery
+from regard.reports import gallery
 from support import save_image, write_set
 
 

@@ -24,11 +24,11 @@ from regard.engine.record import read_metrics, read_run
 from regard.engine.train import Run
 from regard.errors import ClassMismatch, ConfigError
 from regard.models import Segmenter
-from regard.report import gallery, tables
-from regard.report.charts import curves
+from regard.reports import gallery, tables
+from regard.reports.charts import curves
 
 SIZE_LIMIT = 5_000_000  # bytes
-PAGES = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=PackageLoader("regard.report"))
+PAGES = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=PackageLoader("regard.reports"))
 
 
 @dataclass

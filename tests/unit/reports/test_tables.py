@@ -7,7 +7,7 @@ import pytest
 
 from regard.classes import ClassMap
 from regard.engine.evaluate import Scores
-from regard.report import tables
+from regard.reports import tables
 
 
 def scores(counts: list[list[int]] | np.ndarray, names: list[str] | None = None) -> Scores:

@@ -20,8 +20,8 @@ from regard.engine.record import Record
 from regard.engine.train import Run
 from regard.errors import ClassMismatch, ConfigError, OutputError, RegardError, TrainingError
 from regard.models import Segmenter
-from regard.report import page
-from regard.report.page import report
+from regard.reports import page
+from regard.reports.page import report
 from support import save_image
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}

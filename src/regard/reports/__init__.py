@@ -3,7 +3,7 @@
 import sys
 from types import ModuleType
 
-from regard.report.page import report
+from regard.reports.page import report
 
 
 class _Callable(ModuleType):

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from regard.report.charts import POINTS, _curve, _smooth, curves
+from regard.reports.charts import POINTS, _curve, _smooth, curves
 
 
 def lines(steps: int, every: int = 0) -> list[dict]:
