@@ -117,8 +117,9 @@ def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        names = {"input_names": ["image"], "output_names": ["logits"]}
-        written = torch.onnx.export(_program(network), dynamo=True, verbose=False, **names)
+        written = torch.onnx.export(
+            _program(network), dynamo=True, verbose=False, input_names=["image"], output_names=["logits"]
+        )
     assert written is not None
     proto = written.model_proto
     onnx.helper.set_model_props(proto, onnx_facts(network.model, normalised=network.normalise))

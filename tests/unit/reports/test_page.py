@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import regard.report
+import regard
 from regard.card import Card
 from regard.classes import ClassMap
 from regard.data.sample import LabelledData
@@ -218,7 +218,7 @@ def test_saved_scores_give_the_page_of_the_scores(tmp_path: Path):
 
 
 def test_the_package_is_the_function_too(tmp_path: Path):
-    assert regard.report(random_scores(2), tmp_path / "page.html").is_file()  # type: ignore[operator]
+    assert regard.report(random_scores(2), tmp_path / "page.html").is_file()
 
 
 def test_what_cannot_be_reported_is_refused_and_nothing_is_left(
