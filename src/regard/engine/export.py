@@ -27,6 +27,9 @@ SUFFIXES = (".onnx", ".pt2")
 class Exported(nn.Module):
     """Image to logits at the image's size; with ``normalise`` the image is raw values, else as the card says."""
 
+    offset: Tensor
+    spread: Tensor
+
     def __init__(self, model: Segmenter, *, normalise: bool) -> None:
         super().__init__()
         self.model = model
