@@ -13,10 +13,13 @@ from regard.errors import DatasetError, SizeMismatch
 
 CODES = {"train": 0, "val": 1, "test": 2}
 WINDOW = 450  # pixels
+UNIFORM = 0.95  # share of one label above which a training window teaches next to nothing
 
 
 def scene_splits(base: Path, *, window: int = WINDOW) -> dict[str, tuple[Pair, ...]]:
     """Windows of ``image.tif`` by split: those that ``split.tif`` gives wholly to one split; without it all are train.
+
+    Training windows of which one label (of a class, or for no class) covers more than 95 % are left out, such as open sea.
 
     Raises:
         DatasetError: the mask is missing, or no window lies wholly in the training part.
@@ -33,14 +36,16 @@ def scene_splits(base: Path, *, window: int = WINDOW) -> dict[str, tuple[Pair, .
         for left in range(0, width, window)
     ]
     names = _split_of_boxes(codes, boxes, (height, width)) if codes.is_file() else ["train"] * len(boxes)
+    uniform = _uniform(mask, boxes)
     splits: dict[str, tuple[Pair, ...]] = {}
     for box, split in zip(boxes, names, strict=True):
-        if split:
+        if split and not (split == "train" and box in uniform):
             pair = Pair(f"{base.name}_{box.top}_{box.left}", image, mask, box)
             splits[split] = (*splits.get(split, ()), pair)
     if "train" not in splits:
         raise DatasetError(
-            f"{codes} gives no window of {window} x {window} pixels wholly to train (0). Draw larger blocks."
+            f"{base} has no window of {window} x {window} pixels wholly in train with more than one label. Label more, "
+            "or draw larger blocks in split.tif."
         )
     return splits
 
@@ -49,6 +54,12 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
     height, width = image_size(path)
     if (height, width) != size:
         raise SizeMismatch(f"{path} is {width} x {height} pixels, image.tif {size[1]} x {size[0]}. Use one grid.")
+
+
+def _uniform(mask: Path, boxes: list[Box]) -> set[Box]:
+    with open_raster(mask) as raster:
+        counts = {box: np.unique(raster.read(box)[0], return_counts=True)[1] for box in boxes}
+    return {box for box, found in counts.items() if found.max() > UNIFORM * box.height * box.width}
 
 
 def _split_of_boxes(codes: Path, boxes: list[Box], size: tuple[int, int]) -> list[str]:
