@@ -28,7 +28,9 @@ from regard.reports import gallery, tables
 from regard.reports.charts import curves
 
 SIZE_LIMIT = 5_000_000  # bytes
-PAGES = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=PackageLoader("regard.reports"))
+PAGES = Environment(
+    autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=PackageLoader("regard.reports")
+)
 
 
 @dataclass
