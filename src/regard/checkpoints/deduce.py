@@ -75,6 +75,8 @@ def _ocrnet(tensors: Tensors) -> dict[str, Any]:
         "regions_width": len(tensors["regions.0.0.weight"]),
         "aspp": False,
     }
+    if "trust.0.0.weight" in tensors:
+        found["attention_width"] = len(tensors["trust.0.0.weight"])
     if attention != "object_context":
         found["aspp"] = "context"
         return found

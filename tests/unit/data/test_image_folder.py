@@ -116,6 +116,15 @@ def test_a_scene_without_splits_is_all_training(tmp_path: Path):
     assert len(names_of(scene_folder(tmp_path / "scene", codes=False), "train")) == 9
 
 
+def test_training_windows_of_one_label_are_left_out(tmp_path: Path):
+    root = scene_folder(tmp_path / "scene")
+    mask = np.random.default_rng(0).integers(0, 3, size=(1, 1000, 950), dtype=np.uint8)
+    mask[:, :450, :900] = 1  # the first training window, and the one of val, which stays
+    write_tif(root / "mask.tif", mask)
+    assert names_of(root, "train") == ["scene_450_0"]
+    assert names_of(root, "val") == ["scene_0_450"]
+
+
 @pytest.mark.parametrize("size", [(900, 950), (1200, 950)])
 def test_a_scene_whose_mask_has_another_size_is_refused_at_once(tmp_path: Path, size: tuple[int, int]):
     root = scene_folder(tmp_path / "scene", mask_size=size)
@@ -126,5 +135,5 @@ def test_a_scene_whose_mask_has_another_size_is_refused_at_once(tmp_path: Path, 
 def test_a_scene_whose_blocks_are_smaller_than_a_window_is_refused(tmp_path: Path):
     root = scene_folder(tmp_path / "scene")
     write_tif(root / "split.tif", np.indices((1000, 950)).sum(axis=0, keepdims=True).astype(np.uint8) % 2)
-    with pytest.raises(DatasetError, match=r"no window of 450 x 450 pixels wholly to train"):
+    with pytest.raises(DatasetError, match=r"no window of 450 x 450 pixels wholly in train"):
         folder(root)

@@ -67,9 +67,9 @@ def test_rows_equal_the_whole_canvas(tmp_path: Path, tiny_model: Segmenter, size
     reference = whole_canvas(tiny_model, path, TILING)
     assert labels.shape == size and valid.all()
     best = reference.softmax(dim=0).max(dim=0)
-    np.testing.assert_allclose(confidence, best.values.numpy(), atol=1e-5)
+    np.testing.assert_allclose(confidence, best.values.numpy(), atol=3e-4)
     top_two = reference.topk(2, dim=0).values
-    clear = (top_two[0] - top_two[1] > 1e-5).numpy()  # where float32 cannot tip the balance
+    clear = (top_two[0] - top_two[1] > 3e-3).numpy()  # where float32 cannot tip the balance
     assert np.array_equal(labels[clear], best.indices.numpy()[clear])
 
 
@@ -81,15 +81,15 @@ def test_rows_equal_the_whole_canvas_in_several_views(
     tiling = Tiling(64, 32, scales, flip, 2)
     _, confidence, _ = by_rows(tiny_model, path, tiling)
     expected = whole_canvas(tiny_model, path, tiling).softmax(dim=0).max(dim=0).values
-    np.testing.assert_allclose(confidence, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(confidence, expected.numpy(), atol=3e-4)
 
 
 def test_batch_size_changes_nothing(tmp_path: Path, tiny_model: Segmenter) -> None:
     path = scene_of(tmp_path, (130, 170))
     one = by_rows(tiny_model, path, Tiling(64, 32, batch=1))
     four = by_rows(tiny_model, path, Tiling(64, 32, batch=4))
-    np.testing.assert_allclose(one[1], four[1], atol=1e-6)
-    assert (one[0] != four[0]).mean() < 1e-3
+    np.testing.assert_allclose(one[1], four[1], atol=3e-4)
+    assert (one[0] != four[0]).mean() < 5e-3
 
 
 def test_one_window_is_the_model_itself(tmp_path: Path, tiny_model: Segmenter) -> None:
@@ -107,7 +107,7 @@ def test_models_with_aligned_corners_run_on_the_same_grid(tmp_path: Path) -> Non
     path = scene_of(tmp_path, (80, 100))
     _, confidence, _ = by_rows(model, path, TILING)
     expected = whole_canvas(model, path, TILING).softmax(dim=0).max(dim=0).values
-    np.testing.assert_allclose(confidence, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(confidence, expected.numpy(), atol=3e-4)
 
 
 def test_empty_pixels_are_not_valid_and_do_not_bleed(tmp_path: Path, tiny_model: Segmenter) -> None:
