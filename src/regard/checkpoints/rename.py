@@ -43,13 +43,14 @@ class Family:
 
 def strip(tensors: Mapping[str, Tensor], prefixes: Iterable[str] = ("module.", "model.")) -> dict[str, Tensor]:
     """The tensors without the wrappers' prefixes (data parallel, training wrapper), where any tensor has them."""
-    stripped = dict(tensors)
-    for prefix in (*prefixes, *prefixes):
-        if any(name.startswith(prefix) for name in stripped):
-            inside = {name.removeprefix(prefix): value for name, value in stripped.items() if name.startswith(prefix)}
-            outside = {name: value for name, value in stripped.items() if not name.startswith(prefix)}
-            stripped = {**outside, **inside}
-    return stripped
+    known = tuple(prefixes)
+    return {_unwrapped(name, known): value for name, value in tensors.items()}
+
+
+def _unwrapped(name: str, prefixes: tuple[str, ...]) -> str:
+    while name.startswith(prefixes):
+        name = name.partition(".")[2]
+    return name
 
 
 def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:

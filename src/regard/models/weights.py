@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import secrets
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickles that it did not write, and then refuses them
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: {_unsafe(error)}") from None
@@ -88,14 +90,15 @@ def read_file(path: Path) -> dict[str, Any]:
 def _unsafe(error: Exception) -> str:
     reason = _one_line(error, most=2000)
     called = re.search(r"GLOBAL ([\w.]+)", reason)
-    if called or "Unsupported" in reason:
-        what = called[1] if called else "an unknown instruction"
+    if called:
         return (
-            f"reading it would run code ({what}), so it is refused. If you trust its maker, clean it where their "
+            f"reading it would run code ({called[1]}), so it is refused. If you trust its maker, clean it where their "
             "program is installed: python -c \"import torch; f = torch.load('IN.pth', 'cpu', weights_only=False); "
             "torch.save({'state_dict': f.get('state_dict', f)}, 'OUT.pth')\"."
         )
-    return f"it is broken or no weights file ({reason}). Fetch or write it again."
+    # Torch goes on to advise reading the file unsafely; only its diagnosis is passed on.
+    diagnosis = reason.partition("WeightsUnpickler error: ")[2].partition(" Check the doc")[0] or "no such pickle"
+    return f"it is broken or no weights file ({diagnosis[:120]}). Fetch or write it again."
 
 
 def _one_line(error: BaseException, *, most: int = 160) -> str:

@@ -87,7 +87,7 @@ def test_gradcheck(name: str):
         return functional_call(block, state, tensors[: len(inputs)])
 
     tensors = [tensor.detach().requires_grad_() for tensor in (*inputs, *values)]
-    assert torch.autograd.gradcheck(run, tensors, atol=1e-6, rtol=1e-4)
+    assert torch.autograd.gradcheck(run, tensors, fast_mode=True)
     run(*tensors).square().sum().backward()
     # R1 knows no regions.
     silent = [key for key, tensor in zip(("x", "regions")[: len(inputs)], tensors, strict=False) if tensor.grad is None]

@@ -29,6 +29,8 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/api/models/"):
             return self._json({"id": self.path, "sha": COMMIT, "siblings": []})
+        if self.path.startswith("/api/"):
+            return self._reply(404, b"", {})
         self._resolve(body=True)
 
     def _resolve(self, *, body: bool) -> None:
@@ -47,7 +49,9 @@ class Hub(BaseHTTPRequestHandler):
         self.requests.append(f"POST {self.path}")
         base = f"http://{self.headers['Host']}"
         if self.path == "/api/repos/create":
-            return self._json({"url": f"{base}/{json.loads(body)['name']}", "name": json.loads(body)["name"]})
+            asked = json.loads(body)
+            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            return self._json({"url": f"{base}/{name}", "name": name})
         if "/preupload/" in self.path:
             files = json.loads(body)["files"]
             modes = {True: "lfs", False: "regular"}
@@ -74,8 +78,17 @@ class Hub(BaseHTTPRequestHandler):
         self._json({"success": True, "commitOid": COMMIT, "commitUrl": f"{base}/{repository}/commit/{COMMIT}"})
 
     def do_PUT(self) -> None:
-        self.uploads[self.path.split("/")[-1]] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.uploads[self.path.split("/")[-1]] = b"".join(self._pieces())
         self._reply(200, b"", {})
+
+    def _pieces(self) -> Iterator[bytes]:
+        if "Content-Length" in self.headers:
+            yield self.rfile.read(int(self.headers["Content-Length"]))
+            return
+        while size := int(self.rfile.readline(), 16):  # chunked
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
 
     def _json(self, value: object) -> None:
         self._reply(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

@@ -25,7 +25,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     files["ann/broken", "model.safetensors"] = files["ann/streets", "model.safetensors"][:-50]
     with serve(files) as (address, requests):
         monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
@@ -69,6 +68,7 @@ def test_errors(hub, name: str, words: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow  # the client tries five times
 def test_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -76,6 +76,7 @@ def test_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         load("hf:ann/streets")
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=")  # huggingface_hub's call of its own HTTP library
 def test_publish_and_load_again(hub):
     _, files, _ = hub
     model = tiny("danet", width=16)
