@@ -1,0 +1,203 @@
+"""Strips of labels to polygons that fit together without gaps, in pixel coordinates (column, row).
+
+Each strip becomes polygons for itself; those that meet on the line between two strips are joined as soon as no more can
+follow, so memory grows with the width of the map and with the outlines of the regions that are still open, not with the
+height. Neighbours share every vertex, also where three regions meet, so that the polygons stay a coverage (no gaps, no
+overlaps) under any later mapping of points. No data is traced like a class, and simplified like one, and then dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio.features
+import shapely
+from jaxtyping import Bool, Float, Int, Shaped
+from rasterio.transform import Affine
+
+from regard.errors import ConfigError
+
+NOBODY = -1
+ROWS_SUMMED_AT_ONCE = 32  # each number takes 16 bytes while it is summed
+
+
+class Strip(NamedTuple):
+    """Some rows of a map: the first one's number, their labels, and a value to add up over each region."""
+
+    top: int
+    labels: Shaped[np.ndarray, "h w"]
+    values: Shaped[np.ndarray, "h w"] | None = None
+
+
+@dataclass(eq=False)
+class Region:
+    """Pixels of one class that hang together by their sides: the pieces found so far and their sums."""
+
+    label: int
+    pieces: list[Any]
+    pixels: float = 0.0
+    total: float = 0.0
+    _joined: Region | None = field(default=None, repr=False)
+
+    def root(self) -> Region:
+        """The region that this one has become part of, or itself."""
+        region = self
+        while region._joined is not None:
+            region = region._joined
+        return region
+
+    def join(self, other: Region) -> None:
+        """Make one region of two that meet."""
+        large, small = self.root(), other.root()
+        if large is small:
+            return
+        if len(large.pieces) < len(small.pieces):
+            large, small = small, large
+        large.pieces += small.pieces
+        large.pixels += small.pixels
+        large.total += small.total
+        small.pieces, small._joined = [], large
+
+    def polygon(self) -> Any:
+        """The pieces as one polygon."""
+        return self.pieces[0] if len(self.pieces) == 1 else shapely.coverage_union_all(self.pieces)
+
+
+def regions(strips: Iterable[Strip], simplify: float = 0.0, nodata: int | None = None) -> Iterator[list[Region]]:
+    """The regions of a map, in lists: those that end with each strip, from top to bottom.
+
+    ``simplify`` (pixels) drops corners whose triangle with their neighbours is smaller than its square, on both sides
+    of a border alike; corners where three regions meet or where a border crosses the line between two strips stay.
+
+    Raises:
+        ConfigError: a negative ``simplify``.
+    """
+    if not 0 <= simplify < float("inf"):
+        raise ConfigError(f"simplify {simplify} must be 0 (off) or a number of pixels.")
+    above, owners, still_open = None, None, list[Region]()
+    for strip, below in _with_next_row(strips):
+        found, first, last = _traced(strip, above, below, simplify)
+        kept = [NOBODY if region.label == nodata else place for place, region in enumerate(found)]
+        first, last = _named(first, kept), _named(last, kept)
+        for upper, lower in _meetings(owners, first):
+            if still_open[upper].label == found[lower].label:
+                still_open[upper].join(found[lower])
+        roots = dict.fromkeys(region.root() for region in chain(still_open, (found[i] for i in kept if i != NOBODY)))
+        going_on = dict.fromkeys(found[index].root() for index in np.unique(last[last != NOBODY]))
+        yield [region for region in roots if region not in going_on]
+        still_open = list(going_on)
+        places = {region: place for place, region in enumerate(still_open)}
+        owners = _named(last, [places.get(region.root(), NOBODY) for region in found])
+        above = strip.labels[-1]
+    yield still_open
+
+
+def _with_next_row(strips: Iterable[Strip]) -> Iterator[tuple[Strip, np.ndarray | None]]:
+    """Each strip with the first row of labels of the next one."""
+    waiting: Strip | None = None
+    for strip in strips:
+        if waiting is not None:
+            yield waiting, strip.labels[0]
+        waiting = strip
+    if waiting is not None:
+        yield waiting, None
+
+
+def _named(owners: Int[np.ndarray, "w"], names: list[int]) -> Int[np.ndarray, "w"]:
+    """Each column's owner under its new number; nobody's columns stay nobody's."""
+    return np.array([*names, NOBODY])[owners]
+
+
+def _meetings(upper: Int[np.ndarray, "w"] | None, lower: Int[np.ndarray, "w"]) -> list[tuple[int, int]]:
+    """Who lies above whom, each pair once; nobody lies above the first strip."""
+    if upper is None:
+        return []
+    both = (upper != NOBODY) & (lower != NOBODY)
+    pairs = np.unique(np.stack([upper[both], lower[both]], axis=1), axis=0)
+    return [(int(above), int(below)) for above, below in pairs]
+
+
+def _traced(
+    strip: Strip, above: np.ndarray | None, below: np.ndarray | None, simplify: float
+) -> tuple[list[Region], Int[np.ndarray, "w"], Int[np.ndarray, "w"]]:
+    """The regions of one strip, and whose pixels lie in its first and its last row."""
+    top, labels, values = strip
+    (height, width), shift = labels.shape, Affine.translation(0, top)
+    shapes, traced = trace(labels, shift)
+    pixels, sums = shapely.area(shapes), np.zeros(len(shapes))
+    if values is not None:
+        sums = _sums(shapes, values, shift)
+    whole = shapely.coverage_simplify(shapely.segmentize(shapes, 1.0), simplify, simplify_boundary=False)
+    first, last = _owners(whole, top, width), _owners(whole, top + height, width)
+    sides = (
+        (1, top, 0, _ends(labels[0]) | _ends(labels[0] if above is None else above)),
+        (1, top + height, 0, _ends(labels[-1]) | _ends(labels[-1] if below is None else below)),
+        (0, 0, top, _ends(labels[:, 0])),
+        (0, width, top, _ends(labels[:, -1])),
+    )
+    rows = zip(traced, thinned(whole, sides), pixels, sums, strict=True)
+    return [Region(int(value), [shape], float(n), float(total)) for value, shape, n, total in rows], first, last
+
+
+def _sums(shapes: Any, values: Shaped[np.ndarray, "h w"], transform: Affine) -> Float[np.ndarray, "n"]:
+    """The sum of the values within each polygon; the polygons cover the strip."""
+    numbered = zip(shapes, range(len(shapes)), strict=True)
+    inside = rasterio.features.rasterize(numbered, values.shape, transform=transform, dtype=np.int32)
+    sums = np.zeros(len(shapes))
+    for row in range(0, len(values), ROWS_SUMMED_AT_ONCE):
+        part = slice(row, row + ROWS_SUMMED_AT_ONCE)
+        sums += np.bincount(inside[part].ravel(), weights=values[part].ravel(), minlength=len(shapes))
+    return sums
+
+
+def trace(labels: Shaped[np.ndarray, "h w"], transform: Affine) -> tuple[Any, Shaped[np.ndarray, "n"]]:
+    """Polygons around equal labels that hang together by their sides, and their labels."""
+    found = [
+        (shape["coordinates"], value)
+        for shape, value in rasterio.features.shapes(labels, connectivity=4, transform=transform)
+    ]
+    rings = [ring for polygon, _ in found for ring in polygon]
+    points = np.array(list(chain.from_iterable(rings)), float)
+    ring_ends = np.cumsum([0, *map(len, rings)])
+    polygon_ends = np.cumsum([0, *(len(polygon) for polygon, _ in found)])
+    shapes = shapely.from_ragged_array(shapely.GeometryType.POLYGON, points, (ring_ends, polygon_ends))
+    return shapes, np.array([value for _, value in found], labels.dtype)
+
+
+def _ends(row: Shaped[np.ndarray, "w"]) -> Bool[np.ndarray, "v"]:
+    """Where the label changes along a row (or column), its two ends included."""
+    return np.concatenate([[True], row[1:] != row[:-1], [True]])
+
+
+def _owners(shapes: Any, y: int, width: int) -> Int[np.ndarray, "w"]:
+    """Whose side, one pixel long, lies on the line ``y`` in each column."""
+    points, whose = shapely.get_coordinates(shapes, return_index=True)
+    on_line = (points[:-1, 1] == y) & (points[1:, 1] == y) & (whose[:-1] == whose[1:])
+    owners = np.full(width, NOBODY)
+    owners[np.minimum(points[:-1, 0], points[1:, 0])[on_line].astype(int)] = whose[:-1][on_line]
+    return owners
+
+
+def thinned(shapes: Any, sides: Iterable[tuple[int, int, int, Bool[np.ndarray, "_"]]]) -> Any:
+    """The polygons without the vertices in the midst of the strip's sides at which no border ends.
+
+    A side is an axis (0: upright, 1: level), its place on it, the number of its first vertex, and which of its vertices
+    to keep.
+    """
+    kind, points, (ring_ends, polygon_ends) = shapely.to_ragged_array(shapes)
+    before, after = np.arange(len(points)) - 1, np.arange(len(points)) + 1
+    before[ring_ends[:-1]], after[ring_ends[1:] - 1] = (
+        ring_ends[1:] - 2,
+        ring_ends[:-1] + 1,
+    )  # the last point is the first
+    spare = np.zeros(len(points), bool)
+    for axis, place, start, keep in sides:
+        on = points[:, axis] == place
+        inner = np.flatnonzero(on & on[before] & on[after])
+        spare[inner] |= ~keep[points[inner, 1 - axis].astype(int) - start]
+    kept_before = np.concatenate([[0], np.cumsum(~spare)])
+    return shapely.from_ragged_array(kind, points[~spare], (kept_before[ring_ends], polygon_ends))

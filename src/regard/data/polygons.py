@@ -1,0 +1,115 @@
+"""A finished class map to polygons, one for each patch of a class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import shapely
+from jaxtyping import Float
+from rasterio.windows import Window
+
+from regard.classes import ClassMap
+from regard.data.areas import Ground, to_map
+from regard.data.coverage import Region, Strip, regions
+from regard.data.label_map import LabelMap, open_label_map, without_specks
+from regard.data.raster import Raster, open_raster, refusing
+from regard.data.vector_file import Columns, VectorWriter, check_vector_target
+from regard.errors import ConfigError, SizeMismatch
+
+
+def write_polygons(
+    labels: Path,
+    target: Path,
+    *,
+    classes: ClassMap | Sequence[str] | None = None,
+    confidence: Path | None = None,
+    sieve: int = 0,
+    minimum_area: float = 0.0,
+    simplify: float = 0.0,
+) -> int:
+    """Write the patches of a class map as polygons and return how many: pixels of a class that hang together by their
+    sides, in the map's CRS, as .gpkg, .geojson, .fgb or .parquet.
+
+    Columns: ``class`` (label), ``name``, ``confidence`` (the patch's mean, if the raster that :func:`regard.predict`
+    writes is given), ``area_m2`` (on the plane of a projected CRS, on the ellipsoid of a geographic one, none without).
+    Neighbours share their corners: no gaps, no overlaps. In this order: patches below ``sieve`` pixels go to their
+    largest neighbour; borders are simplified by ``simplify`` pixels, on both sides alike; polygons below
+    ``minimum_area`` m² are left out, which leaves holes. Without these, areas equal those of the pixels.
+
+    The map is read in strips. Memory: one strip and the outlines of the patches that reach its lower edge; with
+    ``sieve`` also a scratch file of two to three bytes a pixel beside ``target``.
+
+    Raises:
+        UnreadableImage, ClassMismatch: the map cannot be read, or its labels are not those of ``classes``.
+        SizeMismatch: ``confidence`` is not of the map's size.
+        ConfigError: an impossible setting, or a file ending that is no vector format.
+        MissingExtra: GeoParquet without pyarrow.
+        OutputError: the file cannot be written.
+    """
+    check_vector_target(target)
+    with ExitStack() as stack:
+        source = stack.enter_context(open_label_map(labels, classes))
+        ground = Ground.of(source.crs)
+        _check(minimum_area, ground, labels)
+        sure = None if confidence is None else stack.enter_context(_opened(confidence, source))
+        clean = stack.enter_context(without_specks(source, sieve, target.parent))
+        table = _Rows(source, ground, sure)
+        writer = stack.enter_context(VectorWriter(target, source.crs, table.columns([], np.empty(0))))
+        for found in regions(_strips(clean, sure), simplify, source.nodata):
+            shapes = np.array([region.polygon() for region in found], object)
+            areas = np.full(len(found), np.inf) if ground is None else ground.area(shapes, source.transform)
+            large = areas >= minimum_area
+            kept = [region for region, keep in zip(found, large, strict=True) if keep]
+            writer.write(_placed(shapes[large], source), table.columns(kept, areas[large]))
+    return writer.count
+
+
+class _Rows:
+    """The columns of the polygons' table."""
+
+    def __init__(self, source: LabelMap, ground: Ground | None, sure: Raster | None) -> None:
+        self.names = np.array(source.classes.names, object)
+        self.has_area = ground is not None
+        self.scale: float | None = None if sure is None else sure.dataset.scales[0]
+
+    def columns(self, found: Sequence[Region], areas: Float[np.ndarray, "n"]) -> Columns:
+        labels = np.array([region.label for region in found], np.int32)
+        columns = {"class": labels, "name": self.names[labels]}
+        if self.scale is not None:
+            columns["confidence"] = np.array([region.total / region.pixels for region in found], float) * self.scale
+        return {**columns, "area_m2": areas} if self.has_area else columns
+
+
+def _check(minimum_area: float, ground: Ground | None, labels: Path) -> None:
+    if not 0 <= minimum_area < math.inf:
+        raise ConfigError(f"minimum area {minimum_area} must be 0 (off) or a number of m².")
+    if minimum_area and ground is None:
+        raise ConfigError(f"{labels.name} has no CRS, so its areas in m² are unknown. Use sieve, in pixels, instead.")
+
+
+def _opened(confidence: Path, source: LabelMap) -> Raster:
+    raster = open_raster(confidence, bands=[1])
+    if raster.size == source.size:
+        return raster
+    raster.close()
+    sizes = [f"{width} x {height}" for height, width in (raster.size, source.size)]
+    raise SizeMismatch(f"{confidence.name} has {sizes[0]} pixels, {source.raster.path.name} {sizes[1]}. Give its own.")
+
+
+def _strips(source: LabelMap, sure: Raster | None) -> Iterator[Strip]:
+    for top, labels in source.strips():
+        if sure is None:
+            yield Strip(top, labels)
+            continue
+        with refusing(sure.path, f"the part of {len(labels)} rows from row {top}"):
+            stored = sure.dataset.read(1, window=Window(0, top, labels.shape[1], len(labels)))
+        yield Strip(top, labels, stored)
+
+
+def _placed(shapes: np.ndarray, source: LabelMap) -> np.ndarray:
+    """Polygons in pixels to the map's coordinates, outer rings against the clock."""
+    return shapely.orient_polygons(shapely.transform(shapes, lambda xy: to_map(xy, source.transform)))

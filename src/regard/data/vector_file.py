@@ -1,0 +1,157 @@
+"""Polygons in, a GeoPackage, FlatGeobuf, GeoJSON or GeoParquet out, under its final name only when it is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyogrio.raw
+import pyproj
+import shapely
+
+from regard.data.raster_writer import check_writable
+from regard.errors import ConfigError, MissingExtra, OutputError
+
+DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
+BATCH = 20_000  # polygons
+BROKEN = (RuntimeError, OSError, IndexError)  # what pyogrio raises when a file cannot be written or is cut short
+
+Columns = Mapping[str, np.ndarray]
+
+
+def check_vector_target(path: Path) -> str:
+    """The driver that the ending of ``path`` asks for, after a look whether the file can be written.
+
+    Raises:
+        ConfigError: an ending that is not among the formats.
+        MissingExtra: GeoParquet without pyarrow.
+        OutputError: the folder cannot be written to.
+    """
+    driver = DRIVERS.get(path.suffix.lower())
+    if driver is None:
+        raise ConfigError(f"polygons go to {', '.join(DRIVERS)}; got {path.name}. Name it {path.stem}.gpkg.")
+    if driver == "Parquet" and find_spec("pyarrow") is None:
+        raise MissingExtra(f"{path.name} needs pyarrow, which is not installed: pip install pyarrow, or write .gpkg.")
+    check_writable(path)
+    return driver
+
+
+class VectorWriter:
+    """Writes polygons with their columns in batches; leaving the ``with`` block without an error publishes them.
+
+    The batches go to a GeoPackage, to which one can append; the other formats are streamed from it at the end.
+    """
+
+    def __init__(self, path: Path, crs: Any, empty: Columns) -> None:
+        self.path = path
+        self.count = 0
+        self._driver = check_vector_target(path)
+        mark = secrets.token_hex(4)
+        self._work = path.with_name(f".{path.stem}.{mark}.work.part.gpkg")
+        self._part = path.with_name(f".{path.stem}.{mark}.part{path.suffix.lower()}")
+        self._crs = None if crs is None else crs.to_wkt()
+        self._layer = {"layer": path.stem, "crs": self._crs, "geometry_type": "Polygon"}
+        self._waiting: list[tuple[Any, Columns]] = [(np.empty(0, object), empty)]
+        self._held = 0
+        self._bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
+
+    def write(self, shapes: Any, columns: Columns) -> None:
+        """Some polygons in the map's coordinates, and as many values in each column.
+
+        Raises:
+            OutputError: the disk is full or gone.
+        """
+        self._waiting.append((shapes, columns))
+        self._held += len(shapes)
+        if self._held >= BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        shapes = np.concatenate([part for part, _ in self._waiting])
+        names = list(self._waiting[0][1])
+        values = [np.concatenate([columns[name] for _, columns in self._waiting]) for name in names]
+        exists = self._work.exists()
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+                pyogrio.raw.write(
+                    self._work, shapely.to_wkb(shapes), values, names, driver="GPKG", append=exists, **self._layer
+                )
+        except BROKEN as error:
+            raise self._failed(error) from None
+        if len(shapes):
+            low, high = shapely.total_bounds(shapes)[:2], shapely.total_bounds(shapes)[2:]
+            self._bounds = np.concatenate([np.minimum(self._bounds[:2], low), np.maximum(self._bounds[2:], high)])
+        self.count += len(shapes)
+        self._waiting, self._held = [(shapes[:0], dict(zip(names, (v[:0] for v in values), strict=True)))], 0
+
+    def _publish(self) -> None:
+        self._flush()
+        try:
+            if self._driver == "GPKG":
+                os.replace(self._work, self._part)
+            elif self._driver == "Parquet":
+                self._to_parquet()
+            else:
+                self._convert()
+            self._read_back()
+        except BROKEN as error:
+            raise self._failed(error) from None
+        os.replace(self._part, self.path)
+
+    def _read_back(self) -> None:
+        """Decode every polygon: a full disk is not always told when it is written to."""
+        if self._driver != "Parquet" and len(pyogrio.read_bounds(self._part)[0]) != self.count:
+            raise self._failed("what was written does not read back")
+
+    def _convert(self) -> None:
+        with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (about, stream), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+            name = about["geometry_name"] or "wkb_geometry"
+            pyogrio.raw.write_arrow(stream, self._part, driver=self._driver, geometry_name=name, **self._layer)
+
+    def _to_parquet(self) -> None:
+        """Write GeoParquet 1.1.0: geometry as WKB, the CRS as PROJJSON."""
+        import pyarrow
+        from pyarrow import parquet
+
+        about: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"]}
+        about["crs"] = None if self._crs is None else pyproj.CRS.from_wkt(self._crs).to_json_dict()
+        if self.count:
+            about["bbox"] = self._bounds.tolist()
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}}
+        with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (source, stream):
+            reader = pyarrow.RecordBatchReader.from_stream(stream)
+            name = source["geometry_name"] or "wkb_geometry"
+            fields = [pyarrow.field("geometry", pyarrow.binary()) if f.name == name else f for f in reader.schema]
+            schema = pyarrow.schema(fields, metadata={"geo": json.dumps(geo)})
+            with parquet.ParquetWriter(self._part, schema, compression="zstd") as writer:
+                for batch in reader:
+                    writer.write_batch(pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema))
+
+    def _failed(self, reason: object) -> OutputError:
+        text = " ".join(str(reason).split())[:120]
+        return OutputError(f"cannot write {self.path} ({text}). Is the disk full? Nothing was left behind.")
+
+    def __enter__(self) -> VectorWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._publish()
+        finally:
+            for path in (self._work, self._part):
+                for left in path.parent.glob(f"{path.name}*"):
+                    left.unlink(missing_ok=True)
