@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from regard.classes import ClassMap
     from regard.data.image_folder import folder
     from regard.engine.evaluate import Scores, evaluate
+    from regard.engine.explain import explain
     from regard.engine.export import export
     from regard.engine.predict import predict
     from regard.engine.segmentation import Segmentation
@@ -37,6 +38,7 @@ _HOMES = {
     "convert": "regard.checkpoints.convert",
     "create": "regard.checkpoints.create",
     "evaluate": "regard.engine.evaluate",
+    "explain": "regard.engine.explain",
     "export": "regard.engine.export",
     "folder": "regard.data.image_folder",
     "load": "regard.checkpoints.file",
@@ -57,6 +59,7 @@ __all__ = [
     "convert",
     "create",
     "evaluate",
+    "explain",
     "export",
     "folder",
     "load",

@@ -48,3 +48,26 @@ def predict(
     return Answer(
         facts, "\n".join([*lines, f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"])
     )
+
+
+@app.command
+def explain(model: str, image: Path, /, *, at: str, out: Out, bands: str | None = None, tile: int = 1024) -> Answer:
+    """Show what a model listened to: its attention, object regions and probabilities.
+
+    Args:
+        model: A bundled model or a .safetensors file.
+        image: A photograph or a raster.
+        at: A pixel X,Y (column, row, from 0); a box X,Y,WIDTH,HEIGHT; or the name of a class.
+        out: The picture to write (.png).
+        bands: The bands to use, by number from 1 or by name: 4,3,2.
+        tile: Side of the window around the place in pixels, for rasters.
+    """
+    from regard.checkpoints.file import load
+    from regard.engine.explain import explain as listen
+
+    numbers = at.split(",")
+    place = tuple(int(n) for n in numbers) if all(n.strip().lstrip("-").isdigit() for n in numbers) else at
+    found = listen(load(model), image, place, bands=bands_of(bands), tile=tile)
+    path = found.save(out)
+    shares = dict(zip(found.classes.names, found.probabilities.tolist(), strict=True))
+    return Answer({"files": [str(path)], "probabilities": shares}, str(path))

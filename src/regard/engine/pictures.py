@@ -40,7 +40,8 @@ def panel(pictures: Sequence[Picture], classes: ClassMap, path: Path, *, columns
     rows = -(-len(pictures) // columns)
     height, width = pictures[0][1].shape[:2]
     cell = 4.2
-    figure = Figure(figsize=(cell * columns, cell * height / width * rows + 0.55), layout="constrained")
+    legend = 0.3 + 0.25 * -(-len(classes) // (4 * columns))
+    figure = Figure(figsize=(cell * columns, cell * height / width * rows + legend), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axis, (title, image) in zip(axes, pictures, strict=False):
         axis.imshow(image, interpolation="nearest")
@@ -49,7 +50,7 @@ def panel(pictures: Sequence[Picture], classes: ClassMap, path: Path, *, columns
         axis.set_axis_off()
     colours = [(red / 255, green / 255, blue / 255) for red, green, blue in classes.palette]
     patches = [Patch(color=colour, label=name) for name, colour in zip(classes.names, colours, strict=True)]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(classes)), frameon=False, fontsize=8)
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(4 * columns, len(classes)), frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None})
     return path
