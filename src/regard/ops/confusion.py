@@ -37,7 +37,7 @@ def _are_bytes(labels: Integer[Tensor, "*size"]) -> bool:
 
 def _count_bytes(truth: Integer[Tensor, "*size"], predicted: Integer[Tensor, "*size"]) -> Int[Tensor, "256 256"]:
     """All pairs of two bytes, ignored ones too: one pass over codes, no pixel is picked out."""
-    codes = truth.to(torch.int32).mul_(BYTE).add_(predicted)
+    codes = (truth.to(torch.int32) * BYTE).add_(predicted)
     return torch.bincount(codes.flatten(), minlength=BYTE * BYTE).reshape(BYTE, BYTE)
 
 

@@ -34,7 +34,7 @@ def exact_type(query: Tensor, key: Tensor) -> torch.dtype:
 
 def lies_as_map(tokens: Float[Tensor, "b n c"]) -> bool:
     """Whether tokens are a view of a (b, c, h, w) map in which a channel's pixels are neighbours."""
-    return tokens.stride(1) == 1 and tokens.stride(2) != 1
+    return bool(tokens.stride(1) == 1 and tokens.stride(2) != 1)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:

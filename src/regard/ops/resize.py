@@ -97,14 +97,15 @@ def _strips(
     """Rows of the enlarged logits, some at a time, with their place.
 
     Neighbouring strips share one row of ``logits``; what lies between the middles of a strip's first and last row is
-    what it would be in the whole. Strips are tall enough for torch to choose the same kernel (height + width > 128).
+    what it would be in the whole. Strips are tall enough for torch to choose the same kernel: height + width > 128.
     """
     last, middle = logits.shape[2] - 1, 0 if align_corners else factor // 2
-    step = max(1, STRIP // (prod(logits.shape[:2]) * size[1] * factor), -(-(129 - size[1]) // factor))
+    step = max(1, STRIP // (prod(logits.shape[:2]) * size[1] * factor) - 1, -(-(129 - size[1]) // factor))
     for top in range(0, max(1, last), step):
         bottom = min(top + step, last)
-        fine = factor * (bottom - top) + (1 if align_corners else factor)
-        strip = resize_logits(logits[:, :, top : bottom + 1], (fine, size[1]), align_corners=align_corners)
+        first = max(0, bottom - step)
+        fine = factor * (bottom - first) + (1 if align_corners else factor)
+        strip = resize_logits(logits[:, :, first : bottom + 1], (fine, size[1]), align_corners=align_corners)
         begin = factor * top + middle if top else 0
         end = factor * bottom + middle if bottom < last else size[0]
-        yield slice(begin, end), strip[:, :, begin - factor * top : end - factor * top]
+        yield slice(begin, end), strip[:, :, begin - factor * first : end - factor * first]

@@ -1,0 +1,99 @@
+"""What regard's own computations cost beside the usual ones: ``regard benchmark``.
+
+Both sides run in one process, in turn, and are compared before they are timed. Processor time counts, so that other
+programs disturb little, and the ratio is the median over pairs. Peak memory is taken in fresh processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from regard.engine.cases import CASES, Maker
+from regard.engine.measure import compare, extra_memory_mb, machine, peak_above_now_mb, steady
+from regard.errors import unknown
+
+ABOUT = {
+    "attention": "Position attention with keys of 64 and values of 512 channels, n pixels: the authors' bmm, softmax,"
+    " bmm against `regard.ops.attention.attend`. Errors are relative to float64.",
+    "upsample": "Logits of 19 classes to labels, images n pixels wide and n/2 high: `argmax` over torch's upsampling"
+    " against `most_likely` and `labels_at_size`.",
+    "evaluate": "Confusion matrix of 19 classes, images n pixels wide and n/2 high, against `confusion_matrix`.",
+    "model": "Whole networks, float32, images n pixels wide and n/2 high: the authors' attention against ours.",
+}
+SIZES = {"attention": (1024, 4096, 16384), "upsample": (2048,), "evaluate": (2048,), "model": (1024,)}
+WARM_UP = {"attention": 1100, "upsample": 256, "evaluate": 256, "model": 128}
+
+
+def benchmark(
+    what: str, *, threads: int = 1, pairs: int = 5, sizes: Sequence[int] = (), memory: bool = True
+) -> dict[str, Any]:
+    """One of ``attention``, ``upsample``, ``evaluate`` and ``model``: the machine, and a row per size and case.
+
+    ``sizes`` are pixels for attention and image widths for the others. ``memory=False`` leaves out the peak memory,
+    which takes a fresh process per row and side.
+
+    Raises:
+        UnknownName: no such benchmark.
+        RegardError: a size does not fit into memory.
+    """
+    if what not in CASES:
+        raise unknown("benchmark", what, CASES)
+    with steady(threads):
+        rows = [
+            {"n": size, "case": name, **_measure(what, name, size, pairs, memory)}
+            for size in sizes or SIZES[what]
+            for name in CASES[what]
+        ]
+    return {"benchmark": what, "about": ABOUT[what], "machine": machine(threads), "rows": rows}
+
+
+def _measure(what: str, name: str, size: int, pairs: int, memory: bool) -> dict[str, Any]:
+    case = _make(CASES[what][name], size)
+    row = {**compare(case.reference, case.ours, pairs=pairs), **case.facts()}
+    if memory:
+        row |= {f"{side} extra MB": extra_memory_mb(what, name, size, side) for side in ("reference", "ours")}
+    return row
+
+
+def _make(maker: Maker, size: int) -> Any:
+    """A case from the same random numbers each time; the caller's generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return maker(size)
+
+
+def report_memory(what: str, name: str, size: int, side: str) -> None:
+    """Print the peak memory of one side of a case above its inputs, in MB. For a process of its own."""
+    with steady(1):
+        getattr(_make(CASES[what][name], WARM_UP[what]), side)()
+        work = getattr(_make(CASES[what][name], size), side)
+        print(json.dumps(round(peak_above_now_mb(work), 1)))
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """A result of :func:`benchmark` as a section of Markdown."""
+    columns = list(dict.fromkeys(name for row in result["rows"] for name in row))
+    lines = [
+        f"## {result['benchmark'].capitalize()}",
+        "",
+        result["about"],
+        "",
+        ", ".join(f"{name} {value}" for name, value in result["machine"].items()) + ".",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + " --- |" * len(columns),
+    ]
+    rows = ["| " + " | ".join(_cell(row.get(name)) for name in columns) + " |" for row in result["rows"]]
+    return "\n".join([*lines, *rows]) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:,.4g}" if abs(value) < 100 else f"{value:,.0f}"
+    return str(value)

@@ -1,0 +1,67 @@
+"""The benchmarks run at small sizes, compare what they time, and print tables."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from regard.blocks import dual_attention
+from regard.engine import cases
+from regard.engine.benchmark import benchmark, markdown
+from regard.engine.measure import compare, peak_above_now_mb
+from regard.errors import UnknownName
+
+SMALL = {"attention": 1100, "upsample": 64, "evaluate": 64, "model": 64}
+
+
+@pytest.mark.parametrize("what", ["attention", "upsample", "evaluate"])
+def test_every_case_gives_a_row_and_agrees(what: str):
+    result = benchmark(what, sizes=[SMALL[what]], pairs=1, memory=False)
+    assert [row["case"] for row in result["rows"]] == list(cases.CASES[what])
+    for row in result["rows"]:
+        assert row["least"] <= row["faster"] <= row["most"]
+        assert row.get("labels that differ", 0) == row.get("counts that differ", 0) == 0
+        assert max(row.get("ours error", 0), row.get("difference", 0)) < 1e-2
+    table = markdown(result)
+    assert table.count("\n|") == 2 + len(result["rows"])
+    assert all(row["case"] in table for row in result["rows"])
+
+
+def test_the_networks_own_attention_is_put_back():
+    case = cases.network(64, architecture="danet", backbone="resnet18")
+    assert case.facts()["difference"] < 1e-4
+    assert dual_attention.attend is cases.attend
+
+
+def test_threads_and_random_numbers_are_left_as_they_were():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    benchmark("upsample", sizes=[32], pairs=1, memory=False, threads=2)
+    assert torch.get_num_threads() == 1
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_an_unknown_benchmark_is_refused():
+    with pytest.raises(UnknownName, match="attention"):
+        benchmark("atention")
+
+
+def test_compare_knows_the_faster():
+    few, many = torch.randn(100, 100), torch.randn(400, 400)
+    assert compare(lambda: many @ many, lambda: few @ few, pairs=3)["faster"] > 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_peak_memory_counts_what_is_freed_again():
+    assert 90 < peak_above_now_mb(lambda: torch.ones(100 * 2**20 // 4).sum()) < 130
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_memory_of_both_sides_in_processes_of_their_own():
+    (row,) = benchmark("upsample", sizes=[1024], pairs=1)["rows"][1:]
+    full = 19 * 512 * 1024 * 4 / 2**20
+    assert row["ours extra MB"] < full < row["reference extra MB"]
