@@ -229,16 +229,18 @@ def cells(where: Bool[np.ndarray, "h w"], grid: Sequence[int], align_corners: bo
 
 def _context(seen: dict[str, Seen], where: np.ndarray, same: np.ndarray, valid: np.ndarray, align: bool) -> Context:
     """The arrays of every block, for the pixels ``where``, whose class is predicted at the pixels ``same``."""
-    found: Context = {"attention": {}, "relations": {}, "regions": None, "channels": {}}
+    found: Context = {"attention": {}, "relations": {}, "regions": None, "channels": {}, "gates": {}}
     for path, block in seen.items():
+        name = block.kind.name if block.kind.name not in found["attention"] else f"{block.kind.name} of {path}"
         if "attended" in block.maps:
             inside, outside = same if same.any() else where, valid & ~same
             found["channels"] = _channels(block.maps["attended"][0].float().cpu().numpy(), inside, outside, align)
         elif block.asks_regions:
             found["relations"][path] = block.row(where, align)
         else:
-            name = block.kind.name if block.kind.name not in found["attention"] else f"{block.kind.name} of {path}"
             found["attention"][name] = block.row(where, align).reshape(block.maps["query"].shape[2:])
+        gate = getattr(block.block, "gamma", getattr(block.block, "alpha", None))
+        found["gates"] |= {} if gate is None else {name: gate.item()}
         if found["regions"] is None and "regions" in block.maps:
             logits = block.maps["regions"][0].float()
             found["regions"] = logits.flatten(1).softmax(dim=1).unflatten(1, logits.shape[1:]).cpu().numpy()

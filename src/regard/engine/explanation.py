@@ -75,6 +75,7 @@ class Explanation:
     * ``attention``: by kind, a map on the network's grid, sum 1: how much the pixel listens to each place;
     * ``regions`` (k, gh, gw) or None: soft object regions, each of sum 1 over the places that it is gathered from;
     * ``relations``: by object context, k weights of sum 1: how much the pixel listens to each region;
+    * ``gates``: by block, the learned factor (gamma, alpha) on what it adds; 0 before training: it is not listened to;
     * ``channels``: by number, the maps behind channel attention that tell the class best from the rest, best first.
     """
 
@@ -91,6 +92,7 @@ class Explanation:
     regions: Float[np.ndarray, "k gh gw"] | None
     relations: Mapping[str, Float[np.ndarray, " k"]]
     channels: Mapping[int, Grid]
+    gates: Mapping[str, float]
     align_corners: bool = False
 
     def on_picture(self, grid: Grid, size: Sequence[int] | None = None) -> Grid:
@@ -111,7 +113,7 @@ class Explanation:
             "class": self.classes.names[self.label],
             "probabilities": named(self.probabilities),
             "relations": {context: named(weights) for context, weights in self.relations.items()},
-            "attention": list(self.attention),
+            "gates": dict(self.gates),
             "channels": list(self.channels),
         }
 
@@ -135,13 +137,10 @@ class Explanation:
         return buffer.getvalue()
 
 
-Row = Callable[[Explanation, SubFigure, Sequence[Axes]], None]
-
-
 def draw(why: Explanation) -> Figure:
     """The figure: a row of panels each for the answer, the regions and the channels, as far as the model has them."""
     ratio = min(1.5, max(0.5, why.where.shape[0] / why.where.shape[1]))
-    rows: list[tuple[Row, int]] = [(_answer, 3 + len(why.attention))]
+    rows: list[tuple[Callable[..., None], int]] = [(_answer, 3 + len(why.attention))]
     rows += [] if why.regions is None else [(_regions, 1 + min(MOST_REGIONS, len(why.regions)))]
     rows += [(_channels, len(why.channels))] if why.channels else []
     heights = [min(4.0, WIDTH / count) * ratio + 0.7 for _, count in rows]
@@ -161,7 +160,9 @@ def _answer(why: Explanation, part: SubFigure, axes: Sequence[Axes]) -> None:
     light = np.where(why.where | isinstance(why.place, Place), 255, 80).astype(np.uint8)
     _show(why, photograph, picture * _small(np.stack([light] * 3, axis=2)) / 255, "asked about", mark=True)
     _show(why, predicted, 0.35 * picture + 0.65 * colours, "prediction")
-    _heat_maps(why, part, dict(zip(why.attention, attended, strict=True)), why.attention)
+    gates = {kind: f", gate {why.gates[kind]:.2f}" if kind in why.gates else "" for kind in why.attention}
+    grids = {kind + gates[kind]: row for kind, row in why.attention.items()}
+    _heat_maps(why, part, dict(zip(grids, attended, strict=True)), grids)
     _bars(bars, why.classes, {"": why.probabilities}, "probability")
 
 
@@ -202,8 +203,8 @@ def _heat_maps(
         strength = np.asarray(scale(why.on_picture(grid, grey.shape[:2])))
         opacity = (0.4 + 0.45 * strength)[..., None]
         _show(why, axes[title], (1 - opacity) * grey + opacity * HEAT(strength)[..., :3], title, mark=True)
-    mappable, places = ScalarMappable(scale, HEAT), list(axes.values())
-    bar = part.colorbar(mappable, ax=places, location="bottom", aspect=60, shrink=0.6, pad=0.02)
+    place: dict[str, Any] = {"location": "bottom", "aspect": 70, "shrink": 0.4, "pad": 0.02}
+    bar = part.colorbar(ScalarMappable(scale, HEAT), ax=list(part.axes), **place)
     bar.set_label("times an even share" if shares else "standard deviations from the channel's mean", **SMALL)
     bar.ax.tick_params(labelsize=7, color=QUIET, labelcolor=QUIET)
     bar.outline.set_visible(False)
@@ -234,14 +235,13 @@ def _bars(axis: Axes, classes: ClassMap, series: Mapping[str, Float[np.ndarray, 
         drawn = axis.barh(places + (index + 0.5) * thick - 0.4, row, thick * 0.9, color=colour, label=name)
         if len(values) == 1:
             axis.bar_label(drawn, fmt="%.2f", padding=3, **SMALL)
+    axis.tick_params(length=0, labelsize=7, labelcolor=QUIET)
     axis.set_yticks(places, [classes.names[k] for k in chosen], fontsize=8, color=INK)
-    axis.set(xlim=(0, 1.15 * float(values.max())), ylim=(len(chosen) - 0.4, -0.6))
-    axis.tick_params(axis="x", labelsize=7, color=QUIET, labelcolor=QUIET)
-    axis.tick_params(axis="y", length=0)
+    axis.set(xlim=(0, 1.15 * max(float(values.max()), len(values) == 1)), ylim=(len(chosen) - 0.4, -0.6))
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.set_title(title, fontsize=9, loc="left", color=INK)
     if len(values) > 1:
-        axis.legend(fontsize=7, frameon=False, loc="best")
+        axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(-0.1, -0.1), ncols=3)
 
 
 def visible(pixels: Pixels, bands: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:

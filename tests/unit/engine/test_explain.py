@@ -228,6 +228,9 @@ def test_only_what_a_model_has_is_shown(photograph: Path) -> None:
     ):
         why = explain(model, photograph, (3, 4))
         assert (set(why.attention), why.regions is not None, bool(why.channels)) == (attention, regions, channels)
+        gated = {POSITION, EMBEDDED} & attention | ({"channel attention"} if channels else set())
+        assert why.gates == dict.fromkeys(gated, 0)  # a new model does not listen yet
+    assert explain(lively("danet"), photograph, (3, 4)).gates == {POSITION: 1.5, "channel attention": 1.5}
 
 
 def test_a_pixel_of_a_raster_is_looked_at_through_a_window(tmp_path: Path) -> None:
