@@ -22,7 +22,9 @@ class Row(NamedTuple):
 _MMSEG, _DANET, _SSSEG = "mmseg", "official DANet", "sssegmentation"
 _HRNET = {"output_stride": None}
 _GRID = {"multi_grid": (4, 8, 16)}
-_ASP = {"aspp": "context", "width": 256, "key_width": 128, "regions_width": 512}
+_COARSE = {"regions_width": 256}
+_POOL = {"backbone_options": {"pool_ceil": True}}
+_ASP: dict[str, Any] = {"aspp": "context", "width": 256, "key_width": 128, "regions_width": 512}
 
 
 def catalogue() -> list[Row]:
@@ -32,9 +34,17 @@ def catalogue() -> list[Row]:
         Row("danet resnet50c", "danet", {"backbone": "resnet50c"}, 47.482, 440.83, 8, (_MMSEG, _DANET, _SSSEG)),
         Row("danet resnet101", "danet", {"backbone": "resnet101", **_GRID}, 66.455, 593.48, 8, (_DANET,)),
         Row("danet resnet101c", "danet", {"backbone": "resnet101c"}, 66.474, 595.99, 8, (_MMSEG, _DANET, _SSSEG)),
-        Row("ocrnet resnet101c", "ocrnet", {"backbone": "resnet101c"}, 57.881, 480.42, 8, (_MMSEG, _SSSEG)),
-        Row("ocrnet resnet101s", "ocrnet", {"backbone": "resnet101s"}, 57.986, 503.06, 8, ("openseg",)),
-        Row("ocrnet resnet101s asp", "ocrnet", {"backbone": "resnet101s", **_ASP}, 67.253, 582.75, 8, ("openseg",)),
+        Row("ocrnet resnet101c", "ocrnet", {"backbone": "resnet101c", **_COARSE}, 55.516, 460.90, 8, (_MMSEG, _SSSEG)),
+        Row("ocrnet resnet101s", "ocrnet", {"backbone": "resnet101s", **_POOL}, 57.986, 503.06, 8, ("openseg",)),
+        Row(
+            "ocrnet resnet101s asp",
+            "ocrnet",
+            {"backbone": "resnet101s", **_POOL, **_ASP},
+            67.253,
+            582.75,
+            8,
+            ("openseg",),
+        ),
         Row(
             "ocrnet hrnet_w18_small_v2",
             "ocrnet",
