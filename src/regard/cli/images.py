@@ -18,6 +18,7 @@ def predict(
     *,
     out: Out,
     confidence: Path | None = None,
+    polygons: Path | None = None,
     bands: str | None = None,
     tile: int = 1024,
     overlap: int = 256,
@@ -32,6 +33,7 @@ def predict(
         sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2).
         out: The file to write (.png for photographs, .tif for rasters); with several sources, a folder.
         confidence: A second GeoTIFF: the probability of the chosen class.
+        polygons: A vector file of the map's patches: .gpkg, .geojson, .fgb or .parquet.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         tile: Side of the windows in pixels, for rasters.
         overlap: How many pixels neighbouring windows share and blend.
@@ -43,7 +45,7 @@ def predict(
 
     chosen = bands_of(bands)
     options = {"bands": chosen, "tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "batch": batch}
-    facts = predict_many(model, sources, out, confidence=confidence, **options)
+    facts = predict_many(model, sources, out, confidence=confidence, polygons=polygons, **options)
     lines = [f"{path}" for path in facts["files"]]
     return Answer(
         facts, "\n".join([*lines, f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"])

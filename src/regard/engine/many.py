@@ -16,7 +16,13 @@ from regard.errors import ConfigError, OutputError
 
 
 def predict_many(
-    model: str, sources: Sequence[Path], out: Path, *, confidence: Path | None = None, **options: Any
+    model: str,
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    confidence: Path | None = None,
+    polygons: Path | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Predict each source; the files written, megapixels a second (reading and writing included) and peak memory in MB.
 
@@ -26,9 +32,9 @@ def predict_many(
     """
     if not sources:
         raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
-    if confidence is not None and len(sources) > 1:
+    if (confidence or polygons) and len(sources) > 1:
         raise ConfigError(
-            f"--confidence names one file, but there are {len(sources)} sources. Predict them one by one."
+            f"--confidence and --polygons name one file, but there are {len(sources)} sources. Predict them one by one."
         )
     targets = [_target(source, out, many=len(sources) > 1) for source in sources]
     sizes = [image_size(source) for source in sources]
@@ -38,9 +44,9 @@ def predict_many(
     keep_freed_memory()
     began = time.perf_counter()
     for source, target in zip(sources, targets, strict=True):
-        predict(network, source, target, confidence=confidence, progress=True, **options)
+        predict(network, source, target, confidence=confidence, polygons=polygons, progress=True, **options)
     seconds = time.perf_counter() - began
-    files = [*targets, *([confidence] if confidence else [])]
+    files = [*targets, *(file for file in (confidence, polygons) if file is not None)]
     pixels = sum(height * width for height, width in sizes)
     return {
         "files": [str(file) for file in files],

@@ -11,8 +11,10 @@ import numpy as np
 from regard._version import __version__
 from regard.data.augment import prepare
 from regard.data.image import PHOTOGRAPHS, read_image
+from regard.data.polygons import write_polygons
 from regard.data.raster import Raster, open_raster
 from regard.data.raster_writer import RasterWriter, check_writable, confidence_layer, label_layer
+from regard.data.vector_file import check_vector_target
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.progress import Progress
 from regard.engine.scene import Rows, Tiling, count_windows, predict_rows
@@ -30,6 +32,7 @@ def predict(
     to: str | Path | None = None,
     *,
     confidence: str | Path | None = None,
+    polygons: str | Path | None = None,
     bands: Sequence[int | str] | None = None,
     tile: int = 1024,
     overlap: int = 256,
@@ -43,7 +46,8 @@ def predict(
     A photograph is looked at whole and gives a :class:`Segmentation`, also written to ``to`` if that is given. A raster
     is read in windows of ``tile`` pixels whose scores are blended over ``overlap`` pixels; with ``to`` it becomes a
     cloud-optimised GeoTIFF on the same grid, of any height in bounded memory, and its path is returned; without, a
-    :class:`Segmentation`. ``confidence`` names a second GeoTIFF, of the chosen class's probability.
+    :class:`Segmentation`. ``confidence`` names a second GeoTIFF, of the chosen class's probability; ``polygons`` a
+    vector file (.gpkg, .geojson, .fgb, .parquet) with one polygon for each patch of a class, made from the written map.
 
     Raises:
         UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
@@ -54,12 +58,22 @@ def predict(
     tiling = Tiling(tile, overlap, tuple(scales), flip, batch).checked()
     model.eval()
     try:
+        if polygons is not None and (to is None or path.suffix.lower() in PHOTOGRAPHS):
+            raise ConfigError(
+                f"polygons are made from the written map of a raster; {path.name} gives none. Name both outputs."
+            )
         if path.suffix.lower() in PHOTOGRAPHS:
             return _predict_photograph(model, path, to, confidence, tiling, bands)
         with open_raster(path, bands=bands, expected=model.bands) as raster:
             if to is None:
                 return _collect(model, raster, tiling)
-            return _write(model, raster, tiling, Path(to), confidence, progress)
+            if polygons is not None:
+                check_vector_target(Path(polygons))
+            path = _write(model, raster, tiling, Path(to), confidence, progress)
+            if polygons is not None:
+                sure = None if confidence is None else Path(confidence)
+                write_polygons(path, Path(polygons), classes=model.classes, confidence=sure)
+            return path
     finally:
         model.train(was_training)
 

@@ -6,8 +6,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
+import shapely
 import torch
 from PIL import Image
 
@@ -106,3 +108,14 @@ def test_flipping_the_image_flips_the_flipped_scores(tiny_model: Segmenter, wind
     two = class_scores(tiny_model, image.flip(-1), flip=True, window=window).flip(-1)
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(one.exp().sum(dim=1), torch.ones(1, 64, 64), rtol=1e-4, atol=1e-4)
+
+
+def test_polygons_cover_what_the_map_covers(tmp_path: Path, scene: Path, tiny_model: Segmenter) -> None:
+    path = predict(tiny_model, scene, tmp_path / "map.tif", polygons=tmp_path / "map.gpkg", tile=64, overlap=32)
+    meta, _, geometry, _ = pyogrio.raw.read(tmp_path / "map.gpkg")
+    with rasterio.open(path) as raster:
+        pixels = (raster.read(1) != 255).sum()
+    assert sum(shape.area for shape in shapely.from_wkb(geometry)) == pytest.approx(pixels * 100)
+    assert meta["crs"] == "EPSG:32633"
+    with pytest.raises(ConfigError, match="written map"):
+        predict(tiny_model, scene, polygons=tmp_path / "other.gpkg")
