@@ -46,7 +46,7 @@ class Exported(nn.Module):
 def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Path:
     """Write ``model`` as ``.onnx`` or ``.pt2`` (torch.export) for any batch, height and width, and check it.
 
-    The file is run on random images of two sizes and must give the model's own logits up to a thousandth of the largest;
+    The file is run on random images of two sizes and must give the model's logits up to a thousandth of the largest;
     only then does it appear under its name. ONNX files carry the card and the keys that QGIS's Deepness plugin reads.
 
     Raises:

@@ -50,7 +50,9 @@ def panel(pictures: Sequence[Picture], classes: ClassMap, path: Path, *, columns
         axis.set_axis_off()
     colours = [(red / 255, green / 255, blue / 255) for red, green, blue in classes.palette]
     patches = [Patch(color=colour, label=name) for name, colour in zip(classes.names, colours, strict=True)]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(4 * columns, len(classes)), frameon=False, fontsize=8)
+    figure.legend(
+        handles=patches, loc="outside lower center", ncols=min(4 * columns, len(classes)), frameon=False, fontsize=8
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None})
     return path
