@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/regard demo --out $(OUT)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" -n auto --maxprocesses 8
 	$(BIN)/lint-imports
 
 check: $(READY)
@@ -20,7 +20,7 @@ check: $(READY)
 	$(BIN)/ruff check src tests examples experiments
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not gpu" -x
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8
 
 bench: $(READY)
 	$(BIN)/python -m pytest tests/bench -m "not gpu" -s
