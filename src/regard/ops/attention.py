@@ -79,7 +79,8 @@ def gather_objects(tokens: Float[Tensor, "b n c"], region_logits: Float[Tensor, 
 
 def _must_be_plain(query: Tensor, value: Tensor) -> bool:
     """Exporters and tracers cannot take operators of ours along; and nothing cannot be cut into blocks."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing() or not query.numel() or not value.numel()
+    traced = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return traced or not query.numel() or not value.numel()
 
 
 def _is_small(query: Tensor, key: Tensor, value: Tensor) -> bool:
