@@ -225,6 +225,7 @@ def test_openseg(name: str, forward, in_place: bool, tmp_path: Path):
     ("name", "placement"),
     [("nvidia_OCRNet", False), ("nvidia_OCRNetASPP", "before"), ("nvidia_OCRNet_ocraspp", "inside")],
 )
+@pytest.mark.slow
 @torch.inference_mode()
 def test_nvidia(name: str, placement, tmp_path: Path):
     state = fixtures.whole_state(narrow(name))
@@ -235,6 +236,7 @@ def test_nvidia(name: str, placement, tmp_path: Path):
 
 
 @pytest.mark.parametrize("scales", [(0.5, 1.0), (0.5, 1.0, 1.5)], ids=str)
+@pytest.mark.slow
 @torch.inference_mode()
 def test_nvidia_scales(scales: tuple[float, ...], tmp_path: Path):
     state = fixtures.whole_state(narrow("nvidia_MscaleOCR"))
