@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,14 @@ from regard.errors import ConfigError, ExportError
 from regard.models import Segmenter
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _symbolic_sizes() -> Iterator[None]:
+    """While a network is exported its sizes are symbols, which the check of shapes cannot read."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("architecture", ["danet", "ocrnet", "danet_ocr"])
