@@ -43,7 +43,8 @@ def test_onnxruntime_gives_the_models_logits(architecture: str, tmp_path: Path) 
     assert json.loads(facts["standardization_mean"]) == list(model.card.mean)
 
 
-def test_programs_take_raw_values_if_asked(tiny_model: Segmenter, tmp_path: Path) -> None:
+def test_programs_take_raw_values_if_asked(tmp_path: Path) -> None:
+    tiny_model = tiny(backbone="resnet18")  # test_resnet's pooling computes a ceil, which torch cannot write down
     program = torch.export.load(export(tiny_model, tmp_path / "m.pt2", normalise=True)).module()
     raw = torch.rand(2, 3, 50, 70) * 255
     mean, std = (torch.tensor(values)[None, :, None, None] for values in (tiny_model.card.mean, tiny_model.card.std))
