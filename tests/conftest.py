@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
-from jaxtyping import install_import_hook
 
-install_import_hook("regard", "beartype.beartype")  # before the first import of regard
+jaxtyping.install_import_hook("regard", "beartype.beartype")  # before the first import of regard
 
 import hypothesis  # noqa: E402
 import torch  # noqa: E402
@@ -39,6 +40,14 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(20_260)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No check of shapes and types: where sizes are symbols in an export, or a caller's error is what is tested."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

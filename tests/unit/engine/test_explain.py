@@ -296,13 +296,18 @@ def test_the_model_is_left_as_it_was(photograph: Path) -> None:
         ((-1, 3), "outside"),
         ((100, 10, 40, 5), r"box of 40 x 5 pixels at \(100, 10\) is outside"),
         ((1, 2, 3), "need a pixel"),
-        ((1.5, 2), "whole pixels"),
         ((1, 2, 0, 4), "need a pixel"),
     ],
 )
 def test_impossible_places_are_refused(at: tuple, message: str, photograph: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         explain(tiny("danet"), photograph, at)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_half_pixels_are_refused(photograph: Path) -> None:
+    with pytest.raises(ConfigError, match="whole pixels"):
+        explain(tiny("danet"), photograph, (1.5, 2))  # type: ignore[arg-type]
 
 
 def test_other_impossible_wishes_are_refused(photograph: Path, tmp_path: Path) -> None:

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
-from support import tiny
 
 from regard.engine.export import Exported, check, export
 from regard.errors import ConfigError, ExportError
 from regard.models import Segmenter
+from support import tiny
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _symbolic_sizes() -> Iterator[None]:
-    """While a network is exported its sizes are symbols, which the check of shapes cannot read."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]
 
 
 @pytest.mark.parametrize("architecture", ["danet", "ocrnet", "danet_ocr"])

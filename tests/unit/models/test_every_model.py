@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jaxtyping
 import pytest
 import torch
 
@@ -84,16 +83,8 @@ def test_a_saved_model_gives_the_same_bits(variant: str, tmp_path):
         assert torch.equal(model(image), again(image))
 
 
-@pytest.fixture
-def unchecked_shapes():
-    """Checks of shapes would fix the symbolic sizes that an export is about."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_export_at_a_dynamic_size(variant: str):
     model = make(variant)
