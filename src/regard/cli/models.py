@@ -1,9 +1,11 @@
-"""Verbs over models: convert, export, models, doctor."""
+"""Verbs over models: convert, export, models, doctor, benchmark."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from regard.cli.app import Answer, app, settings_of
 
@@ -81,3 +83,35 @@ def doctor() -> Answer:
 
     facts = examine()
     return Answer(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()))
+
+
+@app.command
+def benchmark(
+    what: Annotated[tuple[str, ...], Parameter(name="WHAT")],
+    /,
+    *,
+    threads: int = 1,
+    pairs: int = 5,
+    sizes: tuple[int, ...] = (),
+    memory: Annotated[bool, Parameter(negative="--no-memory")] = True,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+) -> Answer:
+    """Time regard's computations beside the usual ones, in one process, by processor time.
+
+    Args:
+        what: attention, upsample, evaluate or model, or several of them.
+        threads: How many threads both sides may use.
+        pairs: How often both sides run; medians count.
+        sizes: Pixels for attention, image widths for the others.
+        memory: Measure peak memory too, each side in a process of its own.
+        out: A .md or .json file to write.
+    """
+    from regard.engine.benchmark import benchmark as measure
+    from regard.engine.benchmark import check_target, markdown, write
+
+    if out is not None:
+        check_target(out)
+    results = [measure(name, threads=threads, pairs=pairs, sizes=sizes, memory=memory) for name in what]
+    if out is not None:
+        write(results, out)
+    return Answer({"benchmarks": results}, "\n".join(markdown(result) for result in results))

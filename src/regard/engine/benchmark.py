@@ -7,14 +7,18 @@ programs disturb little, and the ratio is the median over pairs. Peak memory is 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import linear_regression
 from typing import Any
 
 import torch
 
+from regard.data.raster_writer import check_writable
 from regard.engine.cases import CASES, Maker
 from regard.engine.measure import compare, extra_memory_mb, machine, peak_above_now_mb, steady
-from regard.errors import unknown
+from regard.errors import ConfigError, unknown
 
 ABOUT = {
     "attention": "Position attention with keys of 64 and values of 512 channels, n pixels: the authors' bmm, softmax,"
@@ -48,15 +52,35 @@ def benchmark(
             for size in sizes or SIZES[what]
             for name in CASES[what]
         ]
-    return {"benchmark": what, "about": ABOUT[what], "machine": machine(threads), "rows": rows}
+    facts = {"benchmark": what, "about": ABOUT[what], "machine": machine(threads), "rows": rows}
+    return facts | ({"growth": growth(rows)} if len({row["n"] for row in rows}) > 1 else {})
 
 
 def _measure(what: str, name: str, size: int, pairs: int, memory: bool) -> dict[str, Any]:
     case = _make(CASES[what][name], size)
     row = {**compare(case.reference, case.ours, pairs=pairs), **case.facts()}
+    if "products alone ms" in row:
+        row["possible"] = round(row["reference ms"] / row["products alone ms"], 2)
     if memory:
         row |= {f"{side} extra MB": extra_memory_mb(what, name, size, side) for side in ("reference", "ours")}
     return row
+
+
+def growth(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """For each case the powers of n that time and memory grow with: slopes of straight lines through the logarithms."""
+    measured = [name for name in rows[0] if name.endswith((" ms", " MB")) and name.startswith(("reference", "ours"))]
+    return {
+        case: {
+            name: _slope([(float(row["n"]), float(row[name])) for row in rows if row["case"] == case])
+            for name in measured
+        }
+        for case in dict.fromkeys(row["case"] for row in rows)
+    }
+
+
+def _slope(points: Sequence[tuple[float, float]]) -> float:
+    sizes, values = zip(*((math.log(x), math.log(max(y, 0.01))) for x, y in points), strict=True)
+    return round(linear_regression(sizes, values).slope, 2)
 
 
 def _make(maker: Maker, size: int) -> Any:
@@ -74,9 +98,27 @@ def report_memory(what: str, name: str, size: int, side: str) -> None:
         print(json.dumps(round(peak_above_now_mb(work), 1)))
 
 
+def write(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Results as Markdown or JSON, as the ending says.
+
+    Raises:
+        ConfigError: another ending.
+        OutputError: it cannot be written.
+    """
+    check_target(path)
+    text = "\n".join(map(markdown, results)) if path.suffix == ".md" else json.dumps(list(results), indent=1) + "\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def check_target(path: Path) -> None:
+    """Whether results can be written there, before anything is measured; errors as of :func:`write`."""
+    if path.suffix not in (".md", ".json"):
+        raise ConfigError(f"benchmarks are written as .md or .json; got {path.name}. Choose one of these.")
+    check_writable(path)
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """A result of :func:`benchmark` as a section of Markdown."""
-    columns = list(dict.fromkeys(name for row in result["rows"] for name in row))
     lines = [
         f"## {result['benchmark'].capitalize()}",
         "",
@@ -84,11 +126,18 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         ", ".join(f"{name} {value}" for name, value in result["machine"].items()) + ".",
         "",
-        "| " + " | ".join(columns) + " |",
-        "|" + " --- |" * len(columns),
+        *_table(result["rows"]),
     ]
-    rows = ["| " + " | ".join(_cell(row.get(name)) for name in columns) + " |" for row in result["rows"]]
-    return "\n".join([*lines, *rows]) + "\n"
+    if "growth" in result:
+        lines += ["", "Powers of n that they grow with:", ""]
+        lines += _table([{"case": case, **slopes} for case, slopes in result["growth"].items()])
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    return ["| " + " | ".join(line) + " |" for line in (columns, ["---"] * len(columns), *cells)]
 
 
 def _cell(value: object) -> str:

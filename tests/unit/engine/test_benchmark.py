@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import regard.cli as cli
 from regard.blocks import dual_attention
 from regard.engine import cases
-from regard.engine.benchmark import benchmark, markdown
+from regard.engine.benchmark import benchmark, growth, markdown
 from regard.engine.measure import compare, peak_above_now_mb
-from regard.errors import UnknownName
+from regard.errors import ConfigError, UnknownName
 
 SMALL = {"attention": 1100, "upsample": 64, "evaluate": 64, "model": 64}
 
@@ -47,6 +50,26 @@ def test_threads_and_random_numbers_are_left_as_they_were():
 def test_an_unknown_benchmark_is_refused():
     with pytest.raises(UnknownName, match="attention"):
         benchmark("atention")
+
+
+def test_the_verb_prints_and_writes_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    quick = ["--sizes", "32", "64", "--pairs", "1", "--no-memory"]
+    for name in ("speed.json", "speed.md"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["benchmark", "upsample", "evaluate", *quick, "-o", str(tmp_path / name), "--json"])
+        assert stop.value.code == 0
+        results = json.loads(capsys.readouterr().out)["benchmarks"]
+        assert [result["benchmark"] for result in results] == ["upsample", "evaluate"]
+        assert [row["n"] for row in results[0]["rows"]] == [32, 32, 64, 64]
+    assert (tmp_path / "speed.md").read_text() == "\n".join(map(markdown, results))
+    assert len(json.loads((tmp_path / "speed.json").read_text())) == 2
+    with pytest.raises(ConfigError, match=r"\.md or \.json; got speed\.csv"):
+        cli.main(["benchmark", "attention", "-o", str(tmp_path / "speed.csv"), "--debug"])
+
+
+def test_growth_is_the_power_of_n():
+    rows = [{"n": n, "case": "a", "reference ms": 3e-4 * n**2, "ours extra MB": 0.5 * n} for n in (100, 300, 1000)]
+    assert growth(rows) == {"a": {"reference ms": 2.0, "ours extra MB": 1.0}}
 
 
 def test_compare_knows_the_faster():
