@@ -9,6 +9,7 @@ from torch import Tensor
 from regard.errors import ClassMismatch
 
 BYTE = 256
+CHUNK = 2**18  # pixels that are counted at once: their codes stay in the cache
 
 
 def confusion_matrix(
@@ -37,8 +38,11 @@ def _are_bytes(labels: Integer[Tensor, "*size"]) -> bool:
 
 def _count_bytes(truth: Integer[Tensor, "*size"], predicted: Integer[Tensor, "*size"]) -> Int[Tensor, "256 256"]:
     """All pairs of two bytes, ignored ones too: one pass over codes, no pixel is picked out."""
-    codes = (truth.to(torch.int32) * BYTE).add_(predicted)
-    return torch.bincount(codes.flatten(), minlength=BYTE * BYTE).reshape(BYTE, BYTE)
+    counts = torch.zeros(BYTE * BYTE, dtype=torch.int64, device=truth.device)
+    for true, guessed in zip(truth.flatten().split(CHUNK), predicted.flatten().split(CHUNK), strict=True):
+        wide = true if true.element_size() > 2 else true.int()
+        counts += torch.bincount(torch.add(guessed, wide, alpha=BYTE), minlength=BYTE * BYTE)
+    return counts.reshape(BYTE, BYTE)
 
 
 def _count_any(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics.functional import classification as reference
 
 from regard.errors import ClassMismatch
+from regard.ops import confusion
 from regard.ops.confusion import confusion_matrix, f1, intersection_over_union, precision, recall
 from regard.ops.resize import most_likely, resize_logits
 
@@ -31,6 +32,15 @@ def test_counts_equal_the_loop(classes: int, ignored: float, seed: int):
         if true != 255:
             expected[true, guess] += 1
     assert torch.equal(confusion_matrix(truth, predicted, classes=classes), expected)
+
+
+@pytest.mark.parametrize("types", [("uint8", "uint8"), ("int16", "uint8"), ("uint8", "int64"), ("int32", "int16")])
+def test_labels_of_any_type_are_counted_in_chunks(types: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
+    truth, predicted = labels_of(np.random.default_rng(7), 5)
+    expected = reference.multiclass_confusion_matrix(predicted, truth, num_classes=5, ignore_index=255)
+    monkeypatch.setattr(confusion, "CHUNK", 50)
+    narrow = (labels.to(getattr(torch, name)) for labels, name in zip((truth, predicted), types, strict=True))
+    assert torch.equal(confusion_matrix(*narrow, classes=5), expected)
 
 
 SCORES = {
