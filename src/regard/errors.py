@@ -13,6 +13,7 @@ Each message says what we got, what we need and what to do, with the real names 
     ├── StrideUnavailable    a backbone cannot run at the requested output stride
     ├── CheckpointError      a model file is broken, foreign or does not fit
     ├── OutputError          a result cannot be written where it should go
+    ├── ScenesFailed         some of many sources could not be predicted
     ├── ExportError          an exported file does not agree with its model
     ├── TrainingError        training cannot go on
     └── MissingExtra         an optional part of regard is not installed
@@ -64,6 +65,10 @@ class StrideUnavailable(RegardError):
 
 class CheckpointError(RegardError):
     """A model file is broken, foreign, or does not fit the model."""
+
+
+class ScenesFailed(RegardError):
+    """Some of many sources could not be predicted; the others are done."""
 
 
 class OutputError(RegardError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json as jsons
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from cyclopts import CycloptsError
 
-from regard.cli import images, models, training  # noqa: F401 (they register their verbs)
+from regard.cli import images, models, training, view  # noqa: F401 (they register their verbs)
 from regard.cli.app import Answer, app
 from regard.errors import RegardError
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     json, debug = "--json" in tokens, "--debug" in tokens
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = _run([token for token in tokens if token not in ("--json", "--debug")], json=json, debug=debug)
     raise SystemExit(code)
 
@@ -28,7 +30,12 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> Literal[0, 1, 2]:
     except CycloptsError as error:
         return _fail("UsageError", f"{_plain(error)} See: regard {tokens[0] if tokens else ''} --help", 2, json)
     except KeyboardInterrupt:
-        return _fail("Interrupted", "stopped by the user; nothing half-written was left.", 1, json)
+        return _fail(
+            "Interrupted",
+            "stopped; nothing half-written was left. The same command goes on where a map or a training stopped.",
+            1,
+            json,
+        )
     except RegardError as error:
         if debug:
             raise
@@ -40,6 +47,7 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> Literal[0, 1, 2]:
         return _fail(type(error).__name__, f"{text} This is a fault of regard; --debug shows where.", 1, json)
     if isinstance(answer, Answer):
         print(jsons.dumps(answer.facts) if json else answer.text)
+        return answer.code
     return 0
 
 

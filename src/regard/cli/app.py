@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import App, Parameter
 
@@ -26,15 +26,24 @@ Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 
 
 class Answer(NamedTuple):
-    """What a verb found: for machines, and for people."""
+    """What a verb found: for machines, and for people; ``code`` is 1 if what it looked at has errors."""
 
     facts: dict[str, Any]
     text: str
+    code: Literal[0, 1] = 0
 
 
 def bands_of(text: str | None) -> tuple[str, ...] | None:
     """``4,3,2`` or ``red,green,blue`` as a tuple."""
     return tuple(text.split(",")) if text else None
+
+
+def area_of(text: str | None) -> tuple[float, ...] | str | None:
+    """``west,south,east,north`` as numbers; else the name of a file."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else None
+    except ValueError:
+        return text
 
 
 def settings_of(config: dict[str, str] | None) -> dict[str, Any]:

@@ -1,13 +1,68 @@
-"""Verbs over images: predict."""
+"""Verbs over images: predict and explain."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from regard.cli.app import Answer, Out, app, bands_of
+from regard.cli.app import Answer, Out, app, area_of, bands_of
+from regard.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SideFiles:
+    """What to write beside the map.
+
+    Args:
+        confidence: A second GeoTIFF: the probability of the chosen class.
+        entropy: A GeoTIFF of the indecision over all classes, from 0 to 1.
+        polygons: A vector file of the map's patches: .gpkg, .geojson, .fgb or .parquet.
+        areas: A table (.csv) of the ground that each class covers.
+    """
+
+    confidence: Path | None = None
+    entropy: Path | None = None
+    polygons: Path | None = None
+    areas: Path | None = None
+
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class View:
+    """How to look at the image.
+
+    Args:
+        bands: The bands to use, by number from 1 or by name: 4,3,2.
+        aoi: Map this part only: WEST,SOUTH,EAST,NORTH in the raster's CRS, or a vector file with polygons.
+        gsd: Show the model the raster at that many metres per pixel; 0: at those that it was trained with.
+        tile: Side of the windows in pixels, for rasters.
+        overlap: How many pixels neighbouring windows share and blend.
+        scales: Look at the image at several sizes and average: slower, a little better.
+        flip: Look at the mirror image too.
+        batch: Windows looked at together, on a GPU.
+    """
+
+    bands: str | None = None
+    aoi: str | None = None
+    gsd: float | None = None
+    tile: int = 1024
+    overlap: int = 256
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    batch: int = 2
+
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments."""
+        return {**asdict(self), "bands": bands_of(self.bands), "aoi": area_of(self.aoi)}
+
+
+NO_SIDES, DEFAULT_VIEW = SideFiles(), View()
 
 
 @app.command
@@ -17,39 +72,55 @@ def predict(
     /,
     *,
     out: Out,
-    confidence: Path | None = None,
-    polygons: Path | None = None,
-    bands: str | None = None,
-    tile: int = 1024,
-    overlap: int = 256,
-    scales: tuple[float, ...] = (1.0,),
-    flip: bool = False,
-    batch: int = 2,
+    sides: Annotated[SideFiles, Parameter(name="*")] = NO_SIDES,
+    view: Annotated[View, Parameter(name="*")] = DEFAULT_VIEW,
+    overwrite: bool = False,
+    verify: bool = False,
+    dry_run: bool = False,
+    workers: int = 1,
+    shard: str | None = None,
+    cluster: str | None = None,
 ) -> Answer:
     """Make class maps of photographs and rasters.
 
+    A raster's map that was interrupted goes on where it stopped when the same command is run again; one that is done is
+    left alone.
+
     Args:
         model: A bundled model (dubai-s, globe-s) or a .safetensors file.
-        sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2).
+        sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2), or patterns of them in quotes: 'tiles/*.tif'.
         out: The file to write (.png for photographs, .tif for rasters); with several sources, a folder.
-        confidence: A second GeoTIFF: the probability of the chosen class.
-        polygons: A vector file of the map's patches: .gpkg, .geojson, .fgb or .parquet.
-        bands: The bands to use, by number from 1 or by name: 4,3,2.
-        tile: Side of the windows in pixels, for rasters.
-        overlap: How many pixels neighbouring windows share and blend.
-        scales: Look at the image at several sizes and average: slower, a little better.
-        flip: Look at the mirror image too.
-        batch: Windows looked at together.
+        sides: What to write beside the map.
+        view: How to look at the image.
+        overwrite: Replace a map that is there and was made otherwise.
+        verify: Afterwards, compute some places again in other windows, and say how much of the map would change.
+        dry_run: Say what would be done, with memory, disk and time, and do nothing.
+        workers: Processes that share several sources.
+        shard: i/n: of several sources, take every n-th from the i-th on (array jobs).
+        cluster: Address of a Dask scheduler that shares out several sources; local: one on this machine.
     """
     from regard.engine.many import predict_many
+    from regard.engine.verify import plan, verify_map
 
-    chosen = bands_of(bands)
-    options = {"bands": chosen, "tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "batch": batch}
-    facts = predict_many(model, sources, out, confidence=confidence, polygons=polygons, **options)
-    lines = [f"{path}" for path in facts["files"]]
-    return Answer(
-        facts, "\n".join([*lines, f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"])
+    options = {**sides.options(), **view.options()}
+    if dry_run or verify:
+        if len(sources) != 1:
+            raise ConfigError(f"--dry-run and --verify look at one raster; got {len(sources)} sources.")
+        if dry_run:
+            facts = plan(model, sources[0], **options)
+            return Answer(facts, "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
+    facts = predict_many(
+        model, sources, out, workers=workers, shard=shard, cluster=cluster, overwrite=overwrite, **options
     )
+    lines = [*facts["files"], f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"]
+    if verify:
+        facts["verified"] = verify_map(model, sources[0], Path(facts["files"][0]), **view.options())
+        lines.append(
+            "verified: {windows} windows again, {changed_percent:.2f} % of the labels differ".format(
+                **facts["verified"]
+            )
+        )
+    return Answer(facts, "\n".join(lines))
 
 
 @app.command

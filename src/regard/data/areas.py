@@ -18,6 +18,7 @@ from rasterio.transform import Affine
 
 from regard.classes import ClassMap
 from regard.data.label_map import open_label_map
+from regard.data.raster import Raster
 from regard.data.raster_writer import check_writable
 
 SQUARE_METRES_PER_HECTARE = 10_000.0
@@ -88,6 +89,15 @@ def to_map(xy: Float[np.ndarray, "n 2"], transform: Affine) -> Float[np.ndarray,
     """Points in pixels (column, row) to the map's coordinates."""
     a, b, c, d, e, f = transform[:6]
     return np.stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f], axis=1)
+
+
+def ground_resolution(raster: Raster) -> float | None:
+    """Metres per pixel at the raster's centre: the side of a square as large as a pixel; None without a CRS."""
+    ground = Ground.of(raster.crs)
+    if ground is None:
+        return None
+    cells = ground.cells(raster.transform, raster.size[0] // 2, 1, raster.size[1])
+    return math.sqrt(float(cells[0, cells.shape[1] // 2]))
 
 
 def class_areas(labels: Path, classes: ClassMap | Sequence[str] | None = None) -> list[ClassArea]:

@@ -15,6 +15,8 @@ from jaxtyping import Bool, Shaped
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, Resampling
+from rasterio.features import geometry_mask
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from regard.errors import BandMismatch, ConfigError, UnreadableImage
@@ -47,6 +49,7 @@ class Raster:
         self.path = path
         self.dataset = dataset
         self.bands = bands
+        self.area: Any = None  # a shapely geometry in pixels (x right, y down): what lies outside is no data
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,7 +98,13 @@ class Raster:
             nodata = self.dataset.nodatavals[number - 1]
             if nodata is not None and nodata < 0:  # no reading, whatever the other bands hold; 0 may be a dark pixel
                 valid &= values != nodata
+        if self.area is not None:
+            valid &= inside(self.area, box)
         return pixels, valid
+
+    def bytes_of(self, height: int, width: int) -> int:
+        """The memory that so many pixels and their validity take."""
+        return height * width * (1 + sum(np.dtype(self.dataset.dtypes[number - 1]).itemsize for number in self.bands))
 
     def close(self) -> None:
         self.dataset.close()
@@ -107,6 +116,12 @@ class Raster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def inside(area: Any, box: Box) -> Bool[np.ndarray, "h w"]:
+    """Which pixels of a box have their centre in ``area``, a shapely geometry in pixels of the raster."""
+    shift = Affine.translation(box.left, box.top)
+    return geometry_mask([area], (box.height, box.width), shift, invert=True)
 
 
 def open_raster(

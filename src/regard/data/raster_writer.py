@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
@@ -44,23 +45,33 @@ def label_layer(classes: ClassMap, tags: Mapping[str, str]) -> Layer:
     return Layer("class", 65535 if many else 255, "uint16" if many else "uint8", classes, 1.0, {**names, **tags})
 
 
-def confidence_layer(tags: Mapping[str, str]) -> Layer:
-    """The layer of probabilities 0..1 of the class that was chosen, in steps of 1/255; 0 where there is no data."""
-    return Layer("confidence", 0, scale=1 / 255, tags=tags)
+def measure_layer(name: str, tags: Mapping[str, str]) -> Layer:
+    """The layer of a share 0..1 (confidence, entropy), in steps of 1/255; 0 where there is no data."""
+    return Layer(name, 0, scale=1 / 255, tags=tags)
 
 
 class RasterWriter:
-    """Writes one layer row block by row block; leaving the ``with`` block without an error publishes it."""
+    """Writes one layer row block by row block; leaving the ``with`` block without an error publishes it.
+
+    ``scratch`` is a folder on the same disk for what is unfinished; without it, that lies beside ``path``.
+    """
 
     def __init__(
-        self, path: Path, layer: Layer, size: tuple[int, int], *, crs: Any = None, transform: Any = None
+        self,
+        path: Path,
+        layer: Layer,
+        size: tuple[int, int],
+        *,
+        crs: Any = None,
+        transform: Any = None,
+        scratch: Path | None = None,
     ) -> None:
         self.path = path
         self.layer = layer
         self.size = size
         mark = secrets.token_hex(4)
-        self._work = path.with_name(f".{path.name}.{mark}.work.part")
-        self._part = path.with_name(f".{path.name}.{mark}.part")
+        self._part = (scratch or path.parent) / f".{path.name}.{mark}.part"
+        self._work = self._part.with_suffix(".work.part")
         profile = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": layer.dtype}
         profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "bigtiff": "if_safer"}
         profile |= {"nodata": layer.nodata, "crs": crs, **({} if transform is None else {"transform": transform})}
@@ -128,12 +139,7 @@ class RasterWriter:
                 self._publish()
         finally:
             self._file.close()
-            for path in (
-                self._work,
-                self._part,
-                *self.path.parent.glob(f"{self._part.name}*"),
-                *self.path.parent.glob(f"{self._work.name}*"),
-            ):
+            for path in self._part.parent.glob(f"{glob.escape(self._part.stem)}.*"):
                 path.unlink(missing_ok=True)
 
 

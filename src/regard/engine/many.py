@@ -1,9 +1,15 @@
-"""Several sources to maps, with the figures that the command line prints."""
+"""One or many sources to maps, in this process, in several, or on a cluster."""
 
 from __future__ import annotations
 
+import glob
+import multiprocessing
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,61 @@ from regard.data.image import PHOTOGRAPHS, image_size
 from regard.data.raster_writer import check_writable
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
 from regard.engine.predict import predict
-from regard.errors import ConfigError, OutputError
+from regard.errors import ConfigError, OutputError, RegardError, ScenesFailed
+from regard.models import Segmenter
+
+MOST_NAMED = 5  # failed scenes in a message
+SIDE_FILES = ("confidence", "entropy", "polygons", "areas")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One source to be mapped. To run it twice is the same as once: a map that is done is left alone."""
+
+    model: str
+    source: Path
+    target: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    progress: bool = False
+
+    @property
+    def files(self) -> list[str]:
+        """What it writes."""
+        sides = [self.options.get(name) for name in SIDE_FILES]
+        return [str(path) for path in (self.target, *sides) if path is not None]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a scene: its files, or the reason why there are none."""
+
+    source: str
+    files: list[str]
+    pixels: int
+    seconds: float
+    peak_memory_mb: float
+    failed: str = ""
+
+
+def predict_scene(scene: Scene) -> Receipt:
+    """Map one source; what is wrong with it stands in the receipt."""
+    began = time.perf_counter()
+    pixels, failed = 0, ""
+    try:
+        height, width = image_size(scene.source)
+        pixels = height * width
+        predict(_network(scene.model), scene.source, scene.target, progress=scene.progress, **scene.options)
+    except RegardError as error:
+        failed = f"{type(error).__name__}: {error}"
+    files = [] if failed else scene.files
+    return Receipt(str(scene.source), files, pixels, time.perf_counter() - began, peak_memory_mb(), failed)
+
+
+@cache
+def _network(name: str) -> Segmenter:
+    """The model, loaded once in each process."""
+    keep_freed_memory()
+    return load(name)
 
 
 def predict_many(
@@ -20,39 +80,102 @@ def predict_many(
     sources: Sequence[Path],
     out: Path,
     *,
-    confidence: Path | None = None,
-    polygons: Path | None = None,
+    workers: int = 1,
+    shard: str | None = None,
+    cluster: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Predict each source; the files written, megapixels a second (reading and writing included) and peak memory in MB.
 
+    ``sources`` may be patterns (``tiles/*.tif``). ``workers`` processes share them; ``cluster`` gives them to Dask's
+    scheduler at that address (``local``: one on this machine); ``shard`` ``i/n`` takes every n-th source from the i-th
+    on, counted from 1, for array jobs. Of many sources, those that fail are named at the end, the others are done.
+
     Raises:
-        ConfigError: no source, or a confidence file for several.
+        ConfigError: no source, an impossible shard, or a side file for several sources.
         OutputError: ``out`` cannot be written, or is no folder though there are several sources.
+        ScenesFailed: some of several sources could not be predicted. Of a single source, its own error.
     """
-    if not sources:
-        raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
-    if (confidence or polygons) and len(sources) > 1:
-        raise ConfigError(
-            f"--confidence and --polygons name one file, but there are {len(sources)} sources. Predict them one by one."
-        )
-    targets = [_target(source, out, many=len(sources) > 1) for source in sources]
-    sizes = [image_size(source) for source in sources]
-    for target in targets:
-        check_writable(target)
-    network = load(model)
-    keep_freed_memory()
+    named = [name for name in SIDE_FILES if options.get(name) is not None]
+    found = _expanded(sources)
+    if named and len(found) > 1:
+        raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
+    scenes = [Scene(model, source, _target(source, out, many=len(found) > 1), options) for source in found]
+    if len({scene.target for scene in scenes}) < len(scenes):
+        raise OutputError("two sources have the same name, and so would their maps. Predict them into two folders.")
+    for scene in scenes:
+        check_writable(scene.target)
+    chosen = scenes if shard is None else scenes[_share(shard)]
     began = time.perf_counter()
-    for source, target in zip(sources, targets, strict=True):
-        predict(network, source, target, confidence=confidence, polygons=polygons, progress=True, **options)
-    seconds = time.perf_counter() - began
-    files = [*targets, *(file for file in (confidence, polygons) if file is not None)]
-    pixels = sum(height * width for height, width in sizes)
+    if len(scenes) == 1:
+        receipts = [_alone(scenes[0])]
+    else:
+        receipts = list(_run(chosen, workers, cluster))
+    return _summary(receipts, time.perf_counter() - began)
+
+
+def _expanded(sources: Iterable[Path]) -> list[Path]:
+    """Sources with their patterns resolved, each once, in order."""
+    found: list[Path] = []
+    for source in sources:
+        matches = [] if source.exists() else sorted(Path(name) for name in glob.glob(str(source)))
+        found += matches or [source]
+    if not found:
+        raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
+    return list(dict.fromkeys(found))
+
+
+def _share(shard: str) -> slice:
+    first, _, count = shard.partition("/")
+    if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
+        raise ConfigError(f"got shard {shard!r}; need i/n with i from 1 to n, such as 3/8.")
+    return slice(int(first) - 1, None, int(count))
+
+
+def _alone(scene: Scene) -> Receipt:
+    """A single source, with its progress, and its own error where it fails."""
+    image_size(scene.source)
+    began = time.perf_counter()
+    network = _network(scene.model)
+    predict(network, scene.source, scene.target, progress=True, **scene.options)
+    height, width = image_size(scene.source)
+    return Receipt(str(scene.source), scene.files, height * width, time.perf_counter() - began, peak_memory_mb())
+
+
+def _run(scenes: Sequence[Scene], workers: int, cluster: str | None) -> Iterator[Receipt]:
+    if cluster is not None:
+        from regard.engine.cluster import run_on_cluster
+
+        yield from run_on_cluster(scenes, cluster, workers)
+    elif workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, partial(_set_threads, threads)) as pool:
+            yield from pool.map(predict_scene, scenes)
+    else:
+        yield from map(predict_scene, scenes)
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _summary(receipts: Sequence[Receipt], seconds: float) -> dict[str, Any]:
+    failed = [receipt for receipt in receipts if receipt.failed]
+    if failed:
+        listed = " ".join(f"{receipt.source}: {receipt.failed}" for receipt in failed[:MOST_NAMED])
+        more = f" And {len(failed) - MOST_NAMED} more." if len(failed) > MOST_NAMED else ""
+        raise ScenesFailed(
+            f"{len(failed)} of {len(receipts)} sources failed, the others are done; the same command tries these "
+            f"again. {listed}{more}"
+        )
     return {
-        "files": [str(file) for file in files],
-        "mpx_per_s": pixels / 1e6 / seconds,
+        "files": [file for receipt in receipts for file in receipt.files],
+        "mpx_per_s": sum(receipt.pixels for receipt in receipts) / 1e6 / seconds,
         "seconds": seconds,
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": max((receipt.peak_memory_mb for receipt in receipts), default=peak_memory_mb()),
     }
 
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from regard._version import __version__
+from regard.data.area_of_interest import Area, area_of_interest
+from regard.data.areas import ground_resolution
 from regard.data.augment import prepare
 from regard.data.image import PHOTOGRAPHS, read_image
-from regard.data.polygons import write_polygons
 from regard.data.raster import Raster, open_raster
-from regard.data.raster_writer import RasterWriter, check_writable, confidence_layer, label_layer
-from regard.data.vector_file import check_vector_target
+from regard.data.raster_writer import RasterWriter, check_writable, measure_layer
 from regard.engine.infer import class_scores, scaling_of
-from regard.engine.progress import Progress
-from regard.engine.scene import Rows, Tiling, count_windows, predict_rows
+from regard.engine.map_file import MapJob, Outputs, as_bytes, tags_of, write_map
+from regard.engine.scene import ALIGNMENT, Tiling, predict_rows
 from regard.engine.segmentation import Segmentation
-from regard.errors import ConfigError, OutputError
+from regard.errors import ConfigError
 from regard.models import Segmenter
-from regard.models.weights import digest
 
 IN_MEMORY = 100_000_000  # pixels: larger results go to a file
+LARGEST_TILE = 8192
 
 
 def predict(
@@ -32,50 +33,110 @@ def predict(
     to: str | Path | None = None,
     *,
     confidence: str | Path | None = None,
+    entropy: str | Path | None = None,
     polygons: str | Path | None = None,
+    areas: str | Path | None = None,
     bands: Sequence[int | str] | None = None,
+    aoi: Area | None = None,
+    gsd: float | None = None,
     tile: int = 1024,
     overlap: int = 256,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     batch: int = 2,
+    overwrite: bool = True,
     progress: bool = False,
 ) -> Segmentation | Path:
     """The class map of an image.
 
     A photograph is looked at whole and gives a :class:`Segmentation`, also written to ``to`` if that is given. A raster
     is read in windows of ``tile`` pixels whose scores are blended over ``overlap`` pixels; with ``to`` it becomes a
-    cloud-optimised GeoTIFF on the same grid, of any height in bounded memory, and its path is returned; without, a
-    :class:`Segmentation`. ``confidence`` names a second GeoTIFF, of the chosen class's probability; ``polygons`` a
-    vector file (.gpkg, .geojson, .fgb, .parquet) with one polygon for each patch of a class, made from the written map.
+    cloud-optimised GeoTIFF on the same grid, of any size in bounded memory, and its path is returned; without, a
+    :class:`Segmentation`. A run that was killed goes on where it stopped when it is called again.
+
+    Beside the map, if named: ``confidence`` and ``entropy``, GeoTIFFs of the chosen class's probability and of the
+    indecision over all classes; ``polygons``, a vector file (.gpkg, .geojson, .fgb, .parquet) with one polygon for each
+    patch of a class; ``areas``, a CSV of the ground that each class covers. A style for QGIS is always written.
+
+    ``aoi`` limits the map to bounds (west, south, east, north in the raster's CRS) or to a vector file's polygons.
+    ``gsd`` shows the model the raster at that many metres per pixel (0: at those of its training images) while the map
+    stays on the raster's grid; ``tile`` and ``overlap`` then count pixels of that size.
+    ``overwrite=False`` keeps a map that is done already, and refuses to replace any other file.
 
     Raises:
         UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
-        ConfigError: impossible tile, overlap or scales, or a result too large for memory.
+        ConfigError: impossible tile, overlap, scales, area or resolution, or a result too large for memory.
         OutputError: the result cannot be written.
     """
     path, was_training = Path(source), model.training
-    tiling = Tiling(tile, overlap, tuple(scales), flip, batch).checked()
+    view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "batch": batch}
+    extras = {"entropy": entropy, "polygons": polygons, "areas": areas}
     model.eval()
     try:
-        if polygons is not None and (to is None or path.suffix.lower() in PHOTOGRAPHS):
-            raise ConfigError(
-                f"polygons are made from the written map of a raster; {path.name} gives none. Name both outputs."
-            )
         if path.suffix.lower() in PHOTOGRAPHS:
-            return _predict_photograph(model, path, to, confidence, tiling, bands)
-        with open_raster(path, bands=bands, expected=model.bands) as raster:
+            _need_a_map(path, **extras, aoi=aoi, gsd=gsd)
+            return _predict_photograph(model, path, to, confidence, Tiling.of(**view), bands)
+        with opened(model, path, bands=bands, aoi=aoi, gsd=gsd, **view) as (raster, tiling):
             if to is None:
+                _need_a_map(path, **extras, confidence=confidence)
                 return _collect(model, raster, tiling)
-            if polygons is not None:
-                check_vector_target(Path(polygons))
-            path = _write(model, raster, tiling, Path(to), confidence, progress)
-            if polygons is not None:
-                sure = None if confidence is None else Path(confidence)
-                write_polygons(path, Path(polygons), classes=model.classes, confidence=sure)
-            return path
+            job = MapJob(model, raster, tiling, Outputs.of(to, confidence=confidence, **extras))
+            return write_map(job, overwrite=overwrite, progress=progress)
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def opened(
+    model: Segmenter,
+    source: Path,
+    *,
+    bands: Sequence[int | str] | None = None,
+    aoi: Area | None = None,
+    gsd: float | None = None,
+    **view: Any,
+) -> Iterator[tuple[Raster, Tiling]]:
+    """The raster, limited to the area of interest, and the windows in which the model shall see it.
+
+    Raises:
+        UnreadableImage, BandMismatch, ConfigError: see :func:`predict`.
+    """
+    tiling = Tiling.of(**view)
+    with open_raster(source, bands=bands, expected=model.bands) as raster:
+        raster.area = None if aoi is None else area_of_interest(aoi, raster)
+        yield raster, tiling if gsd is None else at_resolution(tiling, model, raster, gsd)
+
+
+def _need_a_map(source: Path, **wishes: object) -> None:
+    wished = [name for name, value in wishes.items() if value is not None]
+    if wished:
+        raise ConfigError(
+            f"{' and '.join(wished)}: only with the written map of a raster; {source.name} gives none. Give a GeoTIFF "
+            "and name the map."
+        )
+
+
+def at_resolution(tiling: Tiling, model: Segmenter, raster: Raster, gsd: float) -> Tiling:
+    """The tiling that shows the model ``gsd`` metres per pixel (0: those of its card).
+
+    Raises:
+        ConfigError: the raster's or the model's own resolution is not known, or they are too far apart.
+    """
+    wanted, own = gsd or model.card.ground_resolution, ground_resolution(raster)
+    if own is None or not wanted or wanted < 0:
+        unknown = raster.path.name if own is None else "the model's card"
+        raise ConfigError(
+            f"metres per pixel: {wanted} wanted, but {unknown} does not say how many it has. Leave gsd out."
+        )
+    factor = own / wanted
+    tile = ALIGNMENT * max(1, round(tiling.tile / factor / ALIGNMENT))
+    if tile > LARGEST_TILE:
+        raise ConfigError(
+            f"{raster.path.name} has {own:.3g} m per pixel, so windows at {wanted:.3g} m would be {tile} pixels wide; "
+            f"at most {LARGEST_TILE} are possible. Shrink the raster first (gdalwarp -tr), or choose a smaller tile."
+        )
+    overlap = min(tile // 2, ALIGNMENT * round(tiling.overlap / factor / ALIGNMENT)) // ALIGNMENT * ALIGNMENT
+    return replace(tiling, tile=tile, overlap=overlap, scales=tuple(scale * factor for scale in tiling.scales))
 
 
 def _predict_photograph(
@@ -97,7 +158,7 @@ def _predict_photograph(
     if to is not None:
         result.save(to)
     if confidence is not None:
-        with RasterWriter(Path(confidence), confidence_layer(tags_of(model)), masked.shape) as writer:
+        with RasterWriter(Path(confidence), measure_layer("confidence", tags_of(model)), masked.shape) as writer:
             writer.write(0, as_bytes(result.confidence, pixels.valid))
     return result
 
@@ -108,56 +169,13 @@ def _collect(model: Segmenter, raster: Raster, tiling: Tiling) -> Segmentation:
         raise ConfigError(
             f"{raster.path.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name a file: to='map.tif'."
         )
-    parts = [rows for rows in predict_rows(model, raster, tiling) if isinstance(rows, Rows)]
+    parts = list(predict_rows(model, raster, tiling))
     valid = np.concatenate([rows.valid for rows in parts])
     labels = _masked(np.concatenate([rows.labels for rows in parts]), valid, model.classes.ignore_index)
-    confidence = np.where(valid, np.concatenate([rows.confidence for rows in parts]), 0)
+    confidence = np.where(valid, np.concatenate([rows.measures["confidence"] for rows in parts]), 0)
     return Segmentation(labels, confidence, model.classes, None, raster.crs, raster.transform)
-
-
-def _write(
-    model: Segmenter, raster: Raster, tiling: Tiling, to: Path, confidence: str | Path | None, progress: bool
-) -> Path:
-    if to.resolve() == raster.path.resolve():
-        raise OutputError(f"{to} is the input itself. Choose another name for the map.")
-    if to.suffix.lower() not in (".tif", ".tiff"):
-        raise OutputError(f"the map of a raster is a GeoTIFF; got {to.name}. Name it {to.stem}.tif.")
-    tags = tags_of(model)
-    layer = label_layer(model.classes, tags)
-    place = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
-    bar = Progress("window", count_windows(raster.size, tiling, model.stride), silent=not progress)
-    with ExitStack() as stack:
-        stack.enter_context(bar)
-        sure = None
-        if confidence is not None:
-            sure = stack.enter_context(RasterWriter(Path(confidence), confidence_layer(tags), raster.size, **place))
-        labels = stack.enter_context(RasterWriter(to, layer, raster.size, **place))
-        for rows in predict_rows(model, raster, tiling):
-            if not isinstance(rows, Rows):
-                bar.advance(rows)
-                continue
-            labels.write(rows.top, np.where(rows.valid, rows.labels, layer.nodata).astype(layer.dtype))
-            if sure is not None:
-                sure.write(rows.top, as_bytes(rows.confidence, rows.valid))
-    return to
 
 
 def _masked(labels: np.ndarray, valid: np.ndarray, ignore_index: int) -> np.ndarray:
     """Labels with the ignore index where there is no data: uint8, or int32 where that does not hold it."""
     return np.where(valid, labels, ignore_index).astype(np.uint8 if 0 <= ignore_index < 256 else np.int32)
-
-
-def as_bytes(confidence: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """0..1 in steps of 1/255; 0 where there is no data, at least 1 elsewhere."""
-    return np.where(valid, np.clip(np.rint(confidence * 255), 1, 255), 0).astype(np.uint8)
-
-
-def tags_of(model: Segmenter) -> dict[str, str]:
-    """What a map says of the model that made it."""
-    card = model.card
-    return {
-        "TIFFTAG_SOFTWARE": f"regard {__version__}",
-        "regard_model": card.architecture,
-        "regard_card": card.model_dump_json(),
-        "regard_weights_sha256": digest(model.state_dict()),
-    }

@@ -56,6 +56,11 @@ class Progress:
         elif not self.silent:
             print(text, file=sys.stderr, flush=True)
 
+    @property
+    def rate(self) -> float:
+        """How many a second are done, in this run."""
+        return (self.done - self.start) / max(1e-9, time.monotonic() - self._began)
+
     def _left(self, now: float) -> str:
         fresh = self.done - self.start
         seconds = (now - self._began) / max(1, fresh) * (self.total - self.done)

@@ -6,36 +6,50 @@ cell), where they are ``stride²`` times fewer, and then brought to full size on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
 from regard.data.augment import prepare
-from regard.data.raster import Box, Raster
+from regard.data.raster import Raster
+from regard.data.strips import Strip, read_strips
 from regard.engine.infer import class_scores, scaling_of
+from regard.engine.paint import Painter, Rows
 from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.ops.windows import blend_weights, starts
 
 ALIGNMENT = 32  # pixels: windows and overlaps are multiples of it, and so of every network's stride
-GRID_ROWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """Windows of ``tile`` pixels that share ``overlap`` pixels, ``batch`` at a time, at ``scales`` and ``flip``."""
+    """Windows of ``tile`` pixels that share ``overlap`` pixels, seen at ``scales`` and, with ``flip``, mirrored too.
+
+    ``batch`` windows at a time go to a GPU; a CPU takes them one by one, which is as fast and keeps the result the same
+    to the bit. ``strip_bytes``: the most that the rows of one window may take in memory.
+    """
 
     tile: int = 1024
     overlap: int = 256
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     batch: int = 2
+    strip_bytes: float = 1e9
+
+    @classmethod
+    def of(cls, *, scales: Sequence[float] = (1.0,), **view: Any) -> Tiling:
+        """The same from any sequence of scales, checked.
+
+        Raises:
+            ConfigError: see :meth:`checked`.
+        """
+        return cls(scales=tuple(scales), **view).checked()
 
     def checked(self) -> Tiling:
         """Itself.
@@ -64,6 +78,14 @@ class Axis(NamedTuple):
     weights: list[Float[Tensor, "w"]]
     cells: int
 
+    def settled(self, row: int) -> int:
+        """Cells in front of it are reached by no window from ``row`` on."""
+        return self.begins[row] if row < len(self.begins) else self.cells
+
+    def first_that_reaches(self, cell: int) -> int:
+        """The first window that covers ``cell``."""
+        return next(row for row, begin in enumerate(self.begins) if begin + self.window > cell)
+
 
 def plan_axis(length: int, tiling: Tiling, stride: int) -> Axis:
     """The windows over ``length`` pixels; a scene smaller than a tile gets one window of its own size."""
@@ -74,69 +96,71 @@ def plan_axis(length: int, tiling: Tiling, stride: int) -> Axis:
     return Axis(begins, window, blend_weights(begins, window, tiling.overlap // stride, cells), max(cells, window))
 
 
-class Rows(NamedTuple):
-    """Finished rows of the map from ``top`` on."""
-
-    top: int
-    labels: Int[np.ndarray, "h w"]
-    confidence: Float[np.ndarray, "h w"]
-    valid: Bool[np.ndarray, "h w"]
+def window_rows(size: tuple[int, int], tiling: Tiling, stride: int) -> int:
+    """How many rows of windows a scene of this size has: the steps in which its map can be made."""
+    return len(plan_axis(size[0], tiling, stride).begins)
 
 
 def count_windows(size: tuple[int, int], tiling: Tiling, stride: int) -> int:
     """How many windows a scene of this size has."""
-    return len(plan_axis(size[0], tiling, stride).begins) * len(plan_axis(size[1], tiling, stride).begins)
+    return window_rows(size, tiling, stride) * len(plan_axis(size[1], tiling, stride).begins)
 
 
-def predict_rows(model: Segmenter, raster: Raster, tiling: Tiling) -> Iterator[Rows | int]:
-    """The map's rows from top to bottom, and in between the number of windows just done (for a progress bar)."""
+def _nothing(count: int) -> None:
+    """Ask for no news."""
+
+
+def predict_rows(
+    model: Segmenter,
+    raster: Raster,
+    tiling: Tiling,
+    *,
+    first: int = 0,
+    measures: Sequence[str] = ("confidence",),
+    advance: Callable[[int], None] = _nothing,
+) -> Iterator[Rows]:
+    """The map's rows from top to bottom; ``advance`` is told of every window that is done.
+
+    ``first`` leaves out what the window rows before it settle, to go on with a map: the rows that follow are the same
+    to the bit, since every sum is taken over the same windows in the same order.
+    """
     vertical, horizontal = (plan_axis(length, tiling, model.stride) for length in raster.size)
-    held: Float[Tensor, "k _ w"] | None = None
+    start = vertical.first_that_reaches(vertical.begins[first] - 1) if first else 0
+    painter = Painter(raster.size, model.stride, measures)
     canvas = torch.zeros(len(model.classes), vertical.window, horizontal.cells)
-    done = 0
-    for row, begin in enumerate(vertical.begins):
-        for window_scores, left, weight in _row_of_windows(model, raster, tiling, begin, horizontal):
-            canvas[:, :, left : left + horizontal.window] += window_scores * weight * vertical.weights[row][:, None]
-            yield 1
-        last = row + 1 == len(vertical.begins)
-        finished = vertical.window if last else vertical.begins[row + 1] - begin
-        ready = canvas[:, :finished] if held is None else torch.cat([held, canvas[:, :finished]], dim=1)
-        origin = begin - (0 if held is None else held.shape[1])
-        for rows in _paint(ready, origin, done, raster, model.stride, last):
-            done = rows.top + len(rows.labels)
-            yield rows
-        held = ready[:, -1:]
-        canvas = F.pad(canvas[:, finished:], (0, 0, 0, finished))
+    tops = [begin * model.stride for begin in vertical.begins[start:]]
+    size = vertical.window * model.stride, horizontal.cells * model.stride
+    for row, strip in enumerate(read_strips(raster, tops, *size, at_most=tiling.strip_bytes), start):
+        for scores, left, weight in _windows(model, strip, tiling, horizontal):
+            canvas[:, :, left : left + horizontal.window] += scores * (weight * vertical.weights[row][:, None])
+            if row >= first:
+                advance(1)
+        count = vertical.settled(row + 1) - vertical.begins[row]
+        painter.take(vertical.begins[row], canvas[:, :count], strip.valid)
+        yield from painter.rows(row, last=row + 1 == len(vertical.begins)) if row >= first else ()
+        canvas = F.pad(canvas[:, count:], (0, 0, 0, count))
 
 
-def _row_of_windows(
-    model: Segmenter, raster: Raster, tiling: Tiling, begin: int, horizontal: Axis
+def _windows(
+    model: Segmenter, strip: Strip, tiling: Tiling, horizontal: Axis
 ) -> Iterator[tuple[Float[Tensor, "k h w"], int, Float[Tensor, "w"]]]:
-    """Scores of the windows of one row, left to right, with their place and weights."""
-    side = tiling.tile if tiling.tile <= raster.size[0] else -(-raster.size[0] // ALIGNMENT) * ALIGNMENT
-    pixels, valid = read_padded(raster, begin * model.stride, side, horizontal.cells * model.stride)
-    places = list(zip(horizontal.begins, horizontal.weights, strict=True))
+    """Scores of the windows of one strip, left to right, with their place and weights; none where there is no data."""
     width = horizontal.window * model.stride
-    for first in range(0, len(places), tiling.batch):
-        group = places[first : first + tiling.batch]
-        cuts = [np.s_[..., left * model.stride : left * model.stride + width] for left, _ in group]
-        images = [prepare(pixels[cut], valid[cut], scaling_of(model)) for cut in cuts]
-        if any(valid[cut].any() for cut in cuts):
-            scores = grid_scores(model, torch.stack(images), tiling.scales, tiling.flip)
+    at_once = 1 if next(model.parameters()).device.type == "cpu" else tiling.batch
+    waiting: list[tuple[int, Float[Tensor, "w"], Tensor]] = []
+    for number, (left, weight) in enumerate(zip(horizontal.begins, horizontal.weights, strict=True), 1):
+        pixels, valid = strip.cut(left * model.stride, width)
+        if valid.any():
+            waiting.append((left, weight, prepare(pixels, valid, scaling_of(model))))
         else:
-            scores = torch.zeros(len(group), len(model.classes), side // model.stride, horizontal.window)
-        for (left, weight), window_scores in zip(group, scores, strict=True):
-            yield window_scores, left, weight
-
-
-def read_padded(
-    raster: Raster, top: int, height: int, width: int
-) -> tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
-    """Full-width rows; what lies beyond the raster's edge mirrors what lies before it, as data that is there."""
-    inside = Box(top, 0, min(height, raster.size[0] - top), min(width, raster.size[1]))
-    pixels, valid = raster.read(inside)
-    missing = ((0, height - inside.height), (0, width - inside.width))
-    return np.pad(pixels, ((0, 0), *missing), mode="symmetric"), np.pad(valid, missing, mode="symmetric")
+            yield torch.zeros(len(model.classes), 1, 1), left, weight
+        if waiting and (len(waiting) == at_once or number == len(horizontal.begins)):
+            images = torch.stack([image for _, _, image in waiting])
+            for (place, share, _), scores in zip(
+                waiting, grid_scores(model, images, tiling.scales, tiling.flip), strict=True
+            ):
+                yield scores, place, share
+            waiting = []
 
 
 @torch.inference_mode()
@@ -146,30 +170,7 @@ def grid_scores(
     """Class scores at the centres of cells of ``stride`` pixels; the network's own logits where its grid is that."""
     images = images.to(next(model.parameters()).device)
     if tuple(scales) == (1.0,) and not flip and not model.config.align_corners:
-        return model.logits(images)["main"].float().cpu()
+        return model.main_logits(images).float().cpu()
     scores = class_scores(model, images, scales=scales, flip=flip)
     cells = [length // model.stride for length in images.shape[-2:]]
     return F.interpolate(scores, cells, mode="bilinear", align_corners=False).cpu()
-
-
-def _paint(
-    scores: Float[Tensor, "k r c"], origin: int, done: int, raster: Raster, stride: int, last: bool
-) -> Iterator[Rows]:
-    """Labels of the pixel rows that grid rows ``origin`` on settle: all but the lower half of the last one."""
-    height, width = raster.size
-    count = scores.shape[1]
-    bottom = height if last else (origin + count) * stride - stride // 2
-    for first in range(0, count, GRID_ROWS_AT_ONCE):
-        above, below = max(0, first - 1), min(count, first + GRID_ROWS_AT_ONCE + 1)
-        top = max(done, (origin + first) * stride)
-        end = min(bottom, (origin + first + GRID_ROWS_AT_ONCE) * stride)
-        if top >= end:
-            continue
-        size = ((below - above) * stride, scores.shape[2] * stride)
-        full = F.interpolate(scores[None, :, above:below], size, mode="bilinear", align_corners=False)[0]
-        skipped = (origin + above) * stride
-        part = full[:, top - skipped : end - skipped, :width]
-        best, labels = part.max(dim=0)
-        confidence = 1 / (part - best).exp().sum(dim=0)
-        _, valid = raster.read(Box(top, 0, end - top, width))
-        yield Rows(top, labels.numpy(), confidence.numpy(), valid)

@@ -21,7 +21,7 @@ from regard.classes import ClassMap
 from regard.data import vector_file
 from regard.data.areas import class_areas, to_map
 from regard.data.polygons import write_polygons
-from regard.data.raster_writer import RasterWriter, confidence_layer, label_layer
+from regard.data.raster_writer import RasterWriter, label_layer, measure_layer
 from regard.errors import ClassMismatch, ConfigError, MissingExtra, OutputError, SizeMismatch, UnreadableImage
 
 CLASSES = ClassMap.of(["land", "water & salt", "road"])
@@ -107,7 +107,7 @@ def test_the_confidence_of_a_patch_is_its_pixels_mean(tmp_path: Path) -> None:
     labels, sure = patches(3, 40, 30), np.random.default_rng(3).integers(1, 256, size=(40, 30), dtype=np.uint8)
     path = a_map(tmp_path / "map.tif", labels)
     with RasterWriter(
-        tmp_path / "sure.tif", confidence_layer({}), sure.shape, crs="EPSG:32633", transform=TURNED
+        tmp_path / "sure.tif", measure_layer("confidence", {}), sure.shape, crs="EPSG:32633", transform=TURNED
     ) as writer:
         writer.write(0, sure)
     write_polygons(path, tmp_path / "map.fgb", classes=CLASSES, confidence=tmp_path / "sure.tif")

@@ -15,7 +15,7 @@ from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
 
 from regard.classes import ClassMap
-from regard.data.raster_writer import RasterWriter, confidence_layer, label_layer
+from regard.data.raster_writer import RasterWriter, label_layer, measure_layer
 from regard.errors import OutputError
 
 CLASSES = ClassMap(names=("a & b", "<water>", "c"), palette=((10, 20, 30), (200, 0, 0), (0, 0, 250)))
@@ -81,7 +81,7 @@ def test_overviews_show_the_commonest_class(tmp_path: Path) -> None:
 def test_confidence_carries_its_scale(tmp_path: Path) -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     path = tmp_path / "confidence.tif"
-    with RasterWriter(path, confidence_layer({}), values.shape) as writer:
+    with RasterWriter(path, measure_layer("confidence", {}), values.shape) as writer:
         writer.write(0, values)
     with plainly(path) as raster:
         assert raster.scales == (pytest.approx(1 / 255),) and raster.nodata == 0

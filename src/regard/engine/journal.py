@@ -1,0 +1,167 @@
+"""The finished parts of a map, kept in a hidden folder beside it, so that a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from regard.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows: two runs of one job are not told apart there
+    fcntl = None  # type: ignore[assignment]
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of facts that JSON can write."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class Journal:
+    """Parts by number, each with one array per layer. A part counts once its line, with the sums of its files, is
+    written and synced; what another job left in the folder is thrown away.
+
+    Leaving the ``with`` block keeps the parts if the run was interrupted or the disk was full, else deletes them.
+    """
+
+    def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
+        self.target = target
+        self.folder = target.with_name(f".{target.name}.parts")
+        self.key = key_of(job)
+        self._lines: list[dict[str, Any]] = []
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Journal:
+        with self._reporting():
+            self.folder.mkdir(exist_ok=True)
+            self._lock = (self.folder / "lock").open("w")
+            self._take_lock()
+            self._lines = self._intact() if self._is_ours() else []
+            self._clear()
+        return self
+
+    @property
+    def done(self) -> int:
+        """How many parts, from the first on, are finished."""
+        return len(self._lines)
+
+    def keep(self, layers: Mapping[str, Shaped[np.ndarray, "h w"]]) -> None:
+        """Store the next part, for good when this returns.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        line: dict[str, Any] = {"part": self.done}
+        with self._reporting():
+            for name, values in layers.items():
+                packed = zlib.compress(np.ascontiguousarray(values).data, 1)
+                _write_synced(self._file(self.done, name), packed)
+                line[name] = {
+                    "sha256": hashlib.sha256(packed).hexdigest(),
+                    "shape": values.shape,
+                    "dtype": str(values.dtype),
+                }
+            with (self.folder / "journal.jsonl").open("a") as journal:
+                journal.write(json.dumps(line) + "\n")
+                journal.flush()
+                os.fsync(journal.fileno())
+        self._lines.append(line)
+
+    def parts(self, name: str) -> Iterator[Shaped[np.ndarray, "h w"]]:
+        """One layer of all parts in order."""
+        for number, line in enumerate(self._lines):
+            about = line[name]
+            values = np.frombuffer(zlib.decompress(self._file(number, name).read_bytes()), about["dtype"])
+            yield values.reshape(about["shape"])
+
+    def _file(self, number: int, name: str) -> Path:
+        return self.folder / f"{number:06d}.{name}"
+
+    def _take_lock(self) -> None:
+        if fcntl is None or self._lock is None:
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise OutputError(
+                f"another run is making {self.target}. Wait until it is done, or choose another name."
+            ) from None
+
+    def _is_ours(self) -> bool:
+        try:
+            return (self.folder / "key").read_text() == self.key
+        except OSError:
+            return False
+
+    def _intact(self) -> list[dict[str, Any]]:
+        """The lines of the finished parts, up to the first that is torn or whose files are not what was written."""
+        lines: list[dict[str, Any]] = []
+        journal = self.folder / "journal.jsonl"
+        for text in journal.read_text().splitlines() if journal.is_file() else ():
+            try:
+                line = json.loads(text)
+                sums = {name: about["sha256"] for name, about in line.items() if name != "part"}
+                files = {name: self._file(len(lines), name).read_bytes() for name in sums}
+            except (ValueError, OSError, TypeError, AttributeError):
+                break
+            if any(hashlib.sha256(files[name]).hexdigest() != sums[name] for name in sums):
+                break
+            lines.append(line)
+        return lines
+
+    def _clear(self) -> None:
+        """Leave nothing in the folder but the lock, the key and the finished parts."""
+        known = {"lock", "key", "journal.jsonl"} | {
+            f"{number:06d}.{name}" for number, line in enumerate(self._lines) for name in line
+        }
+        for path in self.folder.iterdir():
+            if path.name not in known:
+                path.unlink()
+        _write_synced(self.folder / "journal.jsonl", "".join(json.dumps(line) + "\n" for line in self._lines).encode())
+        _write_synced(self.folder / "key", self.key.encode())
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Turn the system's errors into one line of ours."""
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.target} ({error.strerror}). Make room and run the same again: "
+                f"{self.done} finished parts are kept."
+            ) from None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        interrupted = kind is not None and (issubclass(kind, OutputError) or not issubclass(kind, Exception))
+        if not (interrupted and self.done):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    """Write a file whole, to the disk, or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

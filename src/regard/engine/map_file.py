@@ -1,0 +1,248 @@
+"""The map of a raster as files: made part by part, gone on with after a kill, published when complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regard._version import __version__
+from regard.data.areas import class_areas, write_areas
+from regard.data.polygons import write_polygons
+from regard.data.qgis_style import write_style
+from regard.data.raster import Raster, open_raster
+from regard.data.raster_writer import RasterWriter, check_writable, label_layer, measure_layer
+from regard.data.vector_file import check_vector_target
+from regard.engine.journal import Journal, key_of
+from regard.engine.paint import Rows
+from regard.engine.progress import Progress
+from regard.engine.scene import Tiling, count_windows, predict_rows, window_rows
+from regard.errors import OutputError, UnreadableImage
+from regard.models import Segmenter
+from regard.models.weights import digest
+
+BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # parts, work file and copy, compressed
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that a prediction writes; all but ``labels`` only where they are named."""
+
+    labels: Path
+    confidence: Path | None = None
+    entropy: Path | None = None
+    polygons: Path | None = None
+    areas: Path | None = None
+
+    @classmethod
+    def of(cls, labels: str | Path, **others: str | Path | None) -> Outputs:
+        """Paths from names."""
+        return cls(Path(labels), **{name: None if path is None else Path(path) for name, path in others.items()})
+
+    @property
+    def rasters(self) -> dict[str, Path]:
+        """The rasters by name, labels first."""
+        named = {"labels": self.labels, "confidence": self.confidence, "entropy": self.entropy}
+        return {name: path for name, path in named.items() if path is not None}
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that is asked for."""
+        return [*self.rasters.values(), *(path for path in (self.polygons, self.areas) if path is not None)]
+
+    def check(self, source: Path) -> None:
+        """Find out before any work is done whether all can be written.
+
+        Raises:
+            OutputError: a folder cannot be written to, a name has the wrong ending, is the input's or stands twice.
+            ConfigError, MissingExtra: the polygons' ending is no vector format, or needs pyarrow.
+        """
+        for path in self.rasters.values():
+            if path.suffix.lower() not in (".tif", ".tiff"):
+                raise OutputError(f"the map of a raster is a GeoTIFF; got {path.name}. Name it {path.stem}.tif.")
+        places = [path.resolve() for path in self.files]
+        if source.resolve() in places:
+            raise OutputError(f"{source} is the input itself. Choose another name for the map.")
+        if len(set(places)) < len(places):
+            raise OutputError("two outputs have the same name. Choose another name for one of them.")
+        for path in self.files:
+            check_writable(path)
+        if self.polygons is not None:
+            check_vector_target(self.polygons)
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """One raster to be mapped: with which model, how, and into which files."""
+
+    model: Segmenter
+    raster: Raster
+    tiling: Tiling
+    outputs: Outputs
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the map's values, but the pixels of the raster; as JSON."""
+        tiling, area = self.tiling, self.raster.area
+        return {
+            "weights": digest(self.model.state_dict()),
+            "card": self.model.card.model_dump(mode="json"),
+            "size": self.raster.size,
+            "bands": self.raster.bands,
+            "tiling": [tiling.tile, tiling.overlap, tiling.scales, tiling.flip],
+            "area": None if area is None else area.wkt,
+            "version": __version__,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the map's values: the settings, and the file as it is now."""
+        facts = self.raster.path.stat()
+        source = [str(self.raster.path.resolve()), facts.st_size, facts.st_mtime_ns]
+        return {**self.settings(), "source": source, "layers": list(self.outputs.rasters)}
+
+    def is_done(self) -> bool:
+        """Whether every file is there already, made with these settings and later than the raster was changed."""
+        changed, key = self.raster.path.stat().st_mtime_ns, key_of(self.settings())
+        for path in self.outputs.files:
+            if not path.is_file() or path.stat().st_mtime_ns < changed:
+                return False
+        return all(_job_of(path) == key for path in self.outputs.rasters.values())
+
+
+def _job_of(path: Path) -> str | None:
+    with suppress(UnreadableImage), open_raster(path) as raster:
+        return raster.dataset.tags().get("regard_job")
+    return None
+
+
+def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) -> Path:
+    """Make the map's files and return the path of the labels. What a killed run has finished is not done again.
+
+    ``overwrite=False`` leaves a map alone that is done already, and refuses to replace any other file.
+
+    Raises:
+        UnreadableImage: the raster is damaged, or changed while it was read.
+        OutputError: a file cannot be written, is there already, or is being made by another run.
+    """
+    outputs = job.outputs
+    outputs.check(job.raster.path)
+    if not overwrite:
+        if job.is_done():
+            return outputs.labels
+        _refuse_to_replace(outputs)
+    _check_space(job)
+    identity = job.identity()
+    with Journal(outputs.labels, identity) as journal:
+        _predict(job, journal, progress)
+        if job.identity() != identity:
+            raise UnreadableImage(f"{job.raster.path} was changed while it was read. Run the same again.")
+        _publish(job, journal)
+        _add_tables(job)
+    return outputs.labels
+
+
+def _refuse_to_replace(outputs: Outputs) -> None:
+    there = [path for path in outputs.files if path.exists()]
+    if there:
+        raise OutputError(
+            f"{there[0]} is there already, and not from this model, source and settings. Choose another name, or say "
+            "--overwrite."
+        )
+
+
+def _check_space(job: MapJob) -> None:
+    height, width = job.raster.size
+    need = height * width * sum(BYTES_A_PIXEL[name] for name in job.outputs.rasters)
+    folder = job.outputs.labels.parent
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OutputError(
+            f"{folder} has {free / 2**20:,.0f} MiB free; the map of {width} x {height} pixels may need "
+            f"{need / 2**20:,.0f} MiB. Make room, or choose another disk."
+        )
+
+
+def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
+    """Add the parts that the journal does not have yet, one per row of windows."""
+    model, raster, tiling = job.model, job.raster, job.tiling
+    steps, windows = window_rows(raster.size, tiling, model.stride), count_windows(raster.size, tiling, model.stride)
+    first = journal.done
+    if first == steps:
+        return
+    measures = [name for name in job.outputs.rasters if name != "labels"]
+    nodata = label_layer(model.classes, {}).nodata
+    with Progress("window", windows, start=windows // steps * first, silent=not progress) as bar:
+        if first:
+            bar.note(f"{job.outputs.labels.name}: {first} of {steps} rows of windows were done before; going on")
+        advance = _with_speed(bar, raster.size[0] * raster.size[1] / 1e6 / windows)
+        rows = predict_rows(model, raster, tiling, first=first, measures=measures, advance=advance)
+        for _, group in groupby(rows, attrgetter("row")):
+            journal.keep(_as_stored(list(group), measures, nodata))
+
+
+def _with_speed(bar: Progress, megapixels: float) -> Callable[[int], None]:
+    return lambda count: bar.advance(count, facts=f"{megapixels * bar.rate:.2f} Mpx/s")
+
+
+def _as_stored(parts: Sequence[Rows], measures: Sequence[str], nodata: int) -> dict[str, np.ndarray]:
+    """The layers of some rows in the integers that they are written in."""
+    dtype = np.uint8 if nodata < 256 else np.uint16
+    layers = {"labels": np.concatenate([np.where(rows.valid, rows.labels, nodata).astype(dtype) for rows in parts])}
+    for name in measures:
+        layers[name] = np.concatenate([as_bytes(rows.measures[name], rows.valid) for rows in parts])
+    return layers
+
+
+def _publish(job: MapJob, journal: Journal) -> None:
+    """Each layer as a cloud-optimised GeoTIFF, the labels last: where they are, all the rasters are."""
+    raster, tags = job.raster, {**tags_of(job.model), "regard_job": key_of(job.settings())}
+    place = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
+    for name, path in reversed(job.outputs.rasters.items()):
+        layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
+        with RasterWriter(path, layer, raster.size, **place, scratch=_same_disk(journal.folder, path)) as writer:
+            for top, rows in _with_tops(journal.parts(name)):
+                writer.write(top, rows)
+
+
+def _same_disk(folder: Path, path: Path) -> Path | None:
+    return folder if os.stat(folder).st_dev == os.stat(path.parent).st_dev else None
+
+
+def _with_tops(parts: Iterator[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    top = 0
+    for rows in parts:
+        yield top, rows
+        top += len(rows)
+
+
+def _add_tables(job: MapJob) -> None:
+    """What is made from the finished map: QGIS's style, polygons and areas."""
+    outputs, classes = job.outputs, job.model.classes
+    write_style(outputs.labels, classes)
+    if outputs.polygons is not None:
+        write_polygons(outputs.labels, outputs.polygons, classes=classes, confidence=outputs.confidence)
+    if outputs.areas is not None:
+        write_areas(class_areas(outputs.labels, classes), outputs.areas)
+
+
+def as_bytes(share: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """0..1 in steps of 1/255; 0 where there is no data, at least 1 elsewhere."""
+    return np.where(valid, np.clip(np.rint(share * 255), 1, 255), 0).astype(np.uint8)
+
+
+def tags_of(model: Segmenter) -> dict[str, str]:
+    """What a map says of the model that made it."""
+    card = model.card
+    return {
+        "TIFFTAG_SOFTWARE": f"regard {__version__}",
+        "regard_model": card.architecture,
+        "regard_card": card.model_dump_json(),
+        "regard_weights_sha256": digest(model.state_dict()),
+    }
