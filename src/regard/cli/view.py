@@ -1,0 +1,60 @@
+"""The verb view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from regard.cli.app import Answer, app, bands_of
+from regard.errors import MissingExtra
+
+
+@app.command
+def view(
+    model: str,
+    source: Path,
+    map_: Annotated[Path | None, Parameter(name="MAP")] = None,
+    /,
+    *,
+    confidence: Path | None = None,
+    labels: Path | None = None,
+    bands: str | None = None,
+    tile: int = 512,
+    overlap: int = 128,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    browser: bool = True,
+) -> Answer:
+    """Look at a photograph or a scene of any size, its class map, and what the model looked at, in the browser.
+
+    Args:
+        model: A bundled model or a .safetensors file.
+        source: A photograph or a raster.
+        map_: Its finished class map; without one, the model predicts what is looked at.
+        confidence: The confidence that was written with the map.
+        labels: The known classes, on the same grid: shows them and the errors.
+        bands: The bands to use, by number from 1 or by name: 4,3,2.
+        tile: Side of the windows in pixels, for rasters.
+        overlap: How many pixels neighbouring windows share and blend.
+        host: The address to listen at; the default lets in this machine only.
+        port: 0 for any free one.
+        browser: Open the page in the browser.
+    """
+    try:
+        from regard.web.serve import serve
+        from regard.web.viewer import Sources, Viewer
+    except ImportError as error:
+        raise MissingExtra(
+            f"{error.name} is not installed; the viewer needs it. Do: pip install 'regard[web]'."
+        ) from None
+    from regard.checkpoints.file import load
+    from regard.engine.memory import keep_freed_memory
+    from regard.engine.scene import Tiling
+
+    sources = Sources(source, map_, confidence, labels, bands_of(bands))
+    viewer = Viewer(load(model), sources, Tiling(tile, overlap))
+    keep_freed_memory()
+    url = serve(viewer, host=host, port=port, browser=browser)
+    return Answer({"url": url}, "closed")

@@ -1,0 +1,252 @@
+"""The web application: tiles, legend and answers, for whoever knows the token. It only reads, and takes no paths."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from importlib import resources
+from typing import Annotated, Any
+
+import numpy as np
+from anyio import from_thread
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+from jaxtyping import Bool
+
+from regard.errors import RegardError
+from regard.web.grid import FINEST, SIDE, Address
+from regard.web.live import Busy, GaveUp, GoingOn
+from regard.web.viewer import Viewer
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+KINDS = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+LONGEST = 2048  # bytes of a path with its query
+FINITE = {"allow_inf_nan": False}
+KEPT = {"cache-control": "private, max-age=86400"}  # the token is new at every start, and so are the addresses
+FRESH = {"cache-control": "no-store"}
+
+router = APIRouter()
+
+
+def _viewer(request: Request) -> Viewer:
+    return request.app.state.viewer
+
+
+def _address(
+    request: Request,
+    z: Annotated[int, Path(ge=0, le=FINEST)],
+    x: Annotated[int, Path(ge=0, lt=2**FINEST)],
+    y: Annotated[int, Path(ge=0, lt=2**FINEST)],
+) -> Address:
+    grid = _viewer(request).grid
+    if max(x, y) >= 2**z or (grid.kind == "pixels" and z > grid.finest):
+        raise HTTPException(404)
+    return Address(z, x, y)
+
+
+def _shown(request: Request, show: Annotated[str | None, Query(max_length=1024)] = None) -> Bool[np.ndarray, "k"]:
+    count = len(_viewer(request).model.classes)
+    if show is not None and (len(show) != count or set(show) - set("01")):
+        raise HTTPException(422)
+    return np.array([show is None or show[k] == "1" for k in range(count)])
+
+
+def _going_on(request: Request) -> GoingOn:
+    """Whether the asker still waits, and the server still runs."""
+
+    def going_on() -> bool:
+        return not request.app.state.stopping and not from_thread.run(request.is_disconnected)
+
+    return going_on
+
+
+ViewerOf = Annotated[Viewer, Depends(_viewer)]
+Tile = Annotated[Address, Depends(_address)]
+Shown = Annotated[Any, Depends(_shown)]
+Waits = Annotated[Any, Depends(_going_on)]
+Number = Annotated[float, Query(allow_inf_nan=False, ge=-1e8, le=1e8)]
+
+
+@router.get("/")
+def page(request: Request) -> Response:
+    """The page."""
+    return static(request, "index.html")
+
+
+@router.get("/static/{name}")
+def static(request: Request, name: str) -> Response:
+    """A file of the page, out of a fixed list."""
+    files: dict[str, bytes] = request.app.state.files
+    if name not in files:
+        raise HTTPException(404)
+    return Response(files[name], media_type=KINDS[name.rsplit(".", 1)[1]], headers=KEPT)
+
+
+@router.get("/about.json")
+def about(viewer: ViewerOf) -> Response:
+    """What the page needs to know."""
+    return JSONResponse(viewer.about(), headers=FRESH)
+
+
+@router.get("/scene/{z}/{x}/{y}.png")
+def scene(viewer: ViewerOf, tile: Tile) -> Response:
+    """A tile of the scene."""
+    return _picture(viewer.scene(tile))
+
+
+@router.get("/prediction/{z}/{x}/{y}.png")
+def prediction(viewer: ViewerOf, tile: Tile, shown: Shown, waits: Waits) -> Response:
+    """A tile of the class map."""
+    return _picture(viewer.prediction(tile, shown, waits))
+
+
+@router.get("/confidence/{z}/{x}/{y}.png")
+def confidence(viewer: ViewerOf, tile: Tile, waits: Waits) -> Response:
+    """A tile of the probability of the chosen class."""
+    return _picture(viewer.confidence(tile, waits))
+
+
+@router.get("/labels/{z}/{x}/{y}.png")
+def labels(viewer: ViewerOf, tile: Tile, shown: Shown) -> Response:
+    """A tile of the labels."""
+    _need_labels(viewer)
+    return _picture(viewer.labels(tile, shown))
+
+
+@router.get("/errors/{z}/{x}/{y}.png")
+def errors(viewer: ViewerOf, tile: Tile, waits: Waits) -> Response:
+    """A tile of the places where prediction and label differ."""
+    _need_labels(viewer)
+    return _picture(viewer.errors(tile, waits))
+
+
+@router.get("/shares.json")
+def shares(
+    viewer: ViewerOf,
+    z: Annotated[int, Query(ge=0, le=FINEST)],
+    left: Number,
+    top: Number,
+    right: Number,
+    bottom: Number,
+) -> Response:
+    """The share of each class in a view."""
+    if not 0 <= right - left <= 32 * SIDE or not 0 <= bottom - top <= 32 * SIDE:
+        raise HTTPException(422)
+    return JSONResponse(viewer.shares(z, left, top, right, bottom), headers=FRESH)
+
+
+@router.get("/ask.json")
+def ask(viewer: ViewerOf, x: Number, y: Number, waits: Waits) -> Response:
+    """Why a pixel got its class."""
+    try:
+        return JSONResponse(viewer.ask(x, y, waits), headers=FRESH)
+    except RegardError as error:  # such as a place without data: an answer for the page, not a failure
+        return JSONResponse({"error": str(error)}, headers=FRESH)
+
+
+def _picture(content: bytes) -> Response:
+    return Response(content, media_type="image/png", headers=KEPT)
+
+
+def _need_labels(viewer: Viewer) -> None:
+    if "labels" not in viewer.layers:
+        raise HTTPException(404)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """Our own errors in words, everything else without."""
+    if isinstance(error, RegardError):
+        return JSONResponse({"error": str(error)}, 422, headers=FRESH)
+    return JSONResponse({"error": "The model has too much to do. Wait a little and try again."}, 429, headers=FRESH)
+
+
+def create_app(viewer: Viewer, token: str, hosts: frozenset[str] = frozenset()) -> Guard:
+    """The application; every address begins with the token. ``hosts`` are names that it may be called by."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.viewer, app.state.stopping = viewer, False
+    folder = resources.files("regard.web") / "static"
+    app.state.files = {item.name: item.read_bytes() for item in folder.iterdir() if item.name.rsplit(".")[-1] in KINDS}
+    app.include_router(router)
+    for kind in (RegardError, Busy, GaveUp):
+        app.add_exception_handler(kind, _refused)
+    return Guard(app, token, hosts)
+
+
+class Guard:
+    """Lets through what asks for something below the token, by an address that is this machine's, without a body."""
+
+    def __init__(self, app: FastAPI, token: str, hosts: frozenset[str]) -> None:
+        self.app, self.token, self.hosts = app, token, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        status = self._refusal(scope)
+        if status:
+            return await _refuse(status, send)
+        path: str = scope["path"].removeprefix(f"/{self.token}")
+        return await self.app({**scope, "path": path, "raw_path": path.encode()}, receive, _with_headers(send))
+
+    def _refusal(self, scope: Scope) -> int:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        given, slash, _ = scope["path"].removeprefix("/").partition("/")
+        if not self._is_ours(headers.get("host", "")):
+            return 421
+        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+            return 403
+        if not slash or not secrets.compare_digest(given.encode(), self.token.encode()):
+            return 404
+        if scope["method"] not in ("GET", "HEAD"):
+            return 405
+        if len(scope["path"]) + len(scope["query_string"]) > LONGEST:
+            return 414
+        return 413 if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers else 0
+
+    def _is_ours(self, host: str) -> bool:
+        """No foreign name leads here: not even one that its owner points to this machine."""
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if name == "localhost" or name in self.hosts:
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
+
+
+async def _refuse(status: int, send: Send) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _with_headers(send: Send) -> Send:
+    added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), *added]
+        await send(message)
+
+    return sending

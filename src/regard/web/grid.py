@@ -1,0 +1,161 @@
+"""Where tiles lie in a scene: web mercator for scenes with a place on Earth, their own pixels for all others."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
+
+from regard.data.raster import Box
+
+SIDE = 256  # pixels of a tile
+HALF_EARTH = 20037508.342789244  # metres: web mercator goes from minus to plus this
+MOST_NORTH = 85.05
+FINEST = 24
+Extent = tuple[float, float, float, float]  # left, top, right, bottom on the map
+
+
+class Address(NamedTuple):
+    """A tile: its zoom, its column from the west (left), its row from the north (top)."""
+
+    z: int
+    x: int
+    y: int
+
+
+class Places(NamedTuple):
+    """Scene pixels, as fractions: (0, 0) is the top left corner of the first one; infinite where there is none."""
+
+    columns: Float[np.ndarray, "h w"]
+    rows: Float[np.ndarray, "h w"]
+
+
+class PixelGrid:
+    """A tile of the finest zoom has 256 pixels of the picture, one of each coarser zoom twice as many a side."""
+
+    kind = "pixels"
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self.finest = max(0, math.ceil(math.log2(max(size) / SIDE)))
+        self.coarsest = 0
+
+    def step(self, z: int) -> float:
+        """How many scene pixels a tile's pixel is wide."""
+        return 2.0 ** (self.finest - z)
+
+    def extent(self, tile: Address) -> Extent:
+        """Left, top, right, bottom on the map."""
+        side = SIDE * self.step(tile.z)
+        return tile.x * side, tile.y * side, (tile.x + 1) * side, (tile.y + 1) * side
+
+    def places(self, extent: Extent, shape: tuple[int, int]) -> Places:
+        """The scene pixel under each pixel of a picture that shows ``extent`` of the map."""
+        return Places(*np.meshgrid(*_centres(extent, shape)))
+
+    def around(self, box: Box) -> Extent:
+        """The extent on the map of a box of the scene."""
+        return float(box.left), float(box.top), float(box.left + box.width), float(box.top + box.height)
+
+    def locate(self, x: float, y: float) -> tuple[float, float]:
+        """Column and row under a point of the page."""
+        return x, y
+
+    def weights(self, tile: Address) -> Float[np.ndarray, "h"]:
+        """The area of a pixel in each row of a tile, up to a factor."""
+        return np.ones(SIDE)
+
+    def corners(self, extent: Extent) -> list[list[float]]:
+        """Lower left and upper right corner, as the page counts: in pixels."""
+        left, top, right, bottom = extent
+        return [[float(left), float(bottom)], [float(right), float(top)]]
+
+
+class MercatorGrid:
+    """The tiles of web maps (XYZ, EPSG:3857)."""
+
+    kind = "earth"
+
+    def __init__(self, size: tuple[int, int], crs: Any, transform: Any) -> None:
+        self.size, self.transform, self.inverse = size, transform, ~transform
+        own = CRS.from_wkt(crs.to_wkt())
+        self.from_map = Transformer.from_crs("EPSG:3857", own, always_xy=True)
+        self.to_map = Transformer.from_crs(own, "EPSG:3857", always_xy=True)
+        self.degrees = Transformer.from_crs("EPSG:3857", "EPSG:4326", always_xy=True)
+        x, y = self._on_map(np.array([0.0, 1.0, 0.0]) + size[1] / 2, np.array([0.0, 0.0, 1.0]) + size[0] / 2)
+        metres = math.sqrt(abs((x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])))
+        zoom = math.log2(2 * HALF_EARTH / SIDE / metres)  # ValueError where the scene has no place on the map
+        self.finest = min(FINEST, max(0, round(zoom)))
+        self.coarsest = max(0, self.finest - math.ceil(math.log2(max(1, max(size) / SIDE))) - 1)
+
+    def step(self, z: int) -> float:
+        """About how many scene pixels a tile's pixel is wide."""
+        return 2.0 ** (self.finest - z)
+
+    def extent(self, tile: Address) -> Extent:
+        """Left, top, right, bottom in metres of web mercator."""
+        side = 2 * HALF_EARTH / 2**tile.z
+        left, top = tile.x * side - HALF_EARTH, HALF_EARTH - tile.y * side
+        return left, top, left + side, top - side
+
+    def places(self, extent: Extent, shape: tuple[int, int]) -> Places:
+        """The scene pixel under each pixel of a picture that shows ``extent`` of the map."""
+        x, y = self.from_map.transform(*np.meshgrid(*_centres(extent, shape)))
+        return Places(*_apply(self.inverse, x, y))
+
+    def around(self, box: Box) -> Extent:
+        """The extent on the map of a box of the scene."""
+        along = np.linspace(0, 1, 33)
+        edge = np.concatenate([along, along, 0 * along, 0 * along + 1])
+        other = np.concatenate([0 * along, 0 * along + 1, along, along])
+        x, y = self._on_map(box.left + edge * box.width, box.top + other * box.height)
+        x, y = x[np.isfinite(x)], y[np.isfinite(y)].clip(-HALF_EARTH, HALF_EARTH)
+        return float(x.min()), float(y.max()), float(x.max()), float(y.min())
+
+    def locate(self, x: float, y: float) -> tuple[float, float]:
+        """Column and row under a point of the page: longitude and latitude."""
+        easting, northing = self.degrees.transform(x, y, direction="INVERSE")
+        column, row = _apply(self.inverse, *self.from_map.transform(easting, northing))
+        return float(column), float(row)
+
+    def weights(self, tile: Address) -> Float[np.ndarray, "h"]:
+        """The area on the ground of a pixel in each row of a tile, up to a factor: web mercator blows up the north."""
+        _, top, _, bottom = self.extent(tile)
+        y = _centres((0.0, top, 1.0, bottom), (SIDE, 1))[1]
+        return 1 / np.cosh(y / HALF_EARTH * math.pi) ** 2
+
+    def corners(self, extent: Extent) -> list[list[float]]:
+        """Lower left and upper right corner, as the page counts: in degrees east and north."""
+        left, top, right, bottom = extent
+        (west, east), (north, south) = self.degrees.transform([left, right], [top, bottom])
+        return [[west, max(south, -MOST_NORTH)], [east, min(north, MOST_NORTH)]]
+
+    def _on_map(self, columns: Any, rows: Any) -> tuple[Any, Any]:
+        return self.to_map.transform(*_apply(self.transform, columns, rows))
+
+
+Grid = PixelGrid | MercatorGrid
+
+
+def grid_of(size: tuple[int, int], crs: Any, transform: Any) -> Grid:
+    """The grid of a scene; its own pixels too where its coordinates lead to no place on Earth."""
+    if crs is None or transform.is_identity:
+        return PixelGrid(size)
+    try:
+        return MercatorGrid(size, crs, transform)
+    except (ProjError, ValueError, OverflowError):
+        return PixelGrid(size)
+
+
+def _apply(transform: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    return transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f
+
+
+def _centres(extent: Extent, shape: tuple[int, int]) -> tuple[Float[np.ndarray, "w"], Float[np.ndarray, "h"]]:
+    left, top, right, bottom = extent
+    across, down = (np.arange(shape[1]) + 0.5) / shape[1], (np.arange(shape[0]) + 0.5) / shape[0]
+    return left + across * (right - left), top + down * (bottom - top)

@@ -1,0 +1,65 @@
+"""Arrays to small PNG pictures with transparency."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer, UInt8
+from matplotlib import colormaps
+from PIL import Image
+
+from regard.classes import ClassMap
+from regard.data.image import Pixels
+
+NOTHING = -1  # where a tile of labels has no class
+WRONG = (214, 40, 57)
+
+
+def png(values: UInt8[np.ndarray, "h w 4"] | UInt8[np.ndarray, "h w"], table: np.ndarray | None = None) -> bytes:
+    """Red, green, blue, alpha; or places in a ``table`` (256, 4) of them."""
+    buffer, options = io.BytesIO(), {}
+    image = Image.fromarray(values)
+    if table is not None:
+        image.putpalette(np.ascontiguousarray(table[:, :3]).tobytes())
+        options = {"transparency": table[:, 3].tobytes()}
+    image.save(buffer, "PNG", compress_level=1 if table is None else 6, **options)
+    return buffer.getvalue()
+
+
+def scene_png(pixels: Pixels, stretch: Float[np.ndarray, "2 3"] | None) -> bytes:
+    """Three bands as colours, with the darkest and brightest value of each; 8-bit values stay as they are."""
+    values = pixels.values
+    if stretch is not None:
+        low, high = stretch[:, :, None, None]
+        with np.errstate(invalid="ignore"):
+            values = np.nan_to_num(255 * ((values - low) / np.maximum(high - low, 1e-9)).clip(0, 1))
+    alpha = np.where(pixels.valid, 255, 0)[None]
+    stacked = np.concatenate([np.where(pixels.valid, values, 0), alpha]).astype(np.uint8)
+    return png(np.ascontiguousarray(stacked.transpose(1, 2, 0)))
+
+
+def classes_png(labels: Integer[np.ndarray, "h w"], classes: ClassMap, shown: Bool[np.ndarray, "k"]) -> bytes:
+    """The shown classes in their colours, the others transparent."""
+    colours = np.zeros((len(classes) + 1, 4), np.uint8)
+    colours[:-1, :3], colours[:-1, 3] = classes.palette, np.where(shown, 255, 0)
+    if len(colours) > 256:
+        return png(colours[labels])
+    table = np.concatenate([colours[:-1], np.zeros((256 - len(classes), 4), np.uint8)])
+    return png(np.where(labels == NOTHING, 255, labels).astype(np.uint8), table)
+
+
+def errors_png(labels: Integer[np.ndarray, "h w"], truth: Integer[np.ndarray, "h w"]) -> bytes:
+    """Red where a labelled pixel is predicted otherwise."""
+    wrong = (labels != truth) & (labels != NOTHING) & (truth != NOTHING)
+    table = np.zeros((256, 4), np.uint8)
+    table[1] = (*WRONG, 255)
+    return png(wrong.astype(np.uint8), table)
+
+
+def heat_png(values: UInt8[np.ndarray, "h w"], colours: str, opacity: tuple[float, float]) -> bytes:
+    """Strengths 1..255 in a colour map, more opaque where stronger; 0 is transparent."""
+    table = (colormaps[colours](np.arange(256)) * 255).astype(np.uint8)
+    table[:, 3] = np.linspace(*opacity, 256) * 255
+    table[0, 3] = 0
+    return png(values, table)

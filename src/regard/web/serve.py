@@ -1,0 +1,103 @@
+"""Run the viewer until the user ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from regard.errors import ConfigError
+from regard.web.app import Guard, create_app
+from regard.web.viewer import Viewer
+
+PATIENCE = 10.0  # seconds that a request may take to arrive
+MOST_CONNECTIONS = 64
+LONGEST_HEADER = 16_384
+
+
+class Impatient(H11Protocol):
+    """Hangs up on who does not finish a request."""
+
+    patience = PATIENCE
+    _alarm: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._alarm = self.loop.call_later(self.patience, self._hang_up)
+
+    def data_received(self, data: bytes) -> None:
+        if self._alarm is None:
+            self._alarm = self.loop.call_later(self.patience, self._hang_up)
+        super().data_received(data)
+
+    def _hang_up(self) -> None:
+        self._alarm = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """A server that tells the model to stop before it waits for its last answers."""
+
+    guard: Guard
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self.guard.app.state.stopping = True
+        super().handle_exit(sig, frame)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at that address; port 0 is any free one.
+
+    Raises:
+        ConfigError: the port is taken, or the host is not this machine.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"cannot listen at {host}, port {port} ({error}). Leave --port out for a free one.") from None
+
+
+def server_of(viewer: Viewer, token: str, *, host: str = "127.0.0.1") -> Server:
+    """The server of a viewer."""
+    guard = create_app(viewer, token, frozenset({host}))
+    options: dict[str, Any] = {"limit_concurrency": MOST_CONNECTIONS, "timeout_keep_alive": 5}
+    options |= {"h11_max_incomplete_event_size": LONGEST_HEADER, "timeout_graceful_shutdown": 3}
+    config = uvicorn.Config(
+        guard, http=Impatient, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
+        server_header=False, **options,
+    )  # fmt: skip
+    server = Server(config)
+    server.guard = guard
+    return server
+
+
+def serve(viewer: Viewer, *, host: str = "127.0.0.1", port: int = 0, browser: bool = True) -> str:
+    """Show the viewer until Ctrl-C; its address.
+
+    Raises:
+        ConfigError: see :func:`listen`.
+    """
+    token = secrets.token_urlsafe(16)
+    with listen(host, port) as ear:
+        name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+        url = f"http://{name}:{ear.getsockname()[1]}/{token}/"
+        print(f"Viewer: {url}\nTiles of the model for QGIS: {url}prediction/{{z}}/{{x}}/{{y}}.png\nCtrl-C ends it.",
+              file=sys.stderr, flush=True)  # fmt: skip
+        server = server_of(viewer, token, host=host)
+        if browser:
+            threading.Timer(0.5, webbrowser.open, [url]).start()
+        try:
+            server.run(sockets=[ear])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            viewer.close()
+    return url

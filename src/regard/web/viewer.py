@@ -1,0 +1,247 @@
+"""What the page shows: the layers of one scene as tiles, its legend, and answers about its pixels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer, UInt8
+
+from regard.card import RGB
+from regard.classes import ClassMap
+from regard.data.image import PHOTOGRAPHS, Pixels, image_size, read_image
+from regard.data.raster import Box, Raster, open_raster
+from regard.engine.scene import Tiling
+from regard.errors import ClassMismatch, SizeMismatch
+from regard.models import Segmenter
+from regard.web.ask import ask
+from regard.web.grid import SIDE, Address, Grid, Places, grid_of
+from regard.web.live import MOST_WINDOWS, Cache, GoingOn, Live
+from regard.web.png import NOTHING, classes_png, errors_png, heat_png, scene_png
+from regard.web.raster_layer import RasterLayer, in_memory
+
+SCENE_TILES, MAP_TILES = 512, 512
+SAMPLES, SAMPLE = 8, 64  # the stretch is decided on 8 x 8 places of 64 x 64 pixels
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that are looked at; they do not change while the viewer runs."""
+
+    scene: Path
+    labels_map: Path | None = None
+    confidence: Path | None = None
+    labels: Path | None = None
+    bands: tuple[int | str, ...] | None = None
+
+
+class Answer(NamedTuple):
+    """A tile of a class map: its labels (or ``NOTHING``), and the probability of each in steps of 1/255."""
+
+    labels: Integer[np.ndarray, "h w"]
+    confidence: UInt8[np.ndarray, "h w"]
+
+
+class Viewer:
+    """One model, one scene, and what is known of it."""
+
+    def __init__(self, model: Segmenter, sources: Sources, tiling: Tiling) -> None:
+        self.model, self.sources, self.tiling = model.eval(), sources, tiling.checked()
+        self.raster = self._open_scene()
+        self.grid: Grid = grid_of(self.raster.size, self.raster.crs, self.raster.transform)
+        shown = [model.bands.index(name) if set(RGB) <= set(model.bands) else i for i, name in enumerate(RGB)]
+        bands = [self.raster.bands[min(i, len(self.raster.bands) - 1)] for i in shown]
+        self.stretch = _stretch(self.raster, bands)
+        self.layers = {"scene": RasterLayer(self._open_scene, self.grid, bands, nearest=False)}
+        for name in ("labels_map", "confidence", "labels"):
+            path: Path | None = getattr(sources, name)
+            if path is not None:
+                self.layers[name] = self._layer(path, name)
+        photograph = sources.scene.suffix.lower() in PHOTOGRAPHS
+        self.live = Live(model, sources.scene if photograph else self.raster, sources.bands, self.tiling)
+        self._scene_tiles, self._maps = Cache[bytes](SCENE_TILES), Cache[Answer](MAP_TILES)
+
+    def _open_scene(self) -> Raster:
+        """The scene as a raster; a photograph is decoded once, upright, into memory."""
+        path = self.sources.scene
+        if path.suffix.lower() not in PHOTOGRAPHS:
+            return open_raster(path, bands=self.sources.bands, expected=self.model.bands)
+        if not hasattr(self, "_photograph"):
+            self._photograph = in_memory(read_image(path, bands=self.sources.bands, expected=self.model.bands))
+        dataset = self._photograph.open()
+        return Raster(path, dataset, tuple(dataset.indexes))
+
+    def _layer(self, path: Path, name: str) -> RasterLayer:
+        if image_size(path) != self.raster.size:
+            raise SizeMismatch(
+                f"{path.name} is {image_size(path)[1]} x {image_size(path)[0]} pixels, {self.sources.scene.name} "
+                f"{self.raster.size[1]} x {self.raster.size[0]}. Give files on the same grid."
+            )
+        with open_raster(path) as raster:
+            stored = raster.dataset.tags().get("regard_classes")
+            count = len(raster.bands)
+        if stored is not None and name == "labels_map":
+            _check_classes(path, stored, self.model.classes)
+        bands = (1, 2, 3) if count >= 3 and name == "labels" else (1,)
+        return RasterLayer(partial(open_raster, path), self.grid, bands, nearest=name != "confidence")
+
+    def scene(self, tile: Address) -> bytes:
+        """The scene itself."""
+        return self._scene_tiles.get(tile, lambda: scene_png(self.layers["scene"].tile(tile), self.stretch))
+
+    def prediction(self, tile: Address, shown: Bool[np.ndarray, "k"], going_on: GoingOn) -> bytes:
+        """The classes that are shown, in their colours."""
+        return classes_png(self.answer(tile, going_on).labels, self.model.classes, shown)
+
+    def confidence(self, tile: Address, going_on: GoingOn) -> bytes:
+        """The probability of the chosen class, dark where it is low."""
+        return heat_png(self.answer(tile, going_on).confidence, "viridis", (1, 1))
+
+    def labels(self, tile: Address, shown: Bool[np.ndarray, "k"]) -> bytes:
+        """The known classes."""
+        return classes_png(self.truth(tile), self.model.classes, shown)
+
+    def errors(self, tile: Address, going_on: GoingOn) -> bytes:
+        """Where the prediction is not the label."""
+        return errors_png(self.answer(tile, going_on).labels, self.truth(tile))
+
+    def answer(self, tile: Address, going_on: GoingOn) -> Answer:
+        """The tile of the class map, from its file or else by the model."""
+        make = self._from_file if "labels_map" in self.layers else self._from_model
+        return self._maps.get(tile, lambda: make(tile, going_on))
+
+    def truth(self, tile: Address) -> Integer[np.ndarray, "h w"]:
+        """The known classes of a tile."""
+        return _labels(self.layers["labels"].tile(tile), self.model.classes)
+
+    def _from_file(self, tile: Address, going_on: GoingOn) -> Answer:
+        labels = _labels(self.layers["labels_map"].tile(tile), self.model.classes)
+        if "confidence" not in self.layers:
+            return Answer(labels, np.zeros_like(labels, np.uint8))
+        sure, valid = self.layers["confidence"].tile(tile)
+        floating = np.issubdtype(sure.dtype, np.floating)
+        return Answer(labels, np.where(valid, sure[0] * 255 if floating else sure[0], 0).astype(np.uint8))
+
+    def _from_model(self, tile: Address, going_on: GoingOn) -> Answer:
+        nothing = Answer(np.full((SIDE, SIDE), NOTHING, np.int16), np.zeros((SIDE, SIDE), np.uint8))
+        places = self.grid.places(self.grid.extent(tile), (SIDE, SIDE))
+        inside, box = _box(places, self.raster.size)
+        part = None if box is None else self.live.part(box, going_on)
+        if part is None or box is None:
+            return nothing
+        rows, columns = (np.floor(axis[inside]).astype(int) for axis in (places.rows, places.columns))
+        cut = (rows - box.top, columns - box.left)
+        nothing.labels[inside] = np.where(part.valid[cut], part.labels[cut], NOTHING)
+        nothing.confidence[inside] = np.where(part.valid[cut], np.rint(part.confidence[cut] * 255).clip(1), 0)
+        return nothing
+
+    @property
+    def coarsest_live(self) -> int:
+        """The farthest zoom at which a tile takes few enough looks of the model."""
+        apart = self.tiling.tile - self.tiling.overlap
+        rows, columns = (-(-length // apart) for length in self.raster.size)
+        for z in range(self.grid.coarsest, self.grid.finest):
+            if min(rows * columns, (SIDE * self.grid.step(z) / apart + 2) ** 2) <= MOST_WINDOWS:
+                return z
+        return self.grid.finest
+
+    def shares(self, z: int, left: float, top: float, right: float, bottom: float) -> dict[str, Any]:
+        """The share of each class in a view (in pixels of zoom ``z``), as far as its tiles are there already."""
+        counts = np.zeros(len(self.model.classes) + 1)
+        for x in range(int(left // SIDE), int(right // SIDE) + 1):
+            for y in range(int(top // SIDE), int(bottom // SIDE) + 1):
+                found = self._maps.peek(Address(z, x, y))
+                if found is not None:
+                    counts += self._count(found, Address(z, x, y), (left, top, right, bottom))
+        return {"shares": (counts[:-1] / max(counts[:-1].sum(), 1e-9)).tolist()}
+
+    def _count(self, found: Answer, tile: Address, view: tuple[float, float, float, float]) -> Float[np.ndarray, "n"]:
+        left, top, right, bottom = np.rint(view).astype(int) - np.array([tile.x, tile.y, tile.x, tile.y]) * SIDE
+        cut = (slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right)))
+        labels = found.labels[cut]
+        weights = np.broadcast_to(self.grid.weights(tile)[cut[0], None], labels.shape)
+        return np.bincount(labels.ravel() % (len(self.model.classes) + 1), weights.ravel(), len(self.model.classes) + 1)
+
+    def ask(self, x: float, y: float, going_on: GoingOn) -> dict[str, Any]:
+        """Why the pixel under a point of the page got its class."""
+        with self.live.gate.turn(going_on):
+            return ask(self.model, self.sources.scene, self.grid, self.live.parts, (x, y), bands=self.sources.bands)
+
+    def about(self) -> dict[str, Any]:
+        """What the page needs to know."""
+        card, sources = self.model.card, self.sources
+        known = sources.labels_map is not None
+        return {
+            "scene": sources.scene.name,
+            "size": list(self.raster.size),
+            "kind": self.grid.kind,
+            "bounds": self.grid.corners(self.grid.around(Box(0, 0, *self.raster.size))),
+            "coarsest": self.grid.coarsest,
+            "finest": self.grid.finest,
+            "coarsest_live": self.grid.coarsest if known else self.coarsest_live,
+            "near": self.layers["scene"].factor,
+            "classes": [
+                {"name": name, "colour": list(colour)}
+                for name, colour in zip(card.classes.names, card.classes.palette, strict=True)
+            ],
+            "map": sources.labels_map.name if sources.labels_map else None,
+            "layers": ["prediction", *(["confidence"] if not known or sources.confidence else [])]
+            + (["labels", "errors"] if sources.labels else []),
+            "model": {"architecture": card.architecture, "licence": card.licence, "origin": card.origin},
+        }
+
+    def close(self) -> None:
+        """Close all files."""
+        for layer in self.layers.values():
+            layer.close()
+
+
+def _check_classes(path: Path, stored: str, classes: ClassMap) -> None:
+    names = json.loads(stored)
+    if names != list(classes.names):
+        raise ClassMismatch(
+            f"{path.name} shows {', '.join(names)}; the model knows {', '.join(classes.names)}. Give the model that "
+            "made the map."
+        )
+
+
+def _labels(pixels: Pixels, classes: ClassMap) -> Integer[np.ndarray, "h w"]:
+    """Labels from a band of them, or from the classes' colours."""
+    values = pixels.values
+    if len(values) == 3:
+        codes = np.tensordot([65536, 256, 1], values.astype(np.int64), axes=1)
+        labels = np.full(codes.shape, NOTHING, np.int16)
+        for label, (red, green, blue) in enumerate(classes.palette):
+            labels[codes == red * 65536 + green * 256 + blue] = label
+        return np.where(pixels.valid, labels, NOTHING)
+    known = pixels.valid & (values[0] >= 0) & (values[0] < len(classes)) & (values[0] != classes.ignore_index)
+    return np.where(known, values[0], NOTHING).astype(np.int16)
+
+
+def _box(places: Places, size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"], Box | None]:
+    """Which places lie in the scene, and the box around them."""
+    inside = (places.columns >= 0) & (places.columns < size[1]) & (places.rows >= 0) & (places.rows < size[0])
+    if not inside.any():
+        return inside, None
+    rows, columns = places.rows[inside], places.columns[inside]
+    top, left = int(rows.min()), int(columns.min())
+    return inside, Box(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
+
+
+def _stretch(raster: Raster, bands: list[int]) -> Float[np.ndarray, "2 3"] | None:
+    """The 2nd and 98th percentile of each band, once for the whole scene; None for 8-bit values, which stay."""
+    if raster.dataset.dtypes[0] == "uint8":
+        return None
+    height, width = raster.size
+    samples = []
+    for row in np.linspace(0, max(0, height - SAMPLE), SAMPLES).astype(int):
+        for column in np.linspace(0, max(0, width - SAMPLE), SAMPLES).astype(int):
+            box = Box(int(row), int(column), min(SAMPLE, height), min(SAMPLE, width))
+            values, valid = raster.read(box)
+            samples.append(values[:, valid])
+    joined = np.concatenate(samples, axis=1)[[raster.bands.index(band) for band in bands]]
+    return np.percentile(joined, (2, 98), axis=1) if joined.size else None

@@ -1,0 +1,65 @@
+"""Where tiles lie: against pyproj's and mercantile's formulas written out, and there and back."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+from regard.data.raster import Box
+from regard.web.grid import HALF_EARTH, SIDE, Address, MercatorGrid, PixelGrid, grid_of
+
+
+@pytest.mark.parametrize("size", [(1, 1), (256, 256), (257, 100), (3000, 1200)])
+def test_pixel_tiles_halve_until_one_holds_all(size: tuple[int, int]) -> None:
+    grid = PixelGrid(size)
+    assert grid.step(grid.finest) == 1
+    assert SIDE * grid.step(0) >= max(size) > (SIDE * grid.step(1) if grid.finest else 0)
+    columns, rows = grid.places(grid.extent(Address(grid.finest, 1, 2)), (SIDE, SIDE))
+    assert columns[5, 0] == 256.5 and rows[0, 5] == 512.5 and columns[0, 255] == 511.5
+
+
+@pytest.mark.parametrize(("x", "y", "z"), [(0, 0, 0), (3, 5, 4), (8825, 5890, 14)])
+def test_earth_tiles_have_the_usual_corners(x: int, y: int, z: int) -> None:
+    """Longitude and latitude of a tile's corner as the OpenStreetMap wiki gives them."""
+    grid = MercatorGrid((100, 100), CRS.from_epsg(4326), Affine(0.1, 0, 0, 0, -0.1, 10))
+    (west, _), (_, north) = grid.corners(grid.extent(Address(z, x, y)))
+    assert west == pytest.approx(x / 2**z * 360 - 180)
+    expected = math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * y / 2**z))))
+    assert north == pytest.approx(min(85.05, expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("code", [4326, 3857, 32633, 3035])
+def test_a_place_on_the_page_is_the_pixel_that_tiles_show_there(code: int) -> None:
+    left, top, step = {4326: (12, 48, 1e-3), 3857: (1.3e6, 6e6, 50), 32633: (4e5, 5.3e6, 30), 3035: (4.5e6, 2.8e6, 30)}[
+        code
+    ]
+    grid = grid_of((700, 900), CRS.from_epsg(code), Affine(step, 0, left, 0, -step, top))
+    assert isinstance(grid, MercatorGrid)
+    extent = grid.around(Box(0, 0, 700, 900))
+    columns, rows = grid.places(extent, (40, 50))
+    (west, south), (east, north) = grid.corners(extent)
+    assert columns.min() < 30 and columns.max() > 870 and rows.min() < 30 and rows.max() > 670
+    for down, across in ((0, 0), (20, 25), (39, 49)):
+        longitude = west + (across + 0.5) / 50 * (east - west)
+        y = extent[1] + (down + 0.5) / 40 * (extent[3] - extent[1])
+        latitude = math.degrees(math.atan(math.sinh(y / HALF_EARTH * math.pi)))
+        assert grid.locate(longitude, latitude) == pytest.approx((columns[down, across], rows[down, across]), abs=1e-3)
+    assert south < north
+    ratio = grid.step(grid.finest - 3) / grid.step(grid.finest)
+    assert ratio == 8 and 0.5 < (columns[0, 1] - columns[0, 0]) * 50 / 900 < 2
+
+
+def test_area_of_a_row_shrinks_to_the_poles() -> None:
+    grid = MercatorGrid((100, 100), CRS.from_epsg(4326), Affine(0.1, 0, 0, 0, -0.1, 10))
+    weights = grid.weights(Address(0, 0, 0))
+    latitude = np.degrees(np.arctan(np.sinh(math.pi * (1 - 2 * (np.arange(256) + 0.5) / 256))))
+    assert np.allclose(weights, np.cos(np.radians(latitude)) ** 2)
+
+
+@pytest.mark.parametrize("crs", [None, CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')])
+def test_without_a_place_on_earth_pixels_count(crs: CRS | None) -> None:
+    assert isinstance(grid_of((10, 10), crs, Affine(2, 0, 5, 0, -2, 9)), PixelGrid)

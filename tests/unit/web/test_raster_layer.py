@@ -1,0 +1,158 @@
+"""Tiles against what rasterio reads and warps."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.transform import Affine
+from rasterio.warp import reproject
+from rasterio.windows import Window
+
+from regard.data.raster import Box, open_raster
+from regard.errors import UnreadableImage
+from regard.web import raster_layer
+from regard.web.grid import HALF_EARTH, SIDE, Address, grid_of
+from regard.web.raster_layer import RasterLayer
+from support import write_tif
+
+# rasterio's and rio-tiler's own code, with the newest affine
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
+
+def layer_of(path: Path, *, nearest: bool) -> RasterLayer:
+    with open_raster(path) as raster:
+        grid, bands = grid_of(raster.size, raster.crs, raster.transform), raster.bands
+    return RasterLayer(partial(open_raster, path), grid, bands, nearest=nearest)
+
+
+def over(layer: RasterLayer, z: int) -> list[Address]:
+    """The tiles that touch the scene."""
+    left, top, right, bottom = layer.grid.around(Box(0, 0, *layer.size))
+    side, origin = (
+        (SIDE * layer.grid.step(z), 0.0) if layer.grid.kind == "pixels" else (2 * HALF_EARTH / 2**z, HALF_EARTH)
+    )
+    columns = range(int((left + origin) / side), int((right + origin) / side) + 1)
+    rows = sorted(int(abs(y - origin) / side) for y in (top, bottom))
+    return [Address(z, x, y) for x in columns for y in range(rows[0], rows[1] + 1)]
+
+
+def noise(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size=(3, *size), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("nearest", [True, False])
+def test_pixel_tiles_are_windows(tmp_path: Path, nearest: bool) -> None:
+    values = noise((300, 700))
+    layer = layer_of(write_tif(tmp_path / "a.tif", values, crs=None, transform=None), nearest=nearest)
+    assert layer.grid.finest == 2
+    full = layer.tile(Address(2, 1, 0))
+    assert (full.values == values[:, :256, 256:512]).all() and full.valid.all()
+    edge = layer.tile(Address(2, 2, 1))
+    assert (edge.values[:, :44, :188] == values[:, 256:, 512:]).all()
+    assert edge.valid.sum() == 44 * 188 and not edge.valid[44:].any()
+    assert not layer.tile(Address(2, 3, 3)).valid.any()
+    half = layer.tile(Address(1, 0, 0))
+    blocks = values[:, :300, :512].reshape(3, 150, 2, 256, 2)
+    if nearest:
+        inside = (half.values[:, :150][:, :, None, :, None] == blocks).any(axis=(2, 4))
+        assert inside.all()
+    else:
+        assert np.abs(half.values[:, :150].astype(float) - blocks.mean(axis=(2, 4))).max() <= 0.5
+
+
+def test_an_aligned_scene_in_web_mercator_is_read_as_it_is(tmp_path: Path) -> None:
+    values, tile = noise((512, 512)), Address(10, 550, 360)
+    side = 2 * HALF_EARTH / 2**10
+    left, top = tile.x * side - HALF_EARTH, HALF_EARTH - tile.y * side
+    place = {"crs": "EPSG:3857", "transform": Affine(side / 256, 0, left, 0, -side / 256, top)}
+    path = write_tif(tmp_path / "a.tif", values, **place)
+    layer = layer_of(path, nearest=False)
+    assert layer.grid.finest == 10
+    with rasterio.open(path) as raster:
+        expected = raster.read(window=Window(256, 0, 256, 256))
+    found = layer.tile(tile._replace(x=551))
+    assert found.valid.all() and (found.values == expected).all()
+
+
+@pytest.mark.parametrize("overviews", [False, True])
+@pytest.mark.parametrize("zoom", [0, -2])
+def test_earth_tiles_are_what_rasterio_warps(tmp_path: Path, overviews: bool, zoom: int) -> None:
+    smooth = np.add.outer(np.arange(900) / 900, np.sin(np.arange(1000) / 60))[None] * 60 + 80
+    path = write_tif(tmp_path / "a.tif", np.repeat(smooth, 3, axis=0).astype(np.uint8), nodata=None)
+    if overviews:
+        with rasterio.open(path, "r+") as raster:
+            raster.build_overviews([2, 4], Resampling.average)
+    layer = layer_of(path, nearest=False)
+    z = layer.grid.finest + zoom
+    seen = 0
+    for tile in over(layer, z):
+        left, top, right, bottom = layer.grid.extent(tile)
+        expected = np.zeros((256, 256), np.uint8)
+        with rasterio.open(path) as raster:
+            reproject(
+                rasterio.band(raster, 1), expected, dst_crs="EPSG:3857", resampling=Resampling.bilinear,
+                dst_transform=Affine((right - left) / 256, 0, left, 0, (bottom - top) / 256, top),
+            )  # fmt: skip
+        found = layer.tile(tile)
+        assert (found.valid != (expected > 0)).mean() < 0.01
+        inner = found.valid & (expected > 0)
+        seen += inner.sum()
+        assert not inner.any() or np.percentile(np.abs(found.values[0][inner].astype(int) - expected[inner]), 95) <= 3
+    assert seen > 256 * 256 / 4
+
+
+def test_nodata_and_nan_are_transparent(tmp_path: Path) -> None:
+    values = noise((64, 64)).astype(np.float32)
+    values[:, :32] = np.nan
+    for place in ({}, {"crs": None, "transform": None}):
+        layer = layer_of(write_tif(tmp_path / f"{len(place)}.tif", values, **place), nearest=False)
+        shares = [layer.tile(address).valid.sum() for address in over(layer, layer.grid.finest)]
+        assert 64 * 28 * 0.4 < sum(shares) < 64 * 36 * 2.5
+
+
+@pytest.mark.parametrize("place", [{}, {"crs": None, "transform": None}])
+def test_far_views_of_a_large_file_without_overviews_come_from_a_small_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: dict[str, None]
+) -> None:
+    monkeypatch.setattr(raster_layer, "READ_WHOLE", 512)
+    monkeypatch.setattr(raster_layer, "FAR", 256)
+    monkeypatch.setattr(raster_layer, "STRIP", 64)
+    smooth = np.add.outer(np.arange(1000) / 1000, np.sin(np.arange(900) / 200))[None] * 60 + 80
+    path = write_tif(tmp_path / "a.tif", np.repeat(smooth, 3, axis=0).astype(np.uint8), **place)
+    layer = layer_of(path, nearest=False)
+    assert layer.factor == 4 and layer.ready.wait(20)
+    plain = layer_of(path, nearest=False)
+    assert plain.ready.wait(20)
+    plain.factor = 0
+    z = layer.grid.finest - 2
+    assert layer._far is not None and layer._far._idle.empty()
+    seen = 0
+    for tile in over(layer, z):
+        ours, theirs = layer.tile(tile), plain.tile(tile)
+        both = ours.valid & theirs.valid
+        seen += both.sum()
+        assert (ours.valid != theirs.valid).mean() < 0.02
+        assert (
+            both.sum() == 0 or np.percentile(np.abs(ours.values[:, both].astype(int) - theirs.values[:, both]), 95) <= 3
+        )
+    assert seen > 10_000 and not layer._far._idle.empty()
+    layer.close()
+    assert layer._far._idle.empty() and layer._near._idle.empty()
+
+
+def test_a_damaged_file_says_so_in_one_line(tmp_path: Path) -> None:
+    path = write_tif(
+        tmp_path / "a.tif", noise((600, 600)), tiled=True, blockxsize=256, blockysize=256, compress="deflate"
+    )
+    layer = layer_of(path, nearest=False)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 3 : len(raw) // 3 + 20_000] = b"\x07" * 20_000
+    path.write_bytes(raw)
+    with pytest.raises(UnreadableImage, match=r"a\.tif: tile"):
+        for tile in over(layer, layer.grid.finest):
+            layer.tile(tile)
