@@ -61,8 +61,10 @@ class World:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
-    def tif(self, name: str = "scene.tif", bands: int = 3, dtype: str = "uint8", **profile: Any) -> Path:
-        values = np.random.default_rng(1).integers(0, 200, size=(bands, 600, 600)).astype(dtype)
+    def tif(
+        self, name: str = "scene.tif", bands: int = 3, top: int = 200, dtype: str = "uint8", **profile: Any
+    ) -> Path:
+        values = np.random.default_rng(1).integers(0, top, size=(bands, 600, 600)).astype(dtype)
         return write_tif(self.root / name, values, **profile)
 
     def cut(self, path: Path, share: float) -> Path:
@@ -181,6 +183,9 @@ IMAGES = {
     ),
     "unknown band name": Case(
         lambda w: w.predict(w.tif(), bands=("red", "nir", "blue")), BandMismatch, ("no band 'nir'", "red, green, blue")
+    ),
+    "16-bit image for an 8-bit model": Case(
+        lambda w: w.predict(w.tif(top=4000, dtype="uint16")), BandMismatch, ("values up to", "8-bit", "Scale it")
     ),
     "band number 0": Case(lambda w: w.predict(w.tif(), bands=(0, 1, 2)), BandMismatch, ("no band '0'", "1 to 3")),
 }

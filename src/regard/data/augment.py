@@ -17,6 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regard.data.sample import Sample
+from regard.errors import BandMismatch
+
+BYTE = 255
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def random_view(
     sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int, divisor: float
 ) -> tuple[Float[Tensor, "c t t"], Int[Tensor, "t t"], Float[Tensor, "t t"]]:
     """A random square of ``crop`` pixels: values over ``divisor``, labels, and 1 where there is data, 0 elsewhere."""
-    image, labels, valid = _random_crop(sample, how, rng, ignore_index=ignore_index)
+    image, labels, valid = _random_crop(sample, how, rng, ignore_index=ignore_index, divisor=divisor)
     values = image.float() / divisor
     size = [how.crop, how.crop]
     values = T.resize(values, size, T.InterpolationMode.BILINEAR, antialias=True)
@@ -65,7 +68,7 @@ def random_view(
 
 
 def _random_crop(
-    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int
+    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int, divisor: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The source square that becomes the crop; where the image is too small, the rest is empty and ignored."""
     factor = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1])))
@@ -77,6 +80,7 @@ def _random_crop(
     missing = [0, 0, max(0, side - width), max(0, side - height)]
     valid = sample.valid[window]
     image = np.where(valid, sample.image[:, *window], 0)
+    check_depth(image, divisor)
     parts = ((image, 0), (sample.labels[window], ignore_index), (valid.astype(np.float32), 0))
     padded = [T.pad(torch.from_numpy(np.ascontiguousarray(part))[None], missing, fill=fill)[0] for part, fill in parts]
     return padded[0], padded[1], padded[2]
@@ -102,8 +106,27 @@ def normalise(
     return torch.where(valid.unsqueeze(-3) > 0, (values - mean) / std, 0.0)
 
 
+def check_depth(image: np.ndarray, divisor: float) -> None:
+    """Refuse values that a model of 8-bit images has never seen; ``image`` has 0 where there is no data.
+
+    Raises:
+        BandMismatch: the divisor is 255 and a value is larger.
+    """
+    if divisor == BYTE and image.dtype != np.uint8 and (largest := float(image.max(initial=0))) > BYTE:
+        raise BandMismatch(
+            f"the image holds values up to {largest:g}; the model takes 8-bit images, 0 to 255. Scale it in the same "
+            "way as its training images (gdal_translate -ot Byte -scale 0 3000 0 255), or train a model on such images."
+        )
+
+
 def prepare(image: np.ndarray, valid: np.ndarray, scaling: Scaling) -> Float[Tensor, "c h w"]:
-    """A whole image as a network wants it."""
-    clean = np.where(valid, image, 0).astype(np.float32)
+    """A whole image as a network wants it.
+
+    Raises:
+        BandMismatch: see ``check_depth``.
+    """
+    clean = np.where(valid, image, 0)
+    check_depth(clean, scaling.divisor)
+    clean = clean.astype(np.float32)
     values = torch.from_numpy(clean) / scaling.divisor
     return normalise(values, scaling, torch.from_numpy(valid.astype(np.float32)))
