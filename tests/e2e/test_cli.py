@@ -107,3 +107,20 @@ def test_doctor_names_what_is_installed(capsys: pytest.CaptureFixture[str]) -> N
     code, out, _ = run_here(capsys, "doctor", "--json")
     facts = json.loads(out)
     assert code == 0 and facts["torch"] and facts["gdal"].count(".") == 2
+
+
+def test_doctor_examines_data(capsys: pytest.CaptureFixture[str], set_folder: Path, tmp_path: Path) -> None:
+    tiny().save(tmp_path / "model.safetensors")
+    page = tmp_path / "page.html"
+    code, out, _ = run_here(
+        capsys, "doctor", f"{set_folder}", "--model", f"{tmp_path}/model.safetensors", "-o", f"{page}", "--json"
+    )
+    found = json.loads(out)
+    assert code == 0, out
+    assert found["errors"] == 0 and found["images"] == {"train": 4, "val": 2}
+    assert [one["kind"] for one in found["findings"]].count("highest loss") == 6
+    html = page.read_text()
+    assert "highest loss" in html.lower() and html.count("data:image/jpeg") == 6 and "tile0.png" in html
+    (set_folder / "images/tile1.png").write_bytes(b"no image")
+    code, out, _ = run_here(capsys, "doctor", f"{set_folder}")
+    assert code == 1 and "error (unreadable): " in out and "tile1.png" in out

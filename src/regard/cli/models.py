@@ -77,12 +77,45 @@ def models() -> Answer:
 
 
 @app.command
-def doctor() -> Answer:
-    """Print versions, device and what works on this machine."""
+def doctor(
+    data: Path | None = None,
+    /,
+    *,
+    model: str | None = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+) -> Answer:
+    """Print what works on this machine; or examine a folder of labelled images: exit code 1 if it has errors.
+
+    Args:
+        data: A folder of labelled images: labels, sizes, coordinates, leaks between splits, class shares, and more.
+        model: A bundled model or a .safetensors file with the data's classes: finds labels that it doubts.
+        out: An HTML page to write about the data.
+    """
+    if data is not None:
+        return _examine_data(data, model, out)
     from regard.engine.doctor import examine
 
     facts = examine()
     return Answer(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()))
+
+
+def _examine_data(folder: Path, model: str | None, out: Path | None) -> Answer:
+    from regard.checkpoints.file import load
+    from regard.data.examine import examine
+    from regard.data.raster_writer import check_writable
+    from regard.engine.suspects import with_suspects
+    from regard.reports.health import as_text, write_page
+
+    network = load(model) if model else None
+    if out is not None:
+        check_writable(out)
+    examined = examine(folder)
+    if network is not None:
+        examined = with_suspects(examined, network)
+    facts = examined.as_dict()
+    if out is not None:
+        facts["files"] = [str(write_page(examined, out))]
+    return Answer(facts, as_text(examined), 1 if examined.count("error") else 0)
 
 
 @app.command

@@ -40,7 +40,7 @@ def read_image(
         UnreadableImage: missing, broken or of a kind that is not read.
         BandMismatch: its bands are not those expected.
     """
-    if path.suffix.lower() in PHOTOGRAPHS and path.is_file() and not _is_deep(path):
+    if path.suffix.lower() in PHOTOGRAPHS and path.is_file() and not is_deep(path):
         pixels = read_photograph(path, bands=bands, expected=expected)
         return pixels if box is None else Pixels(pixels.values[:, *_slices(box)], pixels.valid[_slices(box)])
     with open_raster(path, bands=bands, expected=expected) as raster:
@@ -91,9 +91,9 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
         UnreadableImage: the mask cannot be read.
         ClassMismatch: it holds a value or a colour that no class has.
     """
-    values = _mask_values(path, box)
+    values = mask_values(path, box)
     if values.ndim == 3:
-        return _labels_of_colours(path, values, classes)
+        return labels_of_colours(path, values, classes)
     if np.issubdtype(values.dtype, np.floating):
         values = np.where(np.isnan(values), classes.ignore_index, values)
     found = np.unique(values)
@@ -108,8 +108,14 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
     return values.astype(np.int64)
 
 
-def _mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
-    if path.suffix.lower() in RASTERS or (path.is_file() and _is_deep(path)):
+def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
+    """A mask as it is stored: values ``(h, w)``, or colours ``(h, w, 3)``.
+
+    Raises:
+        UnreadableImage: the mask cannot be read.
+        ClassMismatch: it has two bands.
+    """
+    if path.suffix.lower() in RASTERS or (path.is_file() and is_deep(path)):
         with open_raster(path) as raster:
             values, _ = raster.read(box or Box(0, 0, *raster.size))
         if len(values) == 2:
@@ -124,7 +130,12 @@ def _mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
     return values if box is None else values[_slices(box)]
 
 
-def _labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
+def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
+    """The labels that colours stand for; black and white that are no class's stand for none.
+
+    Raises:
+        ClassMismatch: a colour that no class has.
+    """
     codes = values.astype(np.int64) @ np.array([65536, 256, 1])
     labels = np.full(codes.shape, -1, dtype=np.int64)
     for label, (red, green, blue) in enumerate(classes.palette):
@@ -185,7 +196,7 @@ def _open(path: Path, *, load: bool = True) -> Image.Image:
         raise UnreadableImage(f"{path} is broken or no image ({reason}). Fetch or export it again.") from None
 
 
-def _is_deep(path: Path) -> bool:
+def is_deep(path: Path) -> bool:
     """Whether a PNG has more than 8 bits a channel, which Pillow reads for grey images only."""
     if path.suffix.lower() != ".png":
         return False

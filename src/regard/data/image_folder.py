@@ -88,13 +88,18 @@ def _stems(path: Path) -> list[str]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} is no list in UTF-8 ({error}). Write one image stem a line.") from None
-    stems = [Path(line).stem if Path(line).suffix.lower() in PHOTOGRAPHS + RASTERS else line for line in lines if line]
+    stems = [stem_of(line) for line in lines if line]
     if not stems:
         raise DatasetError(f"{path} is empty. Write one image stem a line.")
     twice = {stem for stem in stems if stems.count(stem) > 1}
     if twice:
         raise DatasetError(f"{path} lists {sorted(twice)[0]} twice. Keep one line.")
     return stems
+
+
+def stem_of(line: str) -> str:
+    """The stem that a line of a list names, with or without the suffix of an image."""
+    return Path(line).stem if Path(line).suffix.lower() in PHOTOGRAPHS + RASTERS else line
 
 
 def _pair(stem: str, images: dict[str, Path], masks: dict[str, Path], base: Path) -> Pair:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,12 @@ from PIL import Image
 from regard.card import RGB
 from regard.classes import ClassMap
 from regard.data.augment import prepare
-from regard.data.image import read_photograph
+from regard.data.image import read_image, read_mask, read_photograph
 from regard.data.sample import LabelledData, Pair, Sample
 from regard.engine.evaluate import Scores
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.segmentation import NO_DATA_COLOUR, paint
-from regard.errors import DatasetError
+from regard.errors import DatasetError, RegardError
 from regard.models import Segmenter
 from regard.ops.confusion import confusion_matrix
 from regard.ops.resize import most_likely
@@ -67,6 +68,22 @@ def picture(caption: str, path: Path) -> Picture:
         UnreadableImage: it cannot be read.
     """
     return caption, caption, _uri(read_photograph(path).values.transpose(1, 2, 0), "JPEG", WIDE)
+
+
+def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
+    """An image and its mask side by side, as far as they can be read."""
+    pictures = []
+    with contextlib.suppress(RegardError):
+        values, valid = read_image(pair.image, box=pair.box)
+        bands = RGB if len(values) == 3 else tuple(str(index) for index in range(len(values)))
+        shown = _photograph(Sample(values, np.zeros(valid.shape, dtype=np.int64), valid, pair.name), bands)
+        pictures.append(("image", f"{pair.name}: image", _uri(shown, "JPEG")))
+    with contextlib.suppress(RegardError):
+        if classes is not None:
+            labels = read_mask(pair.mask, classes, box=pair.box)
+            words = _spoken(labels, classes) if (labels != classes.ignore_index).any() else "nothing"
+            pictures.append(("label", f"{pair.name}: label: {words}", _uri(paint(labels, classes))))
+    return pictures
 
 
 def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores) -> Entry:
