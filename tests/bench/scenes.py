@@ -88,8 +88,8 @@ def throughput(name: str, side: int) -> None:
 
 def peak(height: int, width: int) -> float:
     """Peak resident memory in MB of a process that maps a scene of this size with a very small model."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import scenes; scenes.peak_here({height}, {width})"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    command = [sys.executable, __file__, "peak", str(height), str(width)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
@@ -116,6 +116,8 @@ if __name__ == "__main__":
     what, *rest = sys.argv[1:] or ["throughput"]
     if what == "write":
         write_scene(Path(rest[0]), int(rest[1]), int(rest[2]))
+    elif what == "peak":
+        peak_here(int(rest[0]), int(rest[1]))
     elif what == "memory":
         memory(rest or list(SIZES))
     else:

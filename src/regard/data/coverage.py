@@ -131,7 +131,8 @@ def _traced(
     pixels, sums = shapely.area(shapes), np.zeros(len(shapes))
     if values is not None:
         sums = _sums(shapes, values, shift)
-    whole = shapely.coverage_simplify(shapely.segmentize(shapes, 1.0), simplify, simplify_boundary=False)
+    pixel_sides = shapely.transform(shapely.segmentize(shapes, 1.0), np.rint)  # segmentize gives 0.9999999999999999
+    whole = shapely.coverage_simplify(pixel_sides, simplify, simplify_boundary=False)
     first, last = _owners(whole, top, width), _owners(whole, top + height, width)
     sides = (
         (1, top, 0, _ends(labels[0]) | _ends(labels[0] if above is None else above)),

@@ -133,3 +133,13 @@ def test_an_impossible_tolerance_is_refused() -> None:
 def test_the_sides_of_a_strip_leave_no_needless_corners(simplify: float) -> None:
     labels = np.repeat(np.arange(3, dtype=np.uint8), 4)[:, None].repeat(9, axis=1)
     assert [shapely.get_num_coordinates(region.polygon()) for region in found(labels, 4, simplify)] == [5, 5, 5]
+
+
+@pytest.mark.parametrize("width", [49, 98, 389])
+def test_long_sides_meet_at_whole_pixels(width: int) -> None:
+    """Widths w for which i * (1 / w) * w is not always i in floating point."""
+    labels = np.zeros((8, width), np.uint8)
+    labels[3:6, 1] = 1
+    found = [region for part in regions([Strip(0, labels[:4]), Strip(4, labels[4:])]) for region in part]
+    assert sorted(shapely.area(region.polygon()) for region in found) == [3, 8 * width - 3]
+    assert all((shapely.get_coordinates(region.polygon()) % 1 == 0).all() for region in found)
