@@ -56,8 +56,8 @@ class VectorWriter:
         self.count = 0
         self._driver = check_vector_target(path)
         mark = secrets.token_hex(4)
-        self._work = path.with_name(f".{path.stem}.{mark}.work.part.gpkg")
-        self._part = path.with_name(f".{path.stem}.{mark}.part{path.suffix.lower()}")
+        self._work = path.with_name(f".{path.name}.{mark}.work.part.gpkg")
+        self._part = path.with_name(f".{path.name}.{mark}.part{path.suffix.lower()}")
         self._crs = None if crs is None else crs.to_wkt()
         self._layer = {"layer": path.stem, "crs": self._crs, "geometry_type": "Polygon"}
         self._waiting: list[tuple[Any, Columns]] = [(np.empty(0, object), empty)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from regard._version import __version__
 from regard.data.areas import class_areas, write_areas
 from regard.data.polygons import write_polygons
-from regard.data.qgis_style import write_style
+from regard.data.qgis_style import style_path, write_style
 from regard.data.raster import Raster, open_raster
 from regard.data.raster_writer import RasterWriter, check_writable, label_layer, measure_layer
 from regard.data.vector_file import check_vector_target
@@ -140,12 +141,21 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
     _check_space(job)
     identity = job.identity()
     with Journal(outputs.labels, identity) as journal:
+        _sweep(outputs)
         _predict(job, journal, progress)
         if job.identity() != identity:
             raise UnreadableImage(f"{job.raster.path} was changed while it was read. Run the same again.")
         _publish(job, journal)
         _add_tables(job)
     return outputs.labels
+
+
+def _sweep(outputs: Outputs) -> None:
+    """Delete what a killed run left unfinished beside the outputs; the journal's lock is held."""
+    for path in [*outputs.files, style_path(outputs.labels)]:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*part*"):
+            if left.is_file():
+                left.unlink(missing_ok=True)
 
 
 def _refuse_to_replace(outputs: Outputs) -> None:

@@ -136,6 +136,23 @@ def test_a_source_that_changes_meanwhile_is_noticed(
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_what_a_killed_run_left_is_swept(scene: Path, tiny_model: Segmenter, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    left = [
+        ".map.gpkg.0a1b.work.part.gpkg",
+        ".map.gpkg.0a1b.work.part.gpkg-journal",
+        ".map.tif.0a1b.part",
+        ".map.qml.part",
+    ]
+    others = [".other.tif.0a1b.part", "map.tif.part", ".map.gpkg.bak"]
+    for name in (*left, *others):
+        (out / name).touch()
+    predict(tiny_model, scene, out / "map.tif", polygons=out / "map.gpkg", **SMALL)
+    made = {"map.tif", "map.tif.aux.xml", "map.qml", "map.gpkg"}
+    assert {path.name for path in out.iterdir()} == {*others, *made}
+
+
 def test_a_disk_without_room_is_refused_before_the_work(
     scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
