@@ -11,13 +11,13 @@ common=(--batch 4 --backbone-rate 1.0)
 # Dubai: most of the way at stride 16, where a step is cheap, then at stride 8, where roads are seen.
 regard train "$DATA/dubai" --out "$OUT/dubai-16" "${network[@]}" --config.output_stride 16 "${common[@]}" --overhead \
     --steps 1000 --crop 512 --learning-rate 1e-3 --evaluate-every 200
-regard train "$DATA/dubai" --out "$OUT/dubai-s" --start-from "$OUT/dubai-16/best.safetensors" \
+regard train "$DATA/dubai" --out "$OUT/dubai-s" --init "$OUT/dubai-16/best.safetensors" \
     --config.output_stride 8 "${common[@]}" --overhead \
     --steps 260 --crop 384 --scale 0.75 2.0 --learning-rate 5e-4 --warmup 20 --average 0.98 --evaluate-every 130
 
 # The globe: two parts; the second leaves windows of open sea out and was stopped at step 240.
 regard train "$DATA/bluemarble_landcover" --out "$OUT/globe-320" "${network[@]}" --config.output_stride 8 "${common[@]}" \
     --steps 320 --crop 256 --scale 0.75 2.0 --learning-rate 1e-3 --evaluate-every 160
-regard train "$DATA/bluemarble_landcover" --out "$OUT/globe-s" --start-from "$OUT/globe-320/last.safetensors" \
+regard train "$DATA/bluemarble_landcover" --out "$OUT/globe-s" --init "$OUT/globe-320/last.safetensors" \
     "${common[@]}" --steps 480 --crop 256 --scale 0.75 2.0 --learning-rate 1e-3 --warmup 20 --average 0.98 --seed 1 \
     --evaluate-every 120

@@ -124,3 +124,24 @@ def test_doctor_examines_data(capsys: pytest.CaptureFixture[str], set_folder: Pa
     (set_folder / "images/tile1.png").write_bytes(b"no image")
     code, out, _ = run_here(capsys, "doctor", f"{set_folder}")
     assert code == 1 and "error (unreadable): " in out and "tile1.png" in out
+
+
+def test_train_by_recipe_from_a_model_of_other_classes(
+    capsys: pytest.CaptureFixture[str], set_folder: Path, tmp_path: Path
+) -> None:
+    tiny(classes=("sky", "blue thing")).save(tmp_path / "old.safetensors")
+    options = ("--steps", 2, "--batch", 2, "--crop", 32, "--crop-width", 32, "--workers", 0, "--json")
+    code, out, _ = run_here(
+        capsys,
+        *("train", set_folder, "-o", tmp_path / "run", "--init", tmp_path / "old.safetensors"),
+        *("--recipe", "mmseg-40k", "--loss", "ohem", *options),
+    )
+    notes = " ".join(json.loads(out)["notes"])
+    assert code == 0 and "classes kept: blue thing" in notes and "left out: sky" in notes
+    settings = json.loads((tmp_path / "run/run.json").read_text())["settings"]
+    assert (settings["optimizer"], settings["loss"], settings["crop"], settings["weight_decay"]) == (
+        "sgd",
+        "ohem",
+        32,
+        5e-4,
+    )

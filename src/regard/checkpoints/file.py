@@ -18,34 +18,55 @@ from regard.checkpoints.hub import PREFIX, fetch
 from regard.classes import first_reason
 from regard.errors import CheckpointError, unknown
 from regard.models import Segmenter
+from regard.models.fast import make_fast
 from regard.models.weights import digest, read_tensors
 
 
-def load(source: str | Path, *, device: str = "cpu", **config: Any) -> Segmenter:
+def load(source: str | Path, *, device: str = "cpu", fast: bool = False, **config: Any) -> Segmenter:
     """A saved model, ready to predict (eval mode): a path, the name of a bundled model, or ``hf:user/repo``.
 
-    ``config`` changes settings that keep the weights, such as ``output_stride=8`` (finer, slower).
+    ``config`` changes settings that keep the weights, such as ``output_stride=8`` (finer, slower). ``fast``
+    rebuilds the network for prediction alone (see ``make_fast``): the same answers but for rounding.
 
     Raises:
         UnknownName: neither a file nor a bundled model.
         CheckpointError: broken, not written by regard, changed since it was written, or not to be had from the hub.
     """
-    path = fetch(source) if isinstance(source, str) and source.startswith(PREFIX) else find(source)
-    header = read_header(path)
-    card, tensors = parse_card(path, header), read_tensors(path)
-    if digest(tensors) != header.get("sha256"):
-        raise CheckpointError(
-            f"{path}: the tensors are not those that were saved (SHA-256 differs). Fetch the file again."
-        )
+    path = find_model(source)
+    card, tensors = read_model(path)
     model = build(card.model_copy(update={"config": {**card.config, **config}}))
     fit(model, tensors, path)
-    return model.eval().to(device)
+    return (make_fast(model) if fast else model.eval()).to(device)
 
 
 def bundled() -> dict[str, Path]:
     """The models that come with regard: name to file."""
     folder = Path(str(resources.files("regard") / "bundled"))
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def read_model(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card and the tensors of a saved model.
+
+    Raises:
+        CheckpointError: broken, not written by regard, or changed since it was written.
+    """
+    header = read_header(path)
+    card, tensors = parse_card(path, header), read_tensors(path)
+    if digest(tensors) != header.get("sha256"):
+        raise CheckpointError(
+            f"{path}: the tensors are not those that were saved (SHA-256 differs). Fetch the file again."
+        )
+    return card, tensors
+
+
+def find_model(source: str | Path) -> Path:
+    """The file behind a path, a bundled name, or ``hf:user/repo``, fetched if need be.
+
+    Raises:
+        UnknownName, CheckpointError: see :func:`load`.
+    """
+    return fetch(source) if isinstance(source, str) and source.startswith(PREFIX) else find(source)
 
 
 def find(source: str | Path) -> Path:

@@ -17,11 +17,12 @@ def train(
     /,
     *,
     out: Out,
-    architecture: str = "danet_ocr",
-    backbone: str = "resnet50",
+    recipe: str = "default",
+    architecture: str | None = None,
+    backbone: str | None = None,
     config: dict[str, str] | None = None,
     pretrained: str | None = None,
-    start_from: str | None = None,
+    init: str | None = None,
     bands: str | None = None,
     settings: Annotated[TrainConfig | None, Parameter(name="*")] = None,
 ) -> Answer:
@@ -30,39 +31,44 @@ def train(
     Args:
         data: A folder: images/, masks/, classes.json, train.txt, val.txt (or mmsegmentation's layout, or one scene).
         out: The folder of the run: best.safetensors, metrics.jsonl, run.json.
-        architecture: A network of ``regard models``.
-        backbone: Any backbone of timm.
+        recipe: Settings of the authors that hold where none are given: danet-cityscapes, mmseg-40k, ...
+        architecture: A network of ``regard models``; without a recipe danet_ocr.
+        backbone: Any backbone of timm; without a recipe resnet50.
         config: Settings of the network: --config.width 128 --config.output_stride 16.
         pretrained: 'imagenet' fetches timm's weights for the backbone; a file gives them.
-        start_from: A trained model to go on from, with the same classes; --config changes its settings.
+        init: A trained model to go on from; other classes and bands take over what they share with it by name.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         settings: How to train.
     """
+    from regard.checkpoints.adapt import adapt
     from regard.checkpoints.create import create
-    from regard.checkpoints.file import load
     from regard.data.image_folder import folder
+    from regard.engine.recipes import recipe as find_recipe
     from regard.engine.train import train as run
 
-    chosen = bands_of(bands)
-    labelled = folder(data, bands=chosen)
-    if start_from is not None:
-        model = load(start_from, **settings_of(config))
+    plan = find_recipe(recipe)
+    labelled = folder(data, bands=bands_of(bands))
+    names, notes = labelled.band_names(), tuple[str, ...]()
+    if init is not None:
+        model, notes = adapt(init, classes=labelled.classes, bands=names, **settings_of(config))
     else:
-        names = labelled.band_names()
         weights: bool | str = pretrained is not None and (pretrained == "imagenet" or pretrained)
+        same = architecture in (None, plan.architecture)
         model = create(
-            architecture,
+            architecture or plan.architecture,
             classes=labelled.classes,
-            backbone=backbone,
+            backbone=backbone or plan.backbone,
             in_channels=len(names),
             bands=names,
             pretrained=weights,
-            **settings_of(config),
+            **{**(plan.config if same else {}), **settings_of(config)},
         )
-    finished = run(model, labelled, out, **(settings or TrainConfig()).model_dump())
+    given = settings.model_dump(include=settings.model_fields_set) if settings else {}
+    finished = run(model, labelled, out, recipe=recipe, **given)
     scores = finished.scores.as_dict() if finished.scores else None
     table = finished.scores.table() if finished.scores else "no split val: no scores"
-    return Answer({"best": str(finished.best), "scores": scores}, f"{table}\nbest model: {finished.best}")
+    facts = {"best": str(finished.best), "scores": scores, "notes": list(notes)}
+    return Answer(facts, "\n".join([*notes, table, f"best model: {finished.best}"]))
 
 
 @app.command

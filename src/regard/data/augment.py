@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torchvision.transforms.v2.functional as T
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regard.data.sample import Sample
@@ -24,13 +24,21 @@ BYTE = 255
 
 @dataclass(frozen=True)
 class Augmentation:
-    """``crop`` in pixels; ``scale`` multiplies the image's size; ``overhead`` adds quarter turns and vertical flips."""
+    """Crops of ``crop`` by ``width`` pixels (square without it); ``scale`` multiplies the image's size; ``overhead``
+    adds quarter turns and vertical flips.
+    """
 
     crop: int = 512
     scale: tuple[float, float] = (0.5, 2.0)
     flip: bool = True
     overhead: bool = False
     colour: float = 0.3
+    width: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the crops."""
+        return self.crop, self.width or self.crop
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,20 @@ def generator(seed: int, *counters: int) -> np.random.Generator:
 
 
 def random_view(
-    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int, divisor: float
-) -> tuple[Float[Tensor, "c t t"], Int[Tensor, "t t"], Float[Tensor, "t t"]]:
-    """A random square of ``crop`` pixels: values over ``divisor``, labels, and 1 where there is data, 0 elsewhere."""
-    image, labels, valid = _random_crop(sample, how, rng, ignore_index=ignore_index, divisor=divisor)
+    sample: Sample,
+    how: Augmentation,
+    rng: np.random.Generator,
+    *,
+    ignore_index: int,
+    divisor: float,
+    on: int | None = None,
+) -> tuple[Float[Tensor, "c t s"], Int[Tensor, "t s"], Float[Tensor, "t s"]]:
+    """A random crop: values over ``divisor``, labels, and 1 where there is data, 0 elsewhere; around a pixel of the
+    class ``on`` if one is asked for and the image has it.
+    """
+    image, labels, valid = _random_crop(sample, how, rng, ignore_index=ignore_index, on=on, divisor=divisor)
     values = image.float() / divisor
-    size = [how.crop, how.crop]
+    size = list(how.size)
     values = T.resize(values, size, T.InterpolationMode.BILINEAR, antialias=True)
     labels = T.resize(labels[None], size, T.InterpolationMode.NEAREST_EXACT)[0]
     valid = T.resize(valid[None], size, T.InterpolationMode.NEAREST_EXACT)[0]
@@ -68,22 +84,39 @@ def random_view(
 
 
 def _random_crop(
-    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int, divisor: float
+    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int, on: int | None, divisor: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The source square that becomes the crop; where the image is too small, the rest is empty and ignored."""
+    """The source rectangle that becomes the crop; where the image is too small, the rest is empty and ignored."""
     factor = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1])))
-    side = max(1, round(how.crop / factor))
+    tall, wide = (max(1, round(side / factor)) for side in how.size)
     height, width = sample.labels.shape
-    top = int(rng.integers(max(1, height - side + 1)))
-    left = int(rng.integers(max(1, width - side + 1)))
-    window = np.s_[top : top + side, left : left + side]
-    missing = [0, 0, max(0, side - width), max(0, side - height)]
+    top = int(rng.integers(max(1, height - tall + 1)))
+    left = int(rng.integers(max(1, width - wide + 1)))
+    if on is not None:
+        top, left = _around(sample.labels == on, (top, left), (tall, wide), rng)
+    window = np.s_[top : top + tall, left : left + wide]
+    missing = [0, 0, max(0, wide - width), max(0, tall - height)]
     valid = sample.valid[window]
     image = np.where(valid, sample.image[:, *window], 0)
     check_depth(image, divisor)
     parts = ((image, 0), (sample.labels[window], ignore_index), (valid.astype(np.float32), 0))
     padded = [T.pad(torch.from_numpy(np.ascontiguousarray(part))[None], missing, fill=fill)[0] for part, fill in parts]
     return padded[0], padded[1], padded[2]
+
+
+def _around(
+    wanted: Bool[np.ndarray, "h w"], corner: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
+) -> tuple[int, int]:
+    """The corner of a window that holds one wanted pixel, drawn evenly; the given corner where there is none."""
+    found = np.flatnonzero(wanted)
+    if not found.size:
+        return corner
+    pixel = divmod(int(found[rng.integers(found.size)]), wanted.shape[1])
+    starts = (place - int(rng.integers(side)) for place, side in zip(pixel, size, strict=True))
+    top, left = (
+        max(0, min(start, length - side)) for start, length, side in zip(starts, wanted.shape, size, strict=True)
+    )
+    return top, left
 
 
 def _jitter(values: Float[Tensor, "c h w"], strength: float, rng: np.random.Generator) -> Float[Tensor, "c h w"]:

@@ -26,7 +26,11 @@ class Batch(TypedDict):
 
 
 class TrainingStream(Dataset[Batch]):
-    """``length`` random views; each pass over the images is a fresh permutation of them."""
+    """``length`` random views; each pass over the images is a fresh permutation of them.
+
+    A share ``balance`` of the views is of a class instead, drawn evenly among those in ``pixels`` (the pixels of each
+    class by image), in an image drawn evenly among those that have it.
+    """
 
     def __init__(
         self,
@@ -37,6 +41,8 @@ class TrainingStream(Dataset[Batch]):
         bands: Sequence[str],
         seed: int,
         length: int,
+        balance: float = 0.0,
+        pixels: Int[np.ndarray, "i k"] | None = None,
     ) -> None:
         self.data = data
         self.pairs = data.split("train")
@@ -47,23 +53,32 @@ class TrainingStream(Dataset[Batch]):
         self.bands = tuple(bands)
         self.seed = seed
         self.length = length
+        self.balance = balance if pixels is not None else 0.0
+        self.images_of = [] if pixels is None else [np.flatnonzero(column) for column in pixels.T if column.any()]
+        self.labels = [] if pixels is None else np.flatnonzero(pixels.any(axis=0)).tolist()
         self._read = lru_cache(CACHED_IMAGES)(self._read_uncached)
 
     def __len__(self) -> int:
         return self.length
 
-    def pair(self, counter: int) -> Pair:
-        """The image that sample number ``counter`` is a view of."""
+    def choose(self, counter: int) -> tuple[Pair, int | None]:
+        """The image that sample number ``counter`` is a view of, and the class that it is to show, if any."""
+        if self.balance:
+            rng = generator(self.seed, 2, counter)
+            if rng.random() < self.balance:
+                index = int(rng.integers(len(self.labels)))
+                return self.pairs[int(rng.choice(self.images_of[index]))], self.labels[index]
         epoch, place = divmod(counter, len(self.pairs))
         order: np.ndarray = generator(self.seed, 0, epoch).permutation(len(self.pairs))
-        return self.pairs[int(order[place])]
+        return self.pairs[int(order[place])], None
 
     def __getitem__(self, counter: int) -> Batch:
-        sample = self._read(self.pair(counter))
+        pair, label = self.choose(counter)
+        sample = self._read(pair)
         rng = generator(self.seed, 1, counter)
         ignore = self.data.classes.ignore_index
         values, labels, valid = random_view(
-            sample, self.augmentation, rng, ignore_index=ignore, divisor=self.scaling.divisor
+            sample, self.augmentation, rng, ignore_index=ignore, divisor=self.scaling.divisor, on=label
         )
         return {"image": normalise(values, self.scaling, valid), "mask": labels}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from regard.data.augment import Scaling
 from regard.data.image import read_mask
@@ -45,6 +46,30 @@ def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES) -
             f"{data.root}: band {bands[constant[0]]} is constant ({mean[constant[0]]:.3g}). Leave it out with --bands."
         )
     return Scaling(tuple(mean.tolist()), tuple(std.tolist()), divisor)
+
+
+def class_pixels(data: LabelledData) -> Int[np.ndarray, "i k"]:
+    """The pixels of each class in the mask of each training image.
+
+    Raises:
+        UnreadableImage, ClassMismatch: see ``read_mask``.
+    """
+    counts = []
+    for pair in data.split("train"):
+        labels = read_mask(pair.mask, data.classes, box=pair.box)
+        known = labels[labels != data.classes.ignore_index]
+        counts.append(np.bincount(known, minlength=len(data.classes)))
+    return np.stack(counts)
+
+
+def balanced_weights(pixels: Int[np.ndarray, "i k"]) -> tuple[float, ...]:
+    """Class weights 1 / ln(1.02 + share of the labelled pixels), scaled to a mean of 1.
+
+    Source: Paszke et al. 2016 (ENet), section 5.2: bounded for rare classes, unlike the inverse share.
+    """
+    shares = pixels.sum(axis=0) / max(1, pixels.sum())
+    weights = 1 / np.log(1.02 + shares)
+    return tuple((weights / weights.mean()).tolist())
 
 
 def check_labels(data: LabelledData) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from regard.classes import first_reason
 from regard.errors import ConfigError
+from regard.ops.losses import LossName
 
 
 class TrainConfig(BaseModel):
@@ -17,7 +18,8 @@ class TrainConfig(BaseModel):
 
     steps: int = Field(20_000, ge=1, description="How many batches to learn from.")
     batch: int = Field(8, ge=1, description="Crops in a batch.")
-    crop: int = Field(512, ge=32, description="Side of the square crops in pixels.")
+    crop: int = Field(512, ge=32, description="Height of the crops in pixels, and their width if that is not given.")
+    crop_width: int | None = Field(None, ge=32, description="Width of the crops in pixels.")
     seed: int = Field(0, ge=0, description="Data order, augmentation and dropout follow from it.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
     learning_rate: float = Field(1e-3, gt=0, description="Highest rate of the heads.")
@@ -25,7 +27,24 @@ class TrainConfig(BaseModel):
     weight_decay: float = Field(0.01, ge=0, description="Pull of the weights towards 0.")
     warmup: int = Field(50, ge=0, description="Steps over which the rate rises.")
     power: float = Field(0.9, gt=0, description="Exponent of the rate's poly decay.")
+    lowest_rate: float = Field(0.0, ge=0, description="The rate does not fall below this.")
     average: float = Field(0.99, ge=0, lt=1, description="Memory of the running average of the weights; 0 for none.")
+    loss: LossName = Field(
+        "ce",
+        description="Of the main output: cross entropy, of the hardest pixels (ohem), focal, with Dice or Lovász.",
+    )
+    class_weights: Literal["equal", "balanced", "cityscapes"] = Field(
+        "equal", description="Weights of the cross entropy: by the classes' shares of pixels, or the authors' 19."
+    )
+    focal_power: float = Field(2.0, ge=0, description="Focal loss: how much less the easy pixels count.")
+    hard_below: float = Field(0.9, gt=0, description="Ohem: pixels whose true class has a lower probability count.")
+    hard_pixels: int = Field(131_072, ge=1, description="Ohem: at least so many pixels of a batch count.")
+    balance: float = Field(
+        0.0, ge=0, le=1, description="Share of crops placed on a class drawn evenly, so that rare classes are seen."
+    )
+    freeze: Literal["nothing", "norms", "backbone"] = Field(
+        "nothing", description="Keep the backbone's batch norms, or all of the backbone, as they are."
+    )
     scale: tuple[float, float] = Field((0.5, 2.0), description="Images are resized by a random factor between these.")
     flip: bool = Field(True, description="Mirror half of the crops.")
     overhead: bool = Field(False, description="Images from above: turn crops by random quarter turns.")
@@ -42,6 +61,8 @@ class TrainConfig(BaseModel):
         low, high = self.scale
         if not 0 < low <= high:
             raise ValueError(f"scale {self.scale} must be two rising numbers above 0")
+        if self.overhead and self.crop_width not in (None, self.crop):
+            raise ValueError(f"crop {self.crop} x {self.crop_width} cannot be turned by quarters; use overhead false")
         return self
 
     @classmethod

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from regard.data.augment import Augmentation
 from regard.data.loader import Batch, TrainingStream, training_batches
 from regard.data.sample import LabelledData
-from regard.data.statistics import check_labels, measure
+from regard.data.statistics import check_labels, class_pixels, measure
 from regard.engine.config import TrainConfig
 from regard.engine.evaluate import Scores, check_classes, evaluate
 from regard.engine.infer import scaling_of
 from regard.engine.memory import keep_freed_memory
+from regard.engine.optimise import criterion_of, freeze, optimizer_of
 from regard.engine.progress import Progress
+from regard.engine.recipes import with_recipe
 from regard.engine.record import Record
-from regard.engine.schedule import poly
 from regard.errors import ConfigError, TrainingError
 from regard.models import Segmenter
-from regard.ops.losses import weighted_sum
+from regard.ops.losses import Criterion, weighted_sum
 
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -48,20 +48,22 @@ class Run:
 class SegmentationTask(pl.LightningModule):
     """One optimisation step over ``{"image", "mask"}`` batches, for any network of regard."""
 
-    def __init__(self, model: Segmenter, config: TrainConfig) -> None:
+    def __init__(self, model: Segmenter, config: TrainConfig, criterion: Criterion) -> None:
         super().__init__()
         self.model = model
         self.config = config
+        self.criterion = criterion
+        self.frozen = freeze(model, config.freeze)
         self.averaged = AveragedModel(model, avg_fn=get_ema_avg_fn(config.average), use_buffers=True)
-        self.ignore_index = model.classes.ignore_index
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        for module in self.frozen:
+            module.eval()
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # dropout depends on the step alone
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = weighted_sum(
-            self._outputs(batch["image"]), batch["mask"], self.model.loss_weights, ignore_index=self.ignore_index
-        )
+        outputs = self._outputs(batch["image"])
+        losses = weighted_sum(outputs, batch["mask"], self.model.loss_weights, self.criterion)
         if not torch.isfinite(losses["loss"]):
             raise TrainingError(
                 f"the loss is {losses['loss'].item()} at step {self.global_step}. Lower the learning rate "
@@ -83,21 +85,7 @@ class SegmentationTask(pl.LightningModule):
             ) from None
 
     def configure_optimizers(self) -> Any:
-        config = self.config
-        body = list(self.model.backbone.parameters())
-        mine = {id(parameter) for parameter in body}
-        heads = [parameter for parameter in self.model.parameters() if id(parameter) not in mine]
-        groups = [
-            {"params": body, "lr": config.learning_rate * config.backbone_rate},
-            {"params": heads, "lr": config.learning_rate},
-        ]
-        optimizer: torch.optim.Optimizer
-        if config.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=config.weight_decay)
-        else:
-            optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        factor = partial(poly, steps=config.steps, warmup=config.warmup, power=config.power)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        optimizer, schedule = optimizer_of(self.model, self.config)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -132,19 +120,29 @@ class Bookkeeping(pl.Callback):
             self.progress.note(f"step {step}: val mIoU {100 * scores.miou:.1f}, accuracy {100 * scores.accuracy:.1f}")
 
 
-def train(model: Segmenter, data: LabelledData, out: str | Path, *, silent: bool = False, **settings: Any) -> Run:
+def train(
+    model: Segmenter,
+    data: LabelledData,
+    out: str | Path,
+    *,
+    recipe: str = "default",
+    silent: bool = False,
+    **settings: Any,
+) -> Run:
     """Train ``model`` on the split ``train`` of ``data``, score it on ``val``, and leave everything in ``out``.
 
     ``out`` receives ``best.safetensors`` (highest mIoU on val), ``last.safetensors``, ``last.ckpt`` (to go on from),
     ``metrics.jsonl`` and ``run.json``. Called again with the same settings, it goes on where it stopped. What is
-    scored and saved is the running average of the weights.
+    scored and saved is the running average of the weights. ``recipe`` names one of ``engine.recipes``, whose settings
+    hold where none are given.
 
     Raises:
+        UnknownName: no such recipe.
         ConfigError: an impossible setting.
         ClassMismatch, DatasetError and others: see ``LabelledData``.
         TrainingError: ``out`` holds a run with other settings, or the loss is no longer a number.
     """
-    config = TrainConfig.of(**settings)
+    config = with_recipe(recipe, settings)
     check_classes(model, data)
     record = Record(Path(out), model, data, config)
     if not record.is_finished:
@@ -160,7 +158,10 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
     _prepare_processor(config)
     done = _steps_done(record.resume_file)
     record.start(done)
-    augmentation = Augmentation(config.crop, config.scale, config.flip, config.overhead, config.colour)
+    augmentation = Augmentation(
+        config.crop, config.scale, config.flip, config.overhead, config.colour, config.crop_width
+    )
+    pixels = class_pixels(data) if config.balance or config.class_weights == "balanced" else None
     stream = TrainingStream(
         data,
         augmentation=augmentation,
@@ -168,12 +169,16 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
         bands=model.bands,
         seed=config.seed,
         length=config.steps * config.batch,
+        balance=config.balance,
+        pixels=pixels,
     )
     batches = training_batches(stream, batch=config.batch, start=done * config.batch, workers=config.workers)
     keep = ModelCheckpoint(
         record.folder, "last", every_n_train_steps=config.evaluate_every, save_top_k=1, enable_version_counter=False
     )
-    task = SegmentationTask(model.to(memory_format=torch.channels_last).train(), config)
+    task = SegmentationTask(
+        model.to(memory_format=torch.channels_last).train(), config, criterion_of(model, config, pixels)
+    )
     with Progress("step", config.steps, start=done, silent=silent) as progress:
         trainer = pl.Trainer(
             max_steps=config.steps,

@@ -6,12 +6,14 @@ import pickle
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from regard.data.augment import Augmentation, Scaling
 from regard.data.loader import TrainingStream, training_batches
 from regard.data.sample import LabelledData
+from regard.data.statistics import class_pixels
 from regard.errors import DatasetError
 from support import NAMES
 
@@ -46,7 +48,7 @@ def test_the_length_does_not_change_the_samples(toy: LabelledData):
 
 
 def test_every_pass_sees_every_image_once_in_a_new_order(toy: LabelledData):
-    passes = [[stream(toy).pair(4 * epoch + place).name for place in range(4)] for epoch in range(6)]
+    passes = [[stream(toy).choose(4 * epoch + place)[0].name for place in range(4)] for epoch in range(6)]
     assert all(Counter(names) == Counter(f"tile{i}" for i in range(4)) for names in passes)
     assert len({tuple(names) for names in passes}) > 3
 
@@ -78,3 +80,23 @@ def test_an_empty_training_part_is_refused(toy: LabelledData):
     with pytest.raises(DatasetError, match="the split train is empty"):
         stream(empty)
     assert toy.classes.names == NAMES
+
+
+def test_balanced_views_show_the_class_that_was_drawn(toy: LabelledData):
+    pixels = class_pixels(toy)
+    balanced = stream(toy, balance=1.0, pixels=pixels, length=300, augmentation=Augmentation(crop=32, scale=(0.7, 1.5)))
+    chosen = [balanced.choose(counter) for counter in range(300)]
+    occurring = np.flatnonzero(pixels.any(axis=0)).tolist()
+    shares = Counter(label for _, label in chosen)
+    assert sorted(shares) == occurring and min(shares.values()) > 0.8 * 300 / len(occurring)
+    for counter, (pair, label) in list(enumerate(chosen))[:20]:
+        assert pixels[toy.split("train").index(pair), label]
+        assert (balanced[counter]["mask"] == label).any()
+    assert same(balanced[7], stream(toy, balance=1.0, pixels=pixels, length=300, augmentation=balanced.augmentation)[7])
+    half = stream(toy, balance=0.5, pixels=pixels, length=300)
+    assert 110 < sum(half.choose(counter)[1] is None for counter in range(300)) < 190
+
+
+def test_crops_that_are_wider_than_high(toy: LabelledData):
+    sample = stream(toy, augmentation=Augmentation(crop=32, width=64))[3]
+    assert sample["image"].shape == (3, 32, 64) and sample["mask"].shape == (32, 64)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from regard.data.image_folder import folder
-from regard.data.statistics import check_labels, divisor_of, measure
+from regard.data.sample import LabelledData
+from regard.data.statistics import balanced_weights, check_labels, class_pixels, divisor_of, measure
 from regard.errors import ClassMismatch, DatasetError
 from support import NAMES, save_image, write_tif
 
@@ -83,3 +86,13 @@ def test_two_classes_in_different_masks_are_enough(set_folder: Path):
     relabelled(set_folder, [0])
     save_image(set_folder / "masks" / "tile3.png", np.ones((40, 48)))
     check_labels(folder(set_folder))
+
+
+def test_class_pixels_and_their_weights(toy: LabelledData):
+    pixels = class_pixels(toy)
+    for row, pair in zip(pixels, toy.split("train"), strict=True):
+        labels = np.array(Image.open(pair.mask))
+        assert row.tolist() == [int((labels == label).sum()) for label in range(3)]
+    weights = balanced_weights(np.array([[98, 1, 0], [0, 1, 0]]))
+    raw = [1 / math.log(1.02 + share) for share in (0.98, 0.02, 0.0)]
+    assert weights == pytest.approx([3 * value / sum(raw) for value in raw])

@@ -252,3 +252,38 @@ def test_warnings_and_log_levels_are_as_before(toy: LabelledData, tmp_path: Path
 def test_facts_of_a_record_are_json(toy: LabelledData, tmp_path: Path):
     record = Record(tmp_path / "run", tiny(), toy, module.TrainConfig.of(**QUICK))
     assert json.loads(json.dumps(record.facts)) == record.facts and isinstance(record.classes, ClassMap)
+
+
+def test_frozen_parts_stay_as_they_are(toy: LabelledData, tmp_path: Path):
+    before = tiny().state_dict()
+    for what in ("backbone", "norms"):
+        run(
+            toy,
+            tmp_path / what,
+            freeze=what,
+            steps=2,
+            average=0.0,
+            loss="ce+lovasz",
+            class_weights="balanced",
+            balance=1.0,
+        )
+    after = {what: weights(tmp_path / what) for what in ("backbone", "norms")}
+    body = [name for name in before if name.startswith("backbone.")]
+    norms = [name for name in body if "running_" in name]
+    assert norms and all(torch.equal(before[name], after["backbone"][name]) for name in body)
+    assert all(torch.equal(before[name], after["norms"][name]) for name in norms)
+    assert not all(torch.equal(before[name], after["norms"][name]) for name in body)
+    assert not all(torch.equal(before[name], after["backbone"][name]) for name in before)
+
+
+def test_a_recipe_trains_with_what_is_given_over_it(toy: LabelledData, tmp_path: Path):
+    train(tiny(), toy, tmp_path, recipe="mmseg-40k", silent=True, **(QUICK | {"steps": 2, "crop_width": 48}))
+    settings = json.loads((tmp_path / "run.json").read_text())["settings"]
+    assert (settings["optimizer"], settings["steps"], settings["crop_width"]) == ("sgd", 2, 48)
+    rates = [line["rate"] for line in read_metrics(tmp_path) if "rate" in line]
+    assert rates[0] < 0.01 and min(rates) >= 1e-4 / 3  # two steps of warm-up
+
+
+def test_weights_of_cityscapes_need_its_classes(toy: LabelledData, tmp_path: Path):
+    with pytest.raises(ConfigError, match="19 classes; the model has 3"):
+        run(toy, tmp_path, class_weights="cityscapes")

@@ -1,0 +1,108 @@
+"""A trained model for other classes or other bands: what the two have in common is kept, the rest begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from regard.card import Card
+from regard.checkpoints.create import build, unscaled
+from regard.checkpoints.file import find_model, fit, read_model
+from regard.classes import ClassMap
+from regard.models import Segmenter
+
+
+class Adapted(NamedTuple):
+    """The model, and one line for each thing that was kept or begun anew."""
+
+    model: Segmenter
+    notes: tuple[str, ...]
+
+
+def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **config: Any) -> Adapted:
+    """The model of a file, for these classes and bands; ``config`` changes settings that keep the weights.
+
+    Rows of classifiers and coarse regions follow their class by name; rows of new classes are random. A band takes
+    the first convolution's weights of the band of its name, a new one the mean of all, so scaled that the sum over
+    bands keeps its size. With other bands the mean and spread of the values are left to be measured.
+
+    Raises:
+        UnknownName, CheckpointError: see ``load``.
+    """
+    path = find_model(source)
+    old, tensors = read_model(path)
+    old = old.model_copy(update={"config": {**old.config, **config}})
+    card = old.model_copy(update={"classes": classes, "scores": {}})
+    if tuple(bands) != old.bands:
+        card = card.model_copy(update=unscaled(len(bands), bands) | _scaling(old, bands))
+    model, notes = build(card), []
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    if classes.names != old.classes.names:
+        axes = _axes(
+            old, lambda count: {"classes": ClassMap.of([f"class {i}" for i in range(count)])}, len(old.classes)
+        )
+        tensors = {
+            **tensors,
+            **{name: _rows(tensors[name], own[name], axis, old, classes) for name, axis in axes.items()},
+        }
+        notes += _class_notes(old.classes, classes, axes)
+    if tuple(bands) != old.bands:
+        axes = _axes(old, lambda count: unscaled(count, [f"band {i}" for i in range(count)]), len(old.bands))
+        tensors = {**tensors, **{name: _inflated(tensors[name], old.bands, bands) for name in axes}}
+        notes += _band_notes(old.bands, bands)
+    fit(model, tensors, path)
+    return Adapted(model, tuple(notes))
+
+
+def _scaling(old: Card, bands: Sequence[str]) -> dict[str, Any]:
+    """The old mean and spread of each band if every band has one."""
+    if not set(bands) <= set(old.bands):
+        return {}
+    order = [old.bands.index(band) for band in bands]
+    return {"mean": tuple(old.mean[i] for i in order), "std": tuple(old.std[i] for i in order)}
+
+
+def _axes(card: Card, change: Callable[[int], Mapping[str, Any]], count: int) -> dict[str, int]:
+    """The tensors whose shape follows a count (of classes, of bands), and the axis that does: from two shells."""
+    with torch.device("meta"):
+        shells = [build(card.model_copy(update=dict(change(number)))).state_dict() for number in (count, count + 1)]
+    pairs = ((name, value.shape, shells[1][name].shape) for name, value in shells[0].items())
+    return {name: next(i for i in range(len(a)) if a[i] != b[i]) for name, a, b in pairs if a != b}
+
+
+def _rows(old: Tensor, fresh: Tensor, axis: int, card: Card, classes: ClassMap) -> Tensor:
+    """The fresh tensor with the rows of known classes taken over."""
+    known = [name for name in classes.names if name in card.classes.names]
+    if not known:
+        return fresh
+    source = torch.tensor([card.classes.names.index(name) for name in known])
+    target = torch.tensor([classes.names.index(name) for name in known])
+    return fresh.index_copy(axis, target, old.to(fresh.dtype).index_select(axis, source))
+
+
+def _inflated(weight: Tensor, old: Sequence[str], bands: Sequence[str]) -> Tensor:
+    mean = weight.mean(dim=1)
+    parts = [weight[:, list(old).index(band)] if band in old else mean for band in bands]
+    return torch.stack(parts, dim=1) * (len(old) / len(bands))
+
+
+def _class_notes(old: ClassMap, new: ClassMap, axes: Mapping[str, int]) -> list[str]:
+    kept = [name for name in new.names if name in old.names]
+    fresh = [name for name in new.names if name not in old.names]
+    dropped = [name for name in old.names if name not in new.names]
+    where = f"rows of {len(axes)} tensors ({', '.join(axes)})"
+    listed = [
+        f"{what}: {', '.join(names)}"
+        for what, names in (("classes kept", kept), ("begun anew", fresh), ("left out", dropped))
+        if names
+    ]
+    return [where, *listed]
+
+
+def _band_notes(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    kept, fresh = [band for band in new if band in old], [band for band in new if band not in old]
+    return [f"bands kept: {', '.join(kept) or 'none'}; from the mean of {', '.join(old)}: {', '.join(fresh) or 'none'}"]

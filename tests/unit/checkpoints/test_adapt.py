@@ -1,0 +1,70 @@
+"""What another class list and other bands take over from a trained model, row by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from regard.checkpoints.adapt import adapt
+from regard.classes import ClassMap
+from support import NAMES, tiny
+
+RGB = ("red", "green", "blue")
+
+
+@pytest.mark.parametrize("architecture", ["danet", "ocrnet", "danet_ocr"])
+def test_rows_follow_their_class_by_name(architecture: str, tmp_path: Path):
+    old = tiny(architecture)
+    old.save(tmp_path / "old.safetensors")
+    names = ["blue thing", "new thing", "red thing", "other thing"]
+    model, notes = adapt(tmp_path / "old.safetensors", classes=ClassMap.of(names), bands=RGB)
+    before, after = old.state_dict(), model.state_dict()
+    changed = [name for name in before if before[name].shape != after[name].shape]
+    assert any(name.endswith("weight") for name in changed) and len(changed) >= 4
+    for name in before:
+        if name not in changed:
+            assert torch.equal(before[name], after[name]), name
+            continue
+        for row, known in ((0, 2), (2, 0)):
+            assert torch.equal(after[name][row], before[name][known])
+        assert not any(torch.equal(after[name][1], before[name][known]) for known in range(3))
+    said = "\n".join(notes)
+    assert f"rows of {len(changed)} tensors" in said and all(name in said for name in changed)
+    assert "classes kept: blue thing, red thing" in said and "begun anew: new thing, other thing" in said
+    assert "left out: green thing" in said
+
+
+def test_the_same_classes_in_another_order_answer_in_that_order(tmp_path: Path):
+    old = tiny("ocrnet")
+    old.save(tmp_path / "old.safetensors")
+    order = [2, 0, 1]
+    model, _ = adapt(tmp_path / "old.safetensors", classes=ClassMap.of([NAMES[i] for i in order]), bands=RGB)
+    image = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(model.eval()(image), old(image)[:, order], rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_classes_and_bands_are_the_same_model(tmp_path: Path):
+    old = tiny()
+    old.save(tmp_path / "old.safetensors")
+    model, notes = adapt(tmp_path / "old.safetensors", classes=old.classes, bands=old.bands)
+    assert notes == () and all(torch.equal(value, model.state_dict()[name]) for name, value in old.state_dict().items())
+    assert model.card.mean == old.card.mean
+
+
+def test_bands_are_inflated_by_name(tmp_path: Path):
+    old = tiny()
+    old.save(tmp_path / "old.safetensors")
+    bands = ("nir", "red", "green", "blue", "swir")
+    model, notes = adapt(tmp_path / "old.safetensors", classes=old.classes, bands=bands)
+    before, after = old.state_dict(), model.state_dict()
+    (name,) = [name for name in before if before[name].shape != after[name].shape]
+    torch.testing.assert_close(after[name][:, 1:4], before[name] * 3 / 5)
+    torch.testing.assert_close(after[name][:, 0], before[name].mean(dim=1) * 3 / 5)
+    torch.testing.assert_close(after[name].sum(dim=1), before[name].sum(dim=1))  # a grey image is felt as before
+    assert model.bands == bands and not any(model.card.mean)
+    assert notes == ("bands kept: red, green, blue; from the mean of red, green, blue: nir, swir",)
+    turned, _ = adapt(tmp_path / "old.safetensors", classes=old.classes, bands=RGB[::-1])
+    assert turned.card.mean == old.card.mean[::-1]
+    torch.testing.assert_close(turned.state_dict()[name], before[name].flip(1))
