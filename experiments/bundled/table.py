@@ -26,6 +26,7 @@ was also used to choose it; the data sets' own test parts were not used.
 """
 RUNS = {
     "dubai-16": "Dubai, stride 16",
+    "dubai-8": "Dubai, stride 8, from the run above",
     "dubai-s": "Dubai, stride 8, from the run above: this is `dubai-s`",
     "globe-320": "Land cover of the globe, first part",
     "globe-s": "Land cover of the globe, second part, stopped at step 240 of 480: this is `globe-s`",
