@@ -27,7 +27,7 @@ READ_WHOLE = 4096  # pixels: larger files without overviews get one of at most F
 FAR = 2048
 STRIP = 512
 MERCATOR = CRS.from_epsg(3857)
-UPRIGHT = Affine(1, 0, 0, 0, -1, 0)  # of pictures; GDAL warns where there is none
+SOMEWHERE = Affine(1, 0, 1, 0, -1, 1)  # for pictures: rasterio warns where nothing is said
 GDAL = {"GDAL_CACHEMAX": 64_000_000, "GDAL_TIFF_INTERNAL_MASK": True}
 
 
@@ -163,7 +163,7 @@ class Handles:
             self._idle.get_nowait().close()
 
 
-def in_memory(pixels: Pixels, crs: Any = None, transform: Any = UPRIGHT) -> MemoryFile:
+def in_memory(pixels: Pixels, crs: Any = None, transform: Any = SOMEWHERE) -> MemoryFile:
     """Pixels and their validity as a tiled GeoTIFF in memory."""
     count, height, width = pixels.values.shape
     profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": pixels.values.dtype}

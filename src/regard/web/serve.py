@@ -10,6 +10,7 @@ import threading
 import webbrowser
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -30,17 +31,26 @@ class Impatient(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._alarm = self.loop.call_later(self.patience, self._hang_up)
+        self._set()
 
     def data_received(self, data: bytes) -> None:
-        if self._alarm is None:
-            self._alarm = self.loop.call_later(self.patience, self._hang_up)
         super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:  # the whole header is here
+            self._unset()
+        elif self._alarm is None:
+            self._set()
 
-    def _hang_up(self) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unset()
+        super().connection_lost(exc)
+
+    def _set(self) -> None:
+        self._alarm = self.loop.call_later(self.patience, self.transport.close)
+
+    def _unset(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._alarm = None
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -60,8 +70,10 @@ def listen(host: str, port: int) -> socket.socket:
         ConfigError: the port is taken, or the host is not this machine.
     """
     try:
+        if not 0 <= port < 2**16:
+            raise OSError("ports go from 0 to 65535")
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(f"cannot listen at {host}, port {port} ({error}). Leave --port out for a free one.") from None
 
 

@@ -99,7 +99,7 @@ class Viewer:
 
     def confidence(self, tile: Address, going_on: GoingOn) -> bytes:
         """The probability of the chosen class, dark where it is low."""
-        return heat_png(self.answer(tile, going_on).confidence, "viridis", (1, 1))
+        return heat_png(self.answer(tile, going_on).confidence, "viridis", (1.0, 1.0))
 
     def labels(self, tile: Address, shown: Bool[np.ndarray, "k"]) -> bytes:
         """The known classes."""
@@ -135,7 +135,7 @@ class Viewer:
             return nothing
         rows, columns = (np.floor(axis[inside]).astype(int) for axis in (places.rows, places.columns))
         cut = (rows - box.top, columns - box.left)
-        nothing.labels[inside] = np.where(part.valid[cut], part.labels[cut], NOTHING)
+        nothing.labels[inside] = np.where(part.valid[cut], part.labels[cut].astype(np.int16), NOTHING)
         nothing.confidence[inside] = np.where(part.valid[cut], np.rint(part.confidence[cut] * 255).clip(1), 0)
         return nothing
 
@@ -219,7 +219,7 @@ def _labels(pixels: Pixels, classes: ClassMap) -> Integer[np.ndarray, "h w"]:
             labels[codes == red * 65536 + green * 256 + blue] = label
         return np.where(pixels.valid, labels, NOTHING)
     known = pixels.valid & (values[0] >= 0) & (values[0] < len(classes)) & (values[0] != classes.ignore_index)
-    return np.where(known, values[0], NOTHING).astype(np.int16)
+    return np.where(known, np.where(known, values[0], 0).astype(np.int16), np.int16(NOTHING))
 
 
 def _box(places: Places, size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"], Box | None]:

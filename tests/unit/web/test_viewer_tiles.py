@@ -1,0 +1,208 @@
+"""What the tiles show, against ``predict``, ``rasterio`` and counting."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rasterio.transform import Affine
+from rasterio.warp import Resampling, reproject
+
+from regard.data.raster import Box, open_raster
+from regard.engine.predict import predict
+from regard.engine.segmentation import Segmentation
+from regard.errors import BandMismatch, ClassMismatch, ConfigError, SizeMismatch
+from regard.web.grid import HALF_EARTH, Address
+from regard.web.viewer import Viewer
+from support import COLOURS, save_image, tiny, write_tif
+from web_support import TILING, always, picture
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+ALL = np.ones(3, bool)
+
+
+def decoded(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))
+
+
+def whole_map(viewer: Viewer) -> Segmentation:
+    found = predict(viewer.model, viewer.sources.scene, tile=TILING.tile, overlap=TILING.overlap)
+    assert isinstance(found, Segmentation)
+    return found
+
+
+def test_the_models_tiles_are_cut_from_the_map_that_predict_makes(plain: Viewer) -> None:
+    expected = whole_map(plain)
+    left, right = (plain.answer(Address(1, x, 0), always) for x in (0, 1))
+    found = np.concatenate([left.labels, right.labels], axis=1)[:150, :300]
+    sure = np.concatenate([left.confidence, right.confidence], axis=1)[:150, :300]
+    assert (found == expected.labels)[expected.confidence > 0.34].all()
+    assert np.abs(sure / 255 - expected.confidence).max() <= 0.5 / 255 + 1e-4
+    assert (left.labels[150:] == -1).all() and (right.labels[:, 44:] == -1).all()
+    colours = decoded(plain.prediction(Address(1, 0, 0), ALL, always))
+    assert (colours[:150, :, :3] == expected.colours()[:, :256]).all()
+    assert (colours[:150, :, 3] == 255).all() and not colours[150:, :, 3].any()
+
+
+def test_a_tile_on_earth_is_the_warped_map(earth: Viewer) -> None:
+    expected = whole_map(earth)
+    z, side = earth.grid.finest, 2 * HALF_EARTH / 2**earth.grid.finest
+    left, top, right, bottom = earth.grid.around(Box(0, 0, *earth.raster.size))
+    seen = 0
+    for x in range(int((left + HALF_EARTH) / side), int((right + HALF_EARTH) / side) + 1):
+        for y in range(int((HALF_EARTH - top) / side), int((HALF_EARTH - bottom) / side) + 1):
+            west, north, east, south = earth.grid.extent(Address(z, x, y))
+            warped = np.full((256, 256), 255, np.uint8)
+            reproject(
+                expected.labels, warped, src_crs=expected.crs, src_transform=expected.transform, dst_crs="EPSG:3857",
+                dst_transform=Affine((east - west) / 256, 0, west, 0, (south - north) / 256, north),
+                resampling=Resampling.nearest, src_nodata=255, dst_nodata=255,
+            )  # fmt: skip
+            found = earth.answer(Address(z, x, y), always).labels
+            inside = (warped != 255) & (found != -1)
+            seen += inside.sum()
+            assert ((warped != 255) != (found != -1)).mean() < 0.01
+            assert not inside.any() or (found == warped)[inside].mean() > 0.98
+    assert seen > 10_000
+
+
+def test_a_photograph_is_looked_at_whole_and_upright(photograph: Viewer) -> None:
+    expected = whole_map(photograph)
+    assert photograph.raster.size == (90, 60) == expected.labels.shape
+    found = photograph.answer(Address(0, 0, 0), always)
+    assert (found.labels[:90, :60] == expected.labels).all()
+    scene = decoded(photograph.scene(Address(0, 0, 0)))
+    turned = np.rot90(np.asarray(Image.open(photograph.sources.scene).convert("RGB")), -1)
+    assert (scene[:90, :60, :3] == turned).all() and not scene[90:, :, 3].any()
+    answer = photograph.ask(20.0, 70.0, always)
+    assert answer["class"] == expected.labels[70, 20] and (answer["x"], answer["y"]) == (20, 70)
+    assert max(answer["probabilities"]) == pytest.approx(expected.confidence[70, 20], abs=1e-4)
+
+
+def test_transparent_pixels_of_a_photograph_have_no_class(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
+    values = np.concatenate([picture((40, 50)), np.full((1, 40, 50), 255, np.uint8)])
+    values[3, :10] = 0
+    viewer = viewer_of(save_image(tmp_path / "a.png", values.transpose(1, 2, 0)))
+    answer = viewer.answer(Address(0, 0, 0), always)
+    assert (answer.labels[:10] == -1).all() and (answer.labels[10:40, :50] >= 0).all()
+    assert not answer.confidence[:10].any() and not decoded(viewer.prediction(Address(0, 0, 0), ALL, always))[:10].any()
+    assert not decoded(viewer.scene(Address(0, 0, 0)))[:10, :, 3].any()
+
+
+def test_hidden_classes_are_transparent(plain: Viewer) -> None:
+    labels = plain.answer(Address(1, 0, 0), always).labels
+    shown = np.array([True, False, True])
+    alpha = decoded(plain.prediction(Address(1, 0, 0), shown, always))[..., 3]
+    assert {0, 1} <= set(np.unique(labels)) - {-1} or len(np.unique(labels)) > 1
+    assert ((alpha == 255) == ((labels == 0) | (labels == 2))).all()
+
+
+def test_a_map_and_labels_from_files(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
+    model, rng = tiny(), np.random.default_rng(4)
+    scene = write_tif(tmp_path / "s.tif", picture((100, 120)), crs=None, transform=None)
+    labels = rng.integers(0, 3, size=(100, 120))
+    truth = np.where(rng.random((100, 120)) < 0.2, 255, rng.integers(0, 3, size=(100, 120)))
+    finished = predict(model, scene, tmp_path / "map.tif", confidence=tmp_path / "sure.tif", tile=64, overlap=32)
+    viewer = viewer_of(scene, model, labels_map=finished, confidence=tmp_path / "sure.tif")
+    with open_raster(Path(finished)) as file, open_raster(tmp_path / "sure.tif") as sure:
+        answer = viewer.answer(Address(0, 0, 0), always)
+        assert (answer.labels[:100, :120] == file.dataset.read(1)).all() and not viewer.live.parts._held
+        assert (answer.confidence[:100, :120] == sure.dataset.read(1)).all()
+
+    save_image(tmp_path / "labels.png", labels)
+    for name, values in (("index.png", truth), ("colours.png", np.vstack([COLOURS, [(0, 0, 0)]])[truth.clip(0, 3)])):
+        path = save_image(tmp_path / name, values)
+        model.card = model.card.model_copy(
+            update={"classes": model.classes.model_copy(update={"palette": tuple(map(tuple, COLOURS.tolist()))})}
+        )
+        viewer = viewer_of(scene, model, labels_map=tmp_path / "labels.png", labels=path)
+        assert viewer.about()["layers"] == ["prediction", "labels", "errors"]
+        known = truth != 255
+        assert (viewer.truth(Address(0, 0, 0))[:100, :120][known] == truth[known]).all()
+        wrong = decoded(viewer.errors(Address(0, 0, 0), always))[:100, :120, 3] > 0
+        assert (wrong == (known & (labels != truth))).all()
+        assert (decoded(viewer.labels(Address(0, 0, 0), ALL))[:100, :120, 3] > 0)[known].all()
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
+    scene = write_tif(tmp_path / "s.tif", picture((100, 120)))
+    small = write_tif(tmp_path / "small.tif", picture((90, 120))[:1])
+    with pytest.raises(SizeMismatch, match=r"small\.tif is 120 x 90 pixels, s\.tif 120 x 100"):
+        viewer_of(scene, labels=small)
+    other = predict(tiny(classes=("a", "b")), scene, tmp_path / "map.tif", tile=64, overlap=32)
+    with pytest.raises(ClassMismatch, match="shows a, b; the model knows red thing"):
+        viewer_of(scene, labels_map=other)
+    with pytest.raises(BandMismatch):
+        viewer_of(write_tif(tmp_path / "two.tif", picture((40, 40))[:2]))
+
+
+def test_shares_count_the_view(plain: Viewer) -> None:
+    labels = whole_map(plain).labels
+    assert plain.shares(1, 0.0, 0.0, 300.0, 150.0)["shares"] == [0, 0, 0]  # nothing is predicted for a count
+    plain.answer(Address(1, 0, 0), always)
+    plain.answer(Address(1, 1, 0), always)
+    found = plain.shares(1, 20.2, 9.9, 280.0, 140.0)["shares"]
+    assert np.allclose(found, np.bincount(labels[10:140, 20:280].ravel(), minlength=3) / labels[10:140, 20:280].size)
+    everywhere = plain.shares(1, -500.0, -500.0, 900.0, 900.0)["shares"]
+    assert np.allclose(everywhere, np.bincount(labels.ravel(), minlength=3) / labels.size)
+
+
+def test_the_stretch_is_one_for_the_scene_and_fits_its_values(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
+    values = picture((300, 600)).astype(np.float32) * 10 + 1000
+    values[:, :, :300] -= 500
+    values[:, 5, 5] = np.nan
+    viewer = viewer_of(write_tif(tmp_path / "s.tif", values, crs=None, transform=None))
+    assert viewer.stretch is not None
+    expected = np.nanpercentile(values.reshape(3, -1), (2, 98), axis=1)
+    assert np.abs(viewer.stretch - expected).max() < 0.1 * (expected[1] - expected[0]).max()
+    left, right = (decoded(viewer.scene(Address(2, x, 0)))[:, :40, :3].mean() for x in (0, 2))
+    assert left < right - 20
+
+
+def test_an_answer_shows_what_was_looked_at(earth: Viewer, plain: Viewer) -> None:
+    probabilities = plain.live.parts.probabilities(100, 70)
+    answer = plain.ask(100.5, 70.5, always)
+    assert np.allclose(answer["probabilities"], probabilities) and answer["class"] == probabilities.argmax()
+    groups = {overlay["group"] for overlay in answer["overlays"]}
+    assert groups == {"Attention", "Regions", "Channels"}
+    regions = [overlay for overlay in answer["overlays"] if overlay["group"] == "Regions"]
+    assert sum(region["weight"] for region in regions) == pytest.approx(1, abs=1e-4)
+    overlay = answer["overlays"][0]
+    (left, bottom), (right, top) = overlay["corners"]
+    assert left <= 100 < right and top <= 70 < bottom and overlay["scale"][1] >= 2
+    image = Image.open(io.BytesIO(base64.b64decode(overlay["picture"].removeprefix("data:image/png;base64,"))))
+    assert image.size == (right - left, bottom - top)
+
+    (west, south), (east, north) = earth.about()["bounds"]
+    answer = earth.ask((west + east) / 2, (south + north) / 2, always)
+    assert abs(answer["x"] - 150) <= 1 and abs(answer["y"] - 75) <= 1
+    (left, bottom), (right, top) = answer["overlays"][0]["corners"]
+    assert left < (west + east) / 2 < right and bottom < (south + north) / 2 < top
+
+
+def test_a_model_without_attention_answers_with_probabilities(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
+    model = tiny("deeplab")
+    for path in (
+        write_tif(tmp_path / "s.tif", picture((50, 70)), crs=None, transform=None),
+        save_image(tmp_path / "p.png", picture((50, 70)).transpose(1, 2, 0)),
+    ):
+        viewer = viewer_of(path, model)
+        answer = viewer.ask(30.0, 20.0, always)
+        assert answer["overlays"] == [] and answer["class"] == whole_map(viewer).labels[20, 30]
+
+
+@pytest.mark.parametrize("place", [(-1.0, 5.0), (5.0, 150.0), (1e8, 1e8)])
+def test_a_question_outside_the_scene_is_refused(plain: Viewer, place: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match=r"plain\.tif does not reach there; it is 300 x 150 pixels"):
+        plain.ask(*place, always)
+
+
+def test_far_tiles_of_a_large_scene_are_not_predicted(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
+    viewer = viewer_of(write_tif(tmp_path / "s.tif", picture((2000, 1500)), crs=None, transform=None))
+    assert viewer.coarsest_live == viewer.grid.finest == 3
+    assert (viewer.answer(Address(0, 0, 0), always).labels == -1).all() and not viewer.live.parts._held

@@ -1,0 +1,30 @@
+"""What the tests of the viewer share."""
+
+from __future__ import annotations
+
+import numpy as np
+from starlette.testclient import TestClient
+
+from regard.engine.scene import Tiling
+from regard.web.app import create_app
+from regard.web.viewer import Viewer
+
+TOKEN = "correct-horse_battery"
+TILING = Tiling(tile=96, overlap=32)
+
+
+def always() -> bool:
+    """Whether the asker still waits."""
+    return True
+
+
+def picture(size: tuple[int, int], seed: int = 1) -> np.ndarray:
+    """Blocks of colour, so that the model's answer differs from place to place."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(1, 256, size=(3, size[0] // 8 + 1, size[1] // 8 + 1), dtype=np.uint8)
+    return coarse.repeat(8, 1).repeat(8, 2)[:, : size[0], : size[1]]
+
+
+def client_of(viewer: Viewer) -> TestClient:
+    """Its addresses begin behind the token."""
+    return TestClient(create_app(viewer, TOKEN), base_url=f"http://127.0.0.1/{TOKEN}", raise_server_exceptions=False)
