@@ -12,12 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks.conv import conv_bn_relu
 from regard.blocks.dual_attention import ChannelAttention
+from regard.blocks.joined import Join
 from regard.blocks.non_local import Embedded, NonLocalPosition
 from regard.blocks.object_context import ObjectContext
 from regard.blocks.squeeze_excite import SqueezeExcite
@@ -47,6 +47,7 @@ class PositionContext(nn.Module):
         self.scale = width**-0.5
         self.query = nn.Conv2d(channels, width, 1)
         self.up = conv_bn_relu(width, channels)
+        self.join = Join()
         self.fuse = conv_bn_relu(2 * channels, channels)
 
     def forward(self, embedded: Embedded, regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
@@ -55,7 +56,7 @@ class PositionContext(nn.Module):
             key, value = (gather_objects(tokens, regions.flatten(2)) for tokens in (key, value))
         query = to_tokens(self.query(embedded.output))
         context = to_map(attend(query, key, value, scale=self.scale), regions.shape[-2:])
-        return self.fuse(torch.cat([self.up(context), embedded.output], dim=1))
+        return self.fuse(self.join([self.up(context), embedded.output]))
 
 
 class DANetOCR(Segmenter):
@@ -79,6 +80,7 @@ class DANetOCR(Segmenter):
         if config.backbone_branch:
             self.plain = conv_bn_relu(deep, width, 3)
             self.plain_context = ObjectContext(width, key_width)
+        self.join = Join()
         branches = 3 if config.backbone_branch else 2
         self.fuse = nn.Sequential(conv_bn_relu(branches * width, width), nn.Dropout2d(config.dropout))
         self.classify = nn.Conv2d(width, classes, 1)
@@ -92,7 +94,7 @@ class DANetOCR(Segmenter):
         ]
         if self.config.backbone_branch:
             branches.append(self.plain_context(self.plain(deep), regions))
-        return {"main": self.classify(self.fuse(torch.cat(branches, dim=1))), "regions": regions}
+        return {"main": self.classify(self.fuse(self.join(branches))), "regions": regions}
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         return self.at_size_of(image, self.logits(image)["main"])

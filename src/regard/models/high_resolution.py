@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -79,9 +78,3 @@ def shorten(network: nn.Module, *, modules: Sequence[int], blocks: Sequence[int]
             for index, branch in enumerate(branches):
                 branches[index] = cast(nn.Sequential, branch)[:depth]
         setattr(network, name, stage)
-
-
-def join_maps(maps: list[Float[Tensor, "b _ _ _"]], *, align_corners: bool) -> Float[Tensor, "b c h w"]:
-    """All maps, brought to the size of the first, side by side."""
-    size = maps[0].shape[-2:]
-    return torch.cat([resize_logits(x, size, align_corners=align_corners) for x in maps], dim=1)

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from regard.blocks.aspp import ASPP
 from regard.blocks.conv import Recipe, classifier, conv_block
+from regard.blocks.joined import Join
 from regard.blocks.object_context import ObjectContext, ObjectPyramid
 from regard.card import Card
-from regard.models.high_resolution import join_maps
 from regard.models.segmenter import ModelConfig, Segmenter
 from regard.ops.resize import resize_logits
+
+Features = Float[Tensor, "b _ _ _"] | list[Float[Tensor, "b _ _ _"]]  # a list in a fast model: see ``JoinedConv``
 
 
 class OCRNetConfig(ModelConfig):
@@ -68,6 +70,7 @@ class OCRNet(Segmenter):
         coarse, deep = channels[-2:]
         if self.joins_branches:
             self.stride, coarse, deep = 4, sum(channels), sum(channels)
+            self.join = Join(align_corners=config.align_corners)
         self.aspp = self.make_aspp(deep) if config.aspp == "before" else None
         if self.aspp is not None:
             coarse = deep = self.aspp.out_channels
@@ -111,11 +114,11 @@ class OCRNet(Segmenter):
             recipe=config.recipe,
         )
 
-    def features(self, image: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b p _ _"], Float[Tensor, "b q _ _"]]:
+    def features(self, image: Float[Tensor, "b c h w"]) -> tuple[Features, Features]:
         """What the regions look at and what the pixels look at, on one grid."""
         maps = self.backbone(image)
         if self.joins_branches:
-            coarse = deep = join_maps(maps, align_corners=self.config.align_corners)
+            coarse = deep = self.join(maps)
         else:
             coarse, deep = (resize_logits(x, maps[-1].shape[-2:], align_corners=False) for x in maps[-2:])
         if self.aspp is not None:

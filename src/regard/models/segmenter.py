@@ -50,6 +50,7 @@ class Segmenter(nn.Module):
     config: ModelConfig
     backbone: nn.Module
     stride: int
+    fast: bool = False  # made for prediction alone: see make_fast
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__()
@@ -109,6 +110,20 @@ class Segmenter(nn.Module):
             known = ", ".join(config.model_fields)
             raise ConfigError(f"{self.card.architecture}: {first_reason(error)}. Settings: {known}.") from None
 
+    def train(self, mode: bool = True) -> Segmenter:
+        if mode:
+            self.check_plain("trained")
+        return super().train(mode)
+
+    def check_plain(self, purpose: str) -> None:
+        """Whether the network is as its card says, not rebuilt for prediction.
+
+        Raises:
+            ConfigError: it was loaded with ``fast=True``.
+        """
+        if self.fast:
+            raise ConfigError(f"a model loaded with fast=True cannot be {purpose}. Load it without.")
+
     def save(self, path: str | Path, *, half: bool = False) -> Path:
         """Write weights and card into one ``.safetensors``; ``half`` stores the floats as float16.
 
@@ -116,9 +131,10 @@ class Segmenter(nn.Module):
         ``README.md`` with classes, scores and licence.
 
         Raises:
-            ConfigError: the name does not end in ``.safetensors``.
+            ConfigError: the name does not end in ``.safetensors``, or the model was loaded with ``fast=True``.
             OutputError: it cannot be written there.
         """
+        self.check_plain("saved")
         target = Path(path)
         if not target.suffix:
             target.mkdir(parents=True, exist_ok=True)
