@@ -1,0 +1,159 @@
+"""The viewer as a person uses it: in a real browser, on a laptop and on a phone, with the bundled models."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from regard.checkpoints.file import bundled
+
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
+]
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
+Page = playwright.Page
+
+AXE = Path(__file__).with_name("axe.min.js")
+SAMPLE = next(iter(bundled().values())).parent
+LAPTOP = {"viewport": {"width": 1366, "height": 768}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
+
+
+@contextmanager
+def viewing(*arguments: object) -> Iterator[str]:
+    """The address of a running viewer, which then ends by Ctrl-C within five seconds and without a complaint."""
+    command = [sys.executable, "-m", "regard", "view", *map(str, arguments), "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", first)
+        assert found, first + process.stderr.read()
+        yield found[0]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=15)
+        assert process.returncode == 0 and "Traceback" not in errors, errors
+    finally:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def opened(browser: object, url: str, device: dict[str, object]) -> Iterator[Page]:
+    """The page, which then must have had no error, and asked nothing of another host."""
+    context = browser.new_context(**device)
+    page, complaints = context.new_page(), []
+    page.set_default_timeout(60_000)
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
+    page.on("request", lambda asked: complaints.append(asked.url) if not asked.url.startswith((url, "data:")) else None)
+    page.goto(url)
+    page.locator("#classes .number", has_text="%").first.wait_for()  # tiles have come and are counted
+    yield page
+    assert not complaints, complaints
+    context.close()
+
+
+def faults(page: Page) -> list[str]:
+    """Serious faults of accessibility that axe-core finds."""
+    page.evaluate(AXE.read_text() + "; 0")
+    found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.impact, v.id, v.nodes[0].html])")
+    return [fault for fault in found if fault[0] in ("serious", "critical")]
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a picture for the documentation, where one is asked for."""
+    if folder := os.environ.get("REGARD_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / name)
+
+
+def tiles(page: Page, layer: str) -> list[str]:
+    return page.locator(f"img[src*='{layer}/']").evaluate_all("images => images.map(i => i.getAttribute('src'))")
+
+
+def test_a_scene_on_a_laptop(browser: object) -> None:
+    labels = SAMPLE / "globe" / "americas_atlantic_mask.tif"
+    with (
+        viewing("globe-s", SAMPLE / "globe" / "americas_atlantic.tif", "--labels", labels) as url,
+        opened(browser, url, LAPTOP) as page,
+    ):
+        before = set(tiles(page, "scene"))
+        page.locator("#map").focus()
+        page.keyboard.press("+")
+        page.wait_for_timeout(600)
+        page.mouse.move(500, 400)
+        page.mouse.down()
+        page.mouse.move(250, 300, steps=4)
+        page.mouse.up()
+        page.wait_for_timeout(600)
+        assert set(tiles(page, "scene")) - before, "panning and zooming brings new tiles"
+        assert re.fullmatch(r"\d+\.\d+° [NS], \d+\.\d+° [WE]", page.locator("#where").inner_text())
+        assert re.search(r"km", page.locator(".leaflet-control-scale-line").inner_text())
+
+        page.locator("#note").wait_for(state="hidden")
+        page.get_by_label("forest").uncheck()
+        page.locator("img[src*='prediction/'][src*='show=10111111']").first.wait_for()
+        page.get_by_label("forest").check()
+        page.get_by_label("Errors").check()
+        page.locator("img[src*='errors/']").first.wait_for()
+        assert not faults(page)
+
+        page.mouse.click(420, 420)
+        page.locator("#choices input").first.wait_for()
+        assert re.search(
+            r"Pixel \d+, \d+ of the image: \w+, probability \d\.\d\d", page.locator("#message").inner_text()
+        )
+        overlay = page.locator(".leaflet-why-pane img")
+        attention = overlay.get_attribute("src")
+        assert attention.startswith("data:image/png") and overlay.bounding_box()["width"] > 100
+        page.get_by_label("region: forest").check()
+        assert overlay.get_attribute("src") != attention
+        assert not faults(page)
+        page.get_by_label("non-local position attention").check()
+        page.wait_for_timeout(300)
+        shoot(page, "viewer.png")
+        page.get_by_role("button", name="Close").click()
+        assert overlay.count() == 0
+
+
+def test_a_photograph_on_a_phone(browser: object) -> None:
+    with (
+        viewing("dubai-s", SAMPLE / "city" / "images" / "t4_p2.jpg") as url,
+        opened(browser, url, PHONE) as page,
+    ):
+        assert "px" in page.locator(".leaflet-control-scale-line").inner_text()
+        page.wait_for_timeout(500)
+        page.touchscreen.tap(120, 200)
+        page.locator("#choices input").first.wait_for()
+        page.wait_for_timeout(400)
+        shoot(page, "viewer-phone.png")
+        assert page.locator(".leaflet-why-pane img").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert not faults(page)
+        page.get_by_role("button", name="Hide").click()
+        assert page.locator("#map").bounding_box()["height"] > 700
+        page.get_by_role("button", name="Ask about the centre", include_hidden=True).wait_for(state="hidden")
+        page.locator("#map").focus()
+        page.keyboard.press("Enter")
+        page.locator("#choices input").first.wait_for()
