@@ -216,7 +216,7 @@ def main(source: Path, target: Path) -> int:
     )
     print("| planted | found |\n| --- | --- |")
     for fault, message in rows:
-        print(f"| {fault} | {message or '**not found**'} |")
+        print(f"| {fault} | {(message or '**not found**').replace(f'{target}/', '')} |")
     wrong = [
         one
         for one in examined.findings

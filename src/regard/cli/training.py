@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -81,6 +82,9 @@ def evaluate(
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
     window: int | None = None,
+    averaging: Literal["softmax", "logits", "exp"] = "softmax",
+    boundary: int | None = None,
+    leave_out: tuple[str, ...] = (),
     bands: str | None = None,
     save: Path | None = None,
 ) -> Answer:
@@ -93,6 +97,9 @@ def evaluate(
         scales: Average over several sizes of the image.
         flip: Look at the mirror image too.
         window: Slide a square of that many pixels instead of taking images whole.
+        averaging: How several views are averaged: softmax (mmsegmentation), logits (HRNet-OCR), exp (DANet).
+        boundary: Also score the classes' boundaries, found where at most so many pixels off.
+        leave_out: Classes that count in no mean, such as clutter.
         bands: The bands to use, by number from 1 or by name.
         save: Write the scores there as JSON.
     """
@@ -101,7 +108,8 @@ def evaluate(
     from regard.engine.evaluate import evaluate as score
 
     labelled = folder(data, bands=bands_of(bands))
-    scores = score(load(model), labelled, split=split, scales=scales, flip=flip, window=window)
+    how = partial(score, split=split, scales=scales, flip=flip, window=window, averaging=averaging)
+    scores = how(load(model), labelled, boundary=boundary).without(*leave_out)
     if save is not None:
         scores.save(save)
     return Answer(scores.as_dict(), f"mIoU {100 * scores.miou:.2f}\n{scores.table()}")

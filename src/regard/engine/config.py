@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from regard.classes import first_reason
 from regard.errors import ConfigError
-from regard.ops.losses import LossName
 
 
 class TrainConfig(BaseModel):
@@ -29,7 +28,7 @@ class TrainConfig(BaseModel):
     power: float = Field(0.9, gt=0, description="Exponent of the rate's poly decay.")
     lowest_rate: float = Field(0.0, ge=0, description="The rate does not fall below this.")
     average: float = Field(0.99, ge=0, lt=1, description="Memory of the running average of the weights; 0 for none.")
-    loss: LossName = Field(
+    loss: Literal["ce", "ohem", "focal", "ce+dice", "ce+lovasz"] = Field(
         "ce",
         description="Of the main output: cross entropy, of the hardest pixels (ohem), focal, with Dice or Lovász.",
     )

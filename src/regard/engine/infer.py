@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from regard.classes import ClassMap
 from regard.data.augment import Scaling
 from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.ops.resize import resize_logits
 from regard.ops.windows import starts
+
+Averaging = Literal["softmax", "logits", "exp"]
 
 
 def scaling_of(model: Segmenter) -> Scaling:
@@ -29,11 +33,17 @@ def class_scores(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     window: int | None = None,
+    averaging: Averaging = "softmax",
 ) -> Float[Tensor, "b k h w"]:
     """Scores at the image's size whose softmax is the class probability.
 
-    One scale without flip gives the model's own logits. Several views give the log of their mean probability, as
-    mmsegmentation averages. ``window`` looks through squares of that many pixels, two thirds apart.
+    One scale without flip gives the model's own logits. ``window`` looks through squares of that many pixels, two
+    thirds apart. Several views are averaged as a code base does it:
+
+    - ``softmax``: the log of the mean probability of all views; windows average logits. Source: mmsegmentation.
+    - ``logits``: by scale and window exp(mean of the logits of the image and its mirror image), summed over scales;
+      the log of that. Source: HRNet-OCR, ``multi_scale_inference``.
+    - ``exp``: the same with exp(sum of the two). Source: DANet, ``MultiEvalModule``.
 
     Raises:
         ConfigError: an impossible scale or window.
@@ -43,8 +53,10 @@ def class_scores(
             f"got scales {list(scales)}, window {window}; need scales above 0 and a window of 2 pixels or more."
         )
     views = [(scale, flipped) for scale in scales for flipped in ((False, True) if flip else (False,))]
-    if views == [(1.0, False)]:
+    if views == [(1.0, False)] and (averaging == "softmax" or window is None):
         return _look(model, image, window)
+    if averaging != "softmax":
+        return _log_of_powers(Powers(model, flip, 0.5 if averaging == "logits" else 1.0), image, scales, window)
     total = image.new_zeros(1)
     for scale, flipped in views:
         view = _scaled(image, scale)
@@ -54,6 +66,34 @@ def class_scores(
     return (total / len(views)).log()
 
 
+class Powers(NamedTuple):
+    """exp(share × (logits + logits of the mirror image)) of a part of an image, in float64."""
+
+    model: Segmenter
+    flip: bool
+    share: float
+
+    @property
+    def classes(self) -> ClassMap:
+        return self.model.classes
+
+    def __call__(self, part: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        logits = self.model(part).double()
+        if self.flip:
+            logits = self.share * (logits + self.model(part.flip(-1)).flip(-1))
+        return logits.clamp(-700, 700).exp()  # what float64 can hold
+
+
+def _log_of_powers(
+    powers: Powers, image: Float[Tensor, "b c h w"], scales: Sequence[float], window: int | None
+) -> Float[Tensor, "b k h w"]:
+    total = image.new_zeros(1, dtype=torch.float64)
+    for scale in scales:
+        found = _look(powers, _scaled(image, scale), window)
+        total = total + resize_logits(found, image.shape[-2:], align_corners=False)
+    return total.log().float()
+
+
 def _scaled(image: Float[Tensor, "b c h w"], scale: float) -> Float[Tensor, "b c H W"]:
     if scale == 1.0:
         return image
@@ -61,16 +101,21 @@ def _scaled(image: Float[Tensor, "b c h w"], scale: float) -> Float[Tensor, "b c
     return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=scale < 1)
 
 
-def _look(model: Segmenter, image: Float[Tensor, "b c h w"], window: int | None) -> Float[Tensor, "b k h w"]:
+def _look(model: Segmenter | Powers, image: Float[Tensor, "b c h w"], window: int | None) -> Float[Tensor, "b k h w"]:
     """Logits of the whole image, or the mean over windows where they overlap."""
     height, width = image.shape[-2:]
     if window is None or max(height, width) <= window:
-        return model(image).float()
-    total = image.new_zeros(len(image), len(model.classes), height, width)
+        return _wide(model(image))
+    dtype = torch.float32 if isinstance(model, Segmenter) else torch.float64
+    total = image.new_zeros(len(image), len(model.classes), height, width, dtype=dtype)
     count = image.new_zeros(height, width)
     for top in starts(height, window, window * 2 // 3):
         for left in starts(width, window, window * 2 // 3):
             part = (..., slice(top, top + window), slice(left, left + window))
-            total[part] += model(image[part]).float()
+            total[part] += _wide(model(image[part]))
             count[part] += 1
     return total / count
+
+
+def _wide(scores: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    return scores if scores.dtype == torch.float64 else scores.float()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-LossName = Literal["ce", "ohem", "focal", "ce+dice", "ce+lovasz"]
 Logits = Float[Tensor, "b k h w"]
 Labels = Int[Tensor, "b h w"]
 
@@ -20,7 +18,7 @@ Labels = Int[Tensor, "b h w"]
 class Criterion:
     """The loss of the main output by name; ``class_weights`` enter the cross entropy of every output."""
 
-    name: LossName = "ce"
+    name: str = "ce"  # ce, ohem, focal, ce+dice or ce+lovasz
     ignore_index: int = 255
     class_weights: tuple[float, ...] | None = None
     focal_power: float = 2.0

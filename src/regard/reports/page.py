@@ -82,7 +82,7 @@ def report(
 def _read(source: Run | Scores | str | Path) -> Subject:
     """The subject behind any kind of source: the place to teach the report a new kind."""
     if isinstance(source, Scores):
-        return Subject(scores=source, images=getattr(source, "image_confusions", None))
+        return Subject(scores=source, images=source.image_confusions)
     path = source.folder if isinstance(source, Run) else Path(source)
     return Subject(scores=_read_scores(path)) if path.is_file() else _read_folder(path)
 

@@ -6,30 +6,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from regard.engine.evaluate import Scores
+from regard.ops.bootstrap import DRAWS, intervals
 
+__all__ = ["DRAWS", "intervals", "matrix", "pairs", "reading"]  # what the page's template calls
 MATRIX_LIMIT = 20
-DRAWS = 1000
 Counts = Int[np.ndarray, "k k"]
-Interval = tuple[float, float]
 Pair = tuple[str, str, float, float]  # a true class, what it was called, shares of the class and of all mistakes
 Row = tuple[str, int, list[float | None]]  # a true class, its own column, its shares by what it was called
-
-
-def intervals(images: Int[np.ndarray, "i k k"]) -> list[Interval | None]:
-    """95 % intervals of each class's IoU and, last, of their mean; None for an absent class.
-
-    A bootstrap over images: as many as there are, drawn with replacement, are added up ``DRAWS`` times.
-    """
-    count = len(images)
-    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=DRAWS)
-    right = times @ images.diagonal(axis1=1, axis2=2)
-    either = times @ (images.sum(axis=1) + images.sum(axis=2)) - right
-    seen, iou = either > 0, right / np.maximum(1, either)
-    mean = iou.sum(axis=1) / np.maximum(1, seen.sum(axis=1))
-    iou[~seen & seen.any(axis=0)] = np.nan  # a draw without the class says nothing about it
-    low, high = np.nanpercentile(np.column_stack([iou, mean]), (2.5, 97.5), axis=0)
-    occurs = [*seen.any(axis=0), True]
-    return [(float(a), float(b)) if there else None for a, b, there in zip(low, high, occurs, strict=True)]
 
 
 def matrix(scores: Scores, limit: int = MATRIX_LIMIT) -> tuple[list[str], list[Row]]:

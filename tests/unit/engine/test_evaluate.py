@@ -81,8 +81,9 @@ def test_what_is_saved_is_json_without_nan(tmp_path: Path):
 
 def test_the_table_has_a_line_per_class_and_the_means():
     lines = Scores(ClassMap.of(NAMES), np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])).table().splitlines()
-    assert len(lines) == 6 and lines[2].startswith("| red thing | 66.7 | 66.7 | 80.0 | 85.7 | 75.0 |")
+    assert len(lines) == 8 and lines[2].startswith("| red thing | 66.7 | 66.7 | 80.0 | 85.7 | 75.0 |")
     assert "–" in lines[4] and "**58.3**" in lines[5] and "75.0" in lines[5]
+    assert lines[7] == "mean accuracy 75.0; frequency-weighted IoU 61.1"
 
 
 def test_pixels_without_data_are_not_scored(set_folder: Path, tiny_model: Segmenter):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regard.card import Card
 from regard.classes import ClassMap
-from regard.engine.infer import class_scores, scaling_of
+from regard.engine.infer import _scaled, class_scores, scaling_of
 from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.models.segmenter import ModelConfig
+from regard.ops.windows import starts
 from support import NAMES, tiny
 
 
@@ -105,3 +107,30 @@ def test_scaling_is_the_cards():
     model = tiny()
     scaling = scaling_of(model)
     assert (scaling.mean, scaling.std, scaling.divisor) == (model.card.mean, model.card.std, model.card.divisor)
+
+
+@pytest.mark.parametrize(("averaging", "share"), [("logits", 0.5), ("exp", 1.0)])
+@pytest.mark.parametrize("window", [None, 16])
+def test_the_authors_averaging(averaging: str, share: float, window: int | None):
+    """By hand, window by window, as their loops have it."""
+    model, scales = PerPixel(mean=3), (1.0, 0.5)
+    total = torch.zeros(2, 3, 30, 47, dtype=torch.float64)
+    for scale in scales:
+        view = _scaled(IMAGE, scale)
+        height, width = view.shape[-2:]
+        side = max(height, width) if window is None else window
+        found, count = torch.zeros(2, 3, height, width, dtype=torch.float64), torch.zeros(height, width)
+        for top in starts(height, side, side * 2 // 3):
+            for left in starts(width, side, side * 2 // 3):
+                part = (..., slice(top, top + side), slice(left, left + side))
+                logits = model(view[part]) + model(view[part].flip(-1)).flip(-1)
+                found[part] += (share * logits.detach().double()).exp()
+                count[part] += 1
+        total += F.interpolate(found / count, (30, 47), mode="bilinear")
+    scores = class_scores(model, IMAGE, scales=scales, flip=True, window=window, averaging=averaging)
+    torch.testing.assert_close(scores, total.log().float(), rtol=1e-4, atol=1e-4)
+
+
+def test_logits_that_no_float_could_raise_stay_finite():
+    scores = class_scores(PerPixel(), IMAGE * 400, flip=True, averaging="exp")
+    assert torch.isfinite(scores).all()

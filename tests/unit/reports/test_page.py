@@ -150,12 +150,10 @@ def test_names_are_escaped_everywhere(tmp_path: Path, tiny_model: Segmenter):
 
 
 def test_intervals_appear_where_each_image_was_counted(tmp_path: Path):
-    class Counted(Scores):
-        image_confusions = np.random.default_rng(8).integers(1, 99, size=(7, 3, 3))
-
-    scores = Counted(ClassMap.of(["a", "b", "c"]), Counted.image_confusions.sum(axis=0))
+    images = np.random.default_rng(8).integers(1, 99, size=(7, 3, 3))
+    scores = Scores(ClassMap.of(["a", "b", "c"]), images.sum(axis=0), images)
     reader = read(report(scores, tmp_path / "page.html"))
-    low, high = page.tables.intervals(Counted.image_confusions)[1] or (0, 0)
+    low, high = page.tables.intervals(images)[1] or (0, 0)
     assert f"{100 * low:.1f}–{100 * high:.1f}" in reader.text and "7 images" in reader.text
     assert "interval" not in read(report(Scores(scores.classes, scores.confusion), tmp_path / "plain.html")).text
 
