@@ -50,14 +50,15 @@ def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Pa
     only then does it appear under its name. ONNX files carry the card and the keys that QGIS's Deepness plugin reads.
 
     Raises:
-        ConfigError: another ending.
+        ConfigError: another ending, or the model was loaded with ``fast=True``.
         MissingExtra: the packages for ONNX are not installed.
-        ExportError: the file does not agree with the model.
+        ExportError: the file does not agree with the model, or torch cannot write such a network as a program.
         OutputError: it cannot be written.
     """
     target, was_training = Path(path), model.training
     if target.suffix not in SUFFIXES:
         raise ConfigError(f"models are exported as {' or '.join(SUFFIXES)}; got {target.name}. Choose one of these.")
+    model.check_plain("exported")
     check_writable(target)
     network = Exported(model.eval(), normalise=normalise).eval()
     part = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
@@ -106,7 +107,15 @@ def _program(network: Exported) -> torch.export.ExportedProgram:
 
 
 def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
-    torch.export.save(_program(network), part, extra_files={"regard": network.model.card.model_dump_json()})
+    program, card = _program(network), network.model.card
+    try:
+        torch.export.save(program, part, extra_files={"regard": card.model_dump_json()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ExportError(
+            f"torch cannot write {card.architecture} on {card.config['backbone']} as a program ({reason}). "
+            "Write it as .onnx instead."
+        ) from None
     return torch.export.load(part).module()
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from regard.engine import export as module
 from regard.engine.export import Exported, check, export
 from regard.errors import ConfigError, ExportError
 from regard.models import Segmenter
+from regard.models.fast import make_fast
 from support import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]
@@ -46,6 +49,29 @@ def test_a_file_that_differs_is_not_published(tiny_model: Segmenter, tmp_path: P
     network = Exported(tiny_model, normalise=False).eval()
     with pytest.raises(ExportError, match=r"differs from the model by 1\.0e-02"):
         check(network, lambda image: network(image) + 0.01 * network(image).abs().max(), tmp_path / "m.onnx")
+
+
+class Pooled(torch.nn.Module):
+    """Pools to a size that torch computes with a ceil, as timm's test_resnet does."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(image, (math.ceil(image.shape[2] / 2), 4))
+
+
+def test_a_network_that_torch_cannot_write_down_is_refused(
+    tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dims = {2: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(Pooled(), (torch.zeros(1, 3, 10, 8),), dynamic_shapes=(dims,))
+    monkeypatch.setattr(module, "_program", lambda network: program)
+    with pytest.raises(ExportError, match=r"danet_ocr on test_resnet as a program \(.*ceil.* Write it as \.onnx"):
+        export(tiny_model, tmp_path / "m.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fast_model_is_not_exported(tiny_model: Segmenter, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fast=True cannot be exported"):
+        export(make_fast(tiny_model), tmp_path / "m.onnx")
 
 
 def test_other_endings_are_refused(tiny_model: Segmenter, tmp_path: Path) -> None:
