@@ -23,12 +23,14 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
         ConfigError: nothing answers at the address.
     """
     try:
+        import dask
         from distributed import Client, LocalCluster, as_completed
     except ImportError:
         raise MissingExtra("distributed is not installed. Do: pip install 'regard[cluster]'.") from None
     with ExitStack() as stack:
         place: Any = address.removeprefix("dask://")
         if address == LOCAL:
+            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": RETRIES}))
             place = LocalCluster(workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
             stack.enter_context(place)
         try:

@@ -1,0 +1,80 @@
+"""Kill Dask's workers while they map scenes: is any map missing, made twice or different?
+
+python tests/bench/cluster_kills.py [KILLS] [SCENES]
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import dask
+import numpy as np
+import psutil
+from distributed import LocalCluster
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from regard.engine.cluster import run_on_cluster
+from regard.engine.many import Scene, predict_scene
+from support import tiny, write_tif
+
+
+def keep_killing(stop: threading.Event, wanted: int, killed: list[int]) -> None:
+    """Kill a random worker process now and then."""
+    rng = np.random.default_rng(0)
+    while not stop.wait(float(rng.uniform(1, 4))) and len(killed) < wanted:
+        workers = [child for nanny in psutil.Process().children() for child in (nanny, *nanny.children())]
+        busy = [worker for worker in workers if worker.cpu_times().user > 2]  # torch is loaded: it is at work
+        if busy:
+            chosen = busy[int(rng.integers(len(busy)))]
+            os.kill(chosen.pid, signal.SIGKILL)
+            killed.append(chosen.pid)
+
+
+def main(wanted: int, count: int) -> None:
+    """Print what was seen."""
+    killed: list[int] = []
+    rounds = missing = twice = different = 0
+    view = {"tile": 64, "overlap": 32, "overwrite": False}
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        model = str(tiny().save(root / "model.safetensors"))
+        for number in range(count):
+            values = np.random.default_rng(number).integers(0, 256, size=(3, 300, 200), dtype=np.uint8)
+            write_tif(root / "tiles" / f"tile{number}.tif", values)
+        sources = sorted((root / "tiles").iterdir())
+        for source in sources:
+            predict_scene(Scene(model, source, root / "serial" / source.name, view))
+        while len(killed) < wanted:
+            out, stop = root / f"maps{rounds}", threading.Event()
+            dask.config.set({"distributed.scheduler.allowed-failures": 100})  # deaths of the workers that had a scene
+            with LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+                killer = threading.Thread(target=keep_killing, args=(stop, wanted, killed))
+                killer.start()
+                scenes = [Scene(model, source, out / source.name, view) for source in sources]
+                receipts = list(run_on_cluster(scenes, cluster.scheduler_address, 2))
+                stop.set()
+                killer.join()
+            names = [Path(receipt.source).name for receipt in receipts if not receipt.failed]
+            missing += count - len(set(names))
+            twice += len(names) - len(set(names))
+            hidden = [path for path in out.iterdir() if path.name.startswith(".")]
+            different += sum(
+                (out / source.name).read_bytes() != (root / "serial" / source.name).read_bytes() for source in sources
+            ) + len(hidden)
+            rounds += 1
+            print(f"round {rounds}: {len(killed)} kills so far at {time.strftime('%X')}", file=sys.stderr, flush=True)
+    print(
+        f"{len(killed)} workers killed over {rounds} rounds of {count} scenes: {missing} maps missing, {twice} twice,"
+    )
+    print(f"{different} different from a serial run's or left unfinished.")
+
+
+if __name__ == "__main__":
+    numbers = [int(argument) for argument in sys.argv[1:]]
+    main(*(numbers + [100, 40][len(numbers) :]))
