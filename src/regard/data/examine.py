@@ -95,7 +95,7 @@ def _compare_kinds(inspections: Sequence[Inspection]) -> Iterator[Finding]:
     by_kind: dict[Kind, list[str]] = defaultdict(list)
     for one in inspections:
         if one.kind is not None:
-            by_kind[one.kind].append(one.pair.image.name)
+            by_kind[one.kind].append(one.name)
     if len(by_kind) < 2:
         return
     usual = max(by_kind, key=lambda kind: len(by_kind[kind]))
@@ -116,7 +116,7 @@ def _find_same(inspections: Sequence[Inspection]) -> Iterator[Finding]:
             same[one.digest].append(one)
     for group in (group for group in same.values() if len(group) > 1):
         splits = sorted({one.split for one in group} - {"unlisted"})
-        names = [one.pair.image.name for one in group]
+        names = [one.name for one in group]
         leak = len(splits) > 1
         what = f"{' and '.join(names)} are the same file"
         what += f", in {' and '.join(splits)}: scores would lie. Keep one." if leak else ". Keep one."
@@ -134,7 +134,7 @@ def _find_same_places(inspections: Sequence[Inspection]) -> Iterator[Finding]:
             one, other, found = left[index], right[its], match(marks[0][index], marks[1][its])
             if found is None or (one.digest is not None and one.digest == other.digest):
                 continue
-            names = one.pair.image.name, other.pair.image.name
+            names = one.name, other.name
             rows, columns = (SHRINK * step for step in found.offset)
             how = "mirrored or turned" if found.turned else f"{rows} rows and {columns} columns apart"
             what = (
@@ -176,8 +176,8 @@ def _find_displaced(inspections: Sequence[Inspection], classes: ClassMap) -> Ite
             continue
         side = max(one.size)
         how = place.turn or f"moved by {round(place.down * side)} rows and {round(place.right * side)} columns"
-        what = f"the mask of {one.pair.image.name} would fit it better {how}. Look at both."
-        yield Finding("warning", "misplaced mask", what, (one.pair.image.name,))
+        what = f"the mask of {one.name} would fit it better {how}. Look at both."
+        yield Finding("warning", "misplaced mask", what, (one.name,))
 
 
 def _look_at_shares(pixels: Mapping[str, Int[np.ndarray, " k"]], classes: ClassMap) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ def find_overlaps(inspections: Sequence[Inspection]) -> Iterator[Finding]:
             continue
         share = _shared_ground(one, other)
         if share > OVERLAP:
-            names = one.pair.image.name, other.pair.image.name
+            names = one.name, other.name
             what = f"{names[0]} ({one.split}) and {names[1]} ({other.split}) share {100 * share:.0f} % of the first's "
             yield Finding("error", "leak", what + "ground, labelled in both. Keep both in one split.", names)
 

@@ -52,9 +52,14 @@ class Inspection:
     marks: Landmarks | None = None
     small: Small | None = None
 
+    @property
+    def name(self) -> str:
+        """What findings call it: the image's file name; a window of a scene by its own name."""
+        return self.pair.image.name if self.pair.box is None else self.pair.name
+
     def note(self, grade: Grade, kind: str, message: str) -> None:
         """Add a finding about this pair."""
-        self.findings.append(Finding(grade, kind, message, (self.pair.image.name,)))
+        self.findings.append(Finding(grade, kind, message, (self.name,)))
 
 
 def inspect(pair: Pair, split: str, classes: ClassMap | None) -> Inspection:
@@ -81,7 +86,7 @@ def inspect(pair: Pair, split: str, classes: ClassMap | None) -> Inspection:
     known = labels != classes.ignore_index
     found.counts = np.bincount(labels[known], minlength=len(classes))
     if not known.any():
-        found.note("warning", "no label", f"{pair.mask.name} has no labelled pixel. Label it, or take it off the list.")
+        found.note("warning", "no label", f"{found.name} has no labelled pixel. Label it, or take it off the list.")
     _measure(found, image, np.where(known, labels, -1), known)
     return found
 
@@ -195,7 +200,7 @@ def _look_at_ground(found: Inspection) -> None:
 
 
 def _look_at_image(found: Inspection, image: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"]) -> None:
-    name = found.pair.image.name
+    name = found.name
     if not valid.any():
         found.note("warning", "blank", f"{name} has no valid pixel (nodata everywhere). Take it off the list.")
         return

@@ -62,7 +62,7 @@ def _by_kind(examined: Examination) -> list[tuple[str, str, list[Finding]]]:
 
 def _pictures(examined: Examination) -> dict[str, list[Picture]]:
     """Image and mask of the files that findings name, by the file's name."""
-    pairs = {path.name: pair for pair in examined.pairs for path in (pair.mask, pair.image)}
+    pairs = {name: pair for pair in examined.pairs for name in (pair.mask.name, pair.image.name, pair.name)}
     named = [name for finding in examined.findings if finding.kind in PICTURED for name in finding.files[:2]]
     shown = [name for name in dict.fromkeys(named) if name in pairs][:MOST_SHOWN]
     return {name: labelled(pairs[name], examined.classes) for name in shown}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from regard.engine.config import TrainConfig
@@ -39,3 +41,10 @@ def test_an_unknown_recipe_and_an_impossible_mixture_are_refused():
         with_recipe("mmseg-40", {})
     with pytest.raises(ConfigError, match="512 x 1024 cannot be turned"):
         with_recipe("mmseg-40k", {"overhead": True})
+
+
+def test_the_page_of_recipes_has_each_of_them():
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    for name, plan in RECIPES.items():
+        row = f"| `{name}` | {plan.architecture}, {plan.backbone} | {plan.source} | {plan.published} | {plan.ours} |"
+        assert row in page
