@@ -28,7 +28,7 @@ FAR = 2048
 STRIP = 512
 MERCATOR = CRS.from_epsg(3857)
 SOMEWHERE = Affine(1, 0, 1, 0, -1, 1)  # for pictures: rasterio warns where nothing is said
-GDAL = {"GDAL_CACHEMAX": 64_000_000, "GDAL_TIFF_INTERNAL_MASK": True}
+GDAL = {"GDAL_TIFF_INTERNAL_MASK": True}
 
 
 class RasterLayer:

@@ -46,16 +46,14 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(client: T
     assert not re.search(r"https?:|innerHTML|eval\(|document\.write", script)
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/static/viewer.js", "/scene/1/0/0.png", "/about.json", "/nothing", TILE + "?show=x"]
-)
-def test_every_answer_carries_the_policy_and_none_lets_other_sites_read(client: TestClient, path: str) -> None:
-    headers = client.get(path, headers={"origin": "http://evil.example"}).headers
-    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
-    assert "unsafe" not in headers["content-security-policy"]
-    assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "no-referrer"
-    assert headers["cross-origin-resource-policy"] == "same-origin"
-    assert not [name for name in headers if name.startswith("access-control")]
+def test_every_answer_carries_the_policy_and_none_lets_other_sites_read(client: TestClient) -> None:
+    for path in ("/", "/static/viewer.js", "/scene/1/0/0.png", "/about.json", "/nothing", f"{TILE}?show=x"):
+        headers = client.get(path, headers={"origin": "http://evil.example"}).headers
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'"), path
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert not [name for name in headers if name.startswith("access-control")], path
 
 
 HUGE = "9" * 400
@@ -97,12 +95,12 @@ REFUSED: dict[str, tuple[str, int]] = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_hostile_addresses_are_refused(client: TestClient, kind: str) -> None:
-    path, status = REFUSED[kind]
-    response = client.get(path)
-    assert response.status_code == status, response.text
-    assert "root:" not in response.text and "Traceback" not in response.text and "import" not in response.text
+def test_hostile_addresses_are_refused(client: TestClient) -> None:
+    for kind, (path, status) in REFUSED.items():
+        response = client.get(path)
+        assert response.status_code == status, (kind, response.text)
+        assert not re.search("root:|Traceback|import", response.text), kind
+    assert client.get("/about.json").status_code == 200
 
 
 REQUESTS: dict[str, tuple[Callable[[TestClient], int], int]] = {
@@ -122,25 +120,24 @@ REQUESTS: dict[str, tuple[Callable[[TestClient], int], int]] = {
 }
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
-def test_hostile_requests_are_refused(client: TestClient, kind: str) -> None:
-    send, status = REQUESTS[kind]
-    assert send(client) == status
-    assert client.get("/about.json").status_code == 200
+def test_hostile_requests_are_refused(client: TestClient) -> None:
+    for kind, (send, status) in REQUESTS.items():
+        assert send(client) == status, kind
+        assert client.get("/about.json").status_code == 200, kind
 
 
-@pytest.mark.parametrize("token", ["", "x", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "ü" * 5, "%00", ".", "static"])
-def test_without_the_token_there_is_nothing(plain: Viewer, token: str) -> None:
+def test_without_the_token_there_is_nothing(plain: Viewer) -> None:
     outside = TestClient(client_of(plain).app, base_url="http://127.0.0.1", raise_server_exceptions=False)
-    for path in ("", "/", "/about.json", "/static/viewer.js", "/scene/1/0/0.png"):
-        response = outside.get(f"/{token}{path}")
-        assert response.status_code == 404 and not response.content
+    for token in ("", "x", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "ü" * 5, "%00", ".", "static"):
+        for path in ("", "/", "/about.json", "/static/viewer.js", "/scene/1/0/0.png"):
+            response = outside.get(f"/{token}{path}")
+            assert response.status_code == 404 and not response.content, (token, path)
     assert outside.get(f"/{TOKEN}/about.json").status_code == 200
 
 
-@pytest.mark.parametrize("host", ["localhost:80", "127.0.0.1", "[::1]:8000", "192.168.1.7:8000"])
-def test_its_own_names_are_answered(client: TestClient, host: str) -> None:
-    assert client.get("/about.json", headers={"host": host}).status_code == 200
+def test_its_own_names_are_answered(client: TestClient) -> None:
+    for host in ("localhost:80", "127.0.0.1", "[::1]:8000", "192.168.1.7:8000"):
+        assert client.get("/about.json", headers={"host": host}).status_code == 200, host
 
 
 def test_too_many_questions_are_put_off(plain: Viewer, client: TestClient) -> None:
