@@ -26,7 +26,8 @@ ABOUT = {
     "upsample": "Logits of 19 classes to labels, images n pixels wide and n/2 high: `argmax` over torch's upsampling"
     " against `most_likely` and `labels_at_size`.",
     "evaluate": "Confusion matrix of 19 classes, images n pixels wide and n/2 high, against `confusion_matrix`.",
-    "model": "Whole networks, float32, images n pixels wide and n/2 high: the authors' attention against ours.",
+    "model": "Whole networks, float32, images n pixels wide and n/2 high. `attention`: the authors' attention against"
+    " ours; `fast`: the network as written against `regard.load(..., fast=True)`.",
 }
 SIZES = {"attention": (1024, 4096, 16384), "upsample": (2048,), "evaluate": (2048,), "model": (1024,)}
 WARM_UP = {"attention": 1100, "upsample": 256, "evaluate": 256, "model": 128}

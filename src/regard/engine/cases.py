@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 from regard.blocks import dual_attention
 from regard.checkpoints.create import create
 from regard.engine.measure import Work, difference, product_rate
+from regard.models import Segmenter
+from regard.models.fast import make_fast
 from regard.ops.attention import attend
 from regard.ops.confusion import confusion_matrix
 from regard.ops.resize import labels_at_size, most_likely, resize_logits
@@ -136,11 +139,7 @@ CONFUSIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def network(width: int, *, architecture: str, backbone: str) -> Case:
     """A network with random weights on one image, with the authors' position attention and with ours."""
-    model = create(architecture, classes=[str(index) for index in range(CLASSES)], backbone=backbone).eval()
-    image = torch.randn(1, 3, width // 2, width)
-    for name, parameter in model.named_parameters():
-        if name.endswith("gamma"):
-            torch.nn.init.constant_(parameter, 0.5)
+    model, image = _network(architecture, backbone), torch.randn(1, 3, width // 2, width)
 
     def ours() -> Tensor:
         with torch.inference_mode():
@@ -151,6 +150,26 @@ def network(width: int, *, architecture: str, backbone: str) -> Case:
             return ours()
 
     return Case(reference, ours, lambda: {"difference": difference(ours(), reference())})
+
+
+def fast_network(width: int, *, architecture: str, backbone: str) -> Case:
+    """A network with random weights on one image, as it is written and as ``make_fast`` rebuilds it."""
+    plain, image = _network(architecture, backbone), torch.randn(1, 3, width // 2, width)
+    reference, ours = partial(_result, plain, (image,)), partial(_result, make_fast(deepcopy(plain)), (image,))
+    return Case(reference, ours, lambda: {"difference": difference(ours(), reference())})
+
+
+def _network(architecture: str, backbone: str) -> Segmenter:
+    """Random weights, open gates, and norms that have seen one batch of noise."""
+    model = create(architecture, classes=[str(index) for index in range(CLASSES)], backbone=backbone).train()
+    for name, parameter in model.named_parameters():
+        if name.endswith("gamma"):
+            torch.nn.init.constant_(parameter, 0.5)
+    for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(torch.randn(2, 3, 64, 64))
+    return model.eval()
 
 
 @contextmanager
@@ -171,5 +190,10 @@ CASES: dict[str, dict[str, Maker]] = {
     },
     "upsample": {"logits to labels": highest, "enlarge, then labels": enlarge},
     "evaluate": {name: partial(confusion, reference=name) for name in CONFUSIONS},
-    "model": {"danet resnet50": partial(network, architecture="danet", backbone="resnet50")},
+    "model": {
+        "danet resnet50, attention": partial(network, architecture="danet", backbone="resnet50"),
+        "danet resnet50, fast": partial(fast_network, architecture="danet", backbone="resnet50"),
+        "ocrnet hrnet_w18, fast": partial(fast_network, architecture="ocrnet", backbone="hrnet_w18"),
+        "ocrnet hrnet_w48, fast": partial(fast_network, architecture="ocrnet", backbone="hrnet_w48"),
+    },
 }

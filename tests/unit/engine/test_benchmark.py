@@ -36,6 +36,7 @@ def test_the_networks_own_attention_is_put_back():
     case = cases.network(64, architecture="danet", backbone="resnet18")
     assert case.facts()["difference"] < 1e-4
     assert dual_attention.attend is cases.attend
+    assert cases.fast_network(64, architecture="ocrnet", backbone="resnet18").facts()["difference"] < 1e-4
 
 
 def test_threads_and_random_numbers_are_left_as_they_were():
