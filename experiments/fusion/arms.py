@@ -1,0 +1,91 @@
+"""The arms of the study, one line each. An arm differs from the arm named in its comment in what its line says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from seed_model import Defects
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A network, how the seed's defects stand in it, and how it is trained.
+
+    ``backbone``: ``batch`` is the seed's (D9: weights frozen, batch norm on the batch's statistics), ``frozen`` freezes
+    these too, ``tuned`` trains all at a tenth of the rate. ``shuffled`` (D21): else image after image, as listed.
+    """
+
+    title: str
+    network: str
+    weight_decay: float = 1e-4
+    learning_rate: float = 1e-3
+    defects: Defects = field(default_factory=Defects)
+    config: dict[str, Any] = field(default_factory=dict)
+    backbone: Literal["batch", "frozen", "tuned"] = "batch"
+    shuffled: bool = True
+
+
+R1, PLAIN_SE = {"reading": "R1"}, {"channel": "squeeze_excite"}
+
+ARMS = {
+    # the seed's two networks: its weight decay of 1 (D11) against 1e-4
+    "seed-danet-wd1": Arm("seed's DANet, weight decay 1", "seed_danet", weight_decay=1.0),
+    "seed-danet": Arm("seed's DANet, 1e-4", "seed_danet"),
+    "serial-wd1": Arm("serial as published, weight decay 1", "seed_serial", weight_decay=1.0),
+    "serial": Arm("serial as published, 1e-4", "seed_serial"),
+    # regard's networks
+    "danet": Arm("DANet", "danet"),
+    "ocrnet": Arm("OCRNet", "ocrnet"),
+    "serial-right": Arm("serial, built right", "danet_ocr_serial"),
+    "fusion": Arm("fusion R2", "danet_ocr"),
+    "fusion-r1": Arm("fusion R1", "danet_ocr", config=R1),
+    "fusion-se": Arm("fusion R2, SE", "danet_ocr", config=PLAIN_SE),
+    "fusion-two": Arm("fusion R2, no backbone branch", "danet_ocr", config={"backbone_branch": False}),
+    "fusion-r1-se": Arm("fusion R1, SE", "danet_ocr", config=R1 | PLAIN_SE),
+    # regard's networks at the seed's weight decay
+    "danet-wd1": Arm("DANet, weight decay 1", "danet", weight_decay=1.0),
+    "ocrnet-wd1": Arm("OCRNet, weight decay 1", "ocrnet", weight_decay=1.0),
+    "serial-right-wd1": Arm("serial, built right, weight decay 1", "danet_ocr_serial", weight_decay=1.0),
+    "fusion-wd1": Arm("fusion R2, weight decay 1", "danet_ocr", weight_decay=1.0),
+    # serial-wd1 with one cause repaired
+    "wd1-views": Arm("views (D1-D3)", "seed_serial", 1.0, defects=Defects(scrambled=False)),
+    "wd1-regions": Arm("regions' loss (D6)", "seed_serial", 1.0, defects=Defects(supervised=True)),
+    "wd1-tap": Arm("tap on features (D7)", "seed_serial", 1.0, defects=Defects(tap="features")),
+    "wd1-norm": Arm("batch norm (D14)", "seed_serial", 1.0, defects=Defects(norm="batch")),
+    "wd1-dropout": Arm("dropout 0.05 (D23)", "seed_serial", 1.0, defects=Defects(dropout=0.05)),
+    "wd1-frozen": Arm("frozen statistics (D9)", "seed_serial", 1.0, backbone="frozen"),
+    "wd1-tuned": Arm("backbone tuned (D9)", "seed_serial", 1.0, backbone="tuned"),
+    "wd1-ordered": Arm("image after image (D21)", "seed_serial", 1.0, shuffled=False),
+    # serial with one cause repaired (its weight decay is repaired already)
+    "views": Arm("1e-4 and views", "seed_serial", defects=Defects(scrambled=False)),
+    "tap": Arm("1e-4 and tap", "seed_serial", defects=Defects(tap="features")),
+    "ordered": Arm("1e-4, image after image", "seed_serial", shuffled=False),
+    # the seed's own learning rate
+    "serial-wd1-3e-7": Arm("serial as published, weight decay 1, 3e-7", "seed_serial", 1.0, 3e-7),
+    "seed-danet-wd1-3e-7": Arm("seed's DANet, weight decay 1, 3e-7", "seed_danet", 1.0, 3e-7),
+    # the rate at which 200 steps travel as far, over the initial weights' bound, as the seed's 43 750 steps at 3e-7
+    "serial-wd1-4e-4": Arm("serial as published, weight decay 1, 3.7e-4", "seed_serial", 1.0, 3.7e-4),
+    "seed-danet-wd1-4e-4": Arm("seed's DANet, weight decay 1, 3.7e-4", "seed_danet", 1.0, 3.7e-4),
+    "serial-3e-7": Arm("serial as published, 1e-4, 3e-7", "seed_serial", 1e-4, 3e-7),
+}
+
+SHORT = ("seed-danet-wd1", "seed-danet", "serial-wd1", "serial")
+GROUPS = {
+    "short": SHORT,
+    "key": (*SHORT, "danet", "ocrnet", "serial-right", "fusion"),
+    "decay": ("danet-wd1", "ocrnet-wd1", "serial-right-wd1", "fusion-wd1"),
+    "repairs": (
+        "wd1-views",
+        "wd1-regions",
+        "wd1-tap",
+        "wd1-norm",
+        "wd1-dropout",
+        "wd1-frozen",
+        "wd1-ordered",
+        "wd1-tuned",
+    ),
+    "fusions": ("fusion-r1", "fusion-se", "fusion-two", "fusion-r1-se"),
+    "rates": ("serial-wd1-4e-4", "seed-danet-wd1-4e-4", "serial-wd1-3e-7", "seed-danet-wd1-3e-7", "serial-3e-7"),
+    "others": ("views", "tap", "ordered"),
+}
