@@ -1,4 +1,4 @@
-"""The study's switch for the seed's reshapes does what it says: repaired, object context does not care where pixels lie."""
+"""The study's switch for the seed's reshapes: repaired, object context does not care where pixels lie."""
 
 from __future__ import annotations
 
