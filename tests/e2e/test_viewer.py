@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import rasterio
-from PIL import Image
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -89,11 +88,9 @@ def faults(page: Page) -> list[str]:
 
 
 def shoot(page: Page, name: str) -> None:
-    """Keep a picture for the documentation, in 256 colours, where one is asked for."""
+    """Keep a picture for the documentation, where one is asked for."""
     if folder := os.environ.get("REGARD_SCREENSHOTS"):
-        path = Path(folder) / name
-        page.screenshot(path=path)
-        Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
+        page.screenshot(path=Path(folder) / name, scale="css")
 
 
 def cropped(path: Path, to: Path) -> Path:
@@ -115,8 +112,10 @@ def test_a_scene_on_a_laptop(browser: object, tmp_path: Path) -> None:
         page.locator("#map").focus()
         page.keyboard.press("-")
         page.locator("img[src*='scene/3/']").first.wait_for(state="attached")
+        page.wait_for_timeout(1000)
         page.keyboard.press("+")
-        page.wait_for_timeout(600)
+        page.locator("img[src*='scene/4/']").first.wait_for()
+        page.wait_for_timeout(1000)
         page.mouse.move(500, 400)
         before = page.locator("#where").inner_text()
         page.mouse.down()
