@@ -136,4 +136,4 @@ class OCRNet(Segmenter):
         return {"main": self.classify(augmented), "regions": regions}
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.at_size_of(image, self.logits(image)["main"])
+        return self.at_size_of(image, self.main_logits(image))

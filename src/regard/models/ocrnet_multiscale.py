@@ -7,7 +7,7 @@ NVIDIA's ``MscaleOCR``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -78,14 +78,24 @@ class MultiScaleOCRNet(OCRNet):
         return AtScale(*(self.at_size_of(image, answer) for answer in answers))
 
     def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
-        answers = {scale: self.at_scale(image, scale) for scale in sorted(self.config.scales, reverse=True)}
-        (_, finest), *coarser = answers.items()
-        main, regions = finest.main, finest.regions
-        for scale, answer in coarser:
-            main = self._blend(main, answer.main, answer.trust, scale=scale)
-            regions = self._blend(regions, answer.regions, answer.trust, scale=scale)
+        answers = self.answers(image)
         single = {f"scale_{scale:g}": self.at_size_of(image, answer.main) for scale, answer in answers.items()}
-        return {"main": main, "regions": regions, **single}
+        return {"main": self.together(answers, "main"), "regions": self.together(answers, "regions"), **single}
+
+    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
+        return self.together(self.answers(image), "main")
+
+    def answers(self, image: Float[Tensor, "b c h w"]) -> dict[float, AtScale]:
+        """What each scale says, the finest first."""
+        return {scale: self.at_scale(image, scale) for scale in sorted(self.config.scales, reverse=True)}
+
+    def together(self, answers: dict[float, AtScale], output: Literal["main", "regions"]) -> Float[Tensor, "b k _ _"]:
+        """One output of all scales, blended from the finest to the coarsest."""
+        (_, finest), *coarser = answers.items()
+        blended: Tensor = getattr(finest, output)
+        for scale, answer in coarser:
+            blended = self._blend(blended, getattr(answer, output), answer.trust, scale=scale)
+        return blended
 
     def _blend(
         self,
