@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from regard.errors import ClassMismatch, DatasetError, unknown
 
@@ -17,13 +17,18 @@ Colour = tuple[int, int, int]
 
 
 class ClassMap(BaseModel):
-    """The classes of a data set or a model, in the order of their labels 0, 1, 2, ..."""
+    """The classes of a data set or a model, in the order of their labels 0, 1, 2, ...
+
+    ``stored`` are the values that masks hold in place of these labels, ``stored_ignored`` those that mean no class.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     names: tuple[str, ...]
     palette: tuple[Colour, ...]
     ignore_index: int = 255
+    stored: tuple[int, ...] | None = Field(default=None, exclude=True)
+    stored_ignored: tuple[int, ...] = Field(default=(), exclude=True)
 
     @field_validator("names")
     @classmethod
@@ -47,6 +52,8 @@ class ClassMap(BaseModel):
     def _check_counts(self) -> ClassMap:
         if len(self.palette) != len(self.names):
             raise ValueError(f"{len(self.names)} class names but {len(self.palette)} colours")
+        if self.stored is not None and len(set(self.stored)) != len(self.names):
+            raise ValueError(f"{len(self.names)} class names but {len(set(self.stored))} stored values")
         if 0 <= self.ignore_index < len(self.names):
             raise ValueError(
                 f"ignore_index {self.ignore_index} is the label of class {self.names[self.ignore_index]!r}"
@@ -97,8 +104,8 @@ class ClassMap(BaseModel):
 
 
 def known_classes(name: str) -> ClassMap:
-    """The classes and colours of a public data set, in the order of its labels: ``cityscapes``, ``ade20k``, ``voc``,
-    ``pascal_context_59``, ``pascal_context_60``, ``coco_stuff``, ``loveda``, ``potsdam``, ``vaihingen``.
+    """The classes and colours of a public data set, in the order of its labels: ``cityscapes``, ``ade20k``, ``camvid``,
+    ``voc``, ``pascal_context_59``, ``pascal_context_60``, ``coco_stuff``, ``loveda``, ``potsdam``, ``vaihingen``.
 
     Source: the data sets' own lists, as mmsegmentation 1.2.2 has them.
 

@@ -96,6 +96,7 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
         return labels_of_colours(path, values, classes)
     if np.issubdtype(values.dtype, np.floating):
         values = np.where(np.isnan(values), classes.ignore_index, values)
+    values = translate(path, values, classes)
     found = np.unique(values)
     unknown = found[(found != classes.ignore_index) & ((found < 0) | (found >= len(classes)) | (found % 1 != 0))]
     if unknown.size:
@@ -128,6 +129,26 @@ def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
     values = np.asarray(image if image.mode in ("L", "P", "I", "1") else image.convert("RGB"))
     values = values.astype(np.uint8) if values.dtype == bool else values
     return values if box is None else values[_slices(box)]
+
+
+def translate(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Shaped[np.ndarray, "h w"]:
+    """Labels for the values that a mask stores, where the classes say which these are.
+
+    Raises:
+        ClassMismatch: a value that is of no class and not ignored.
+    """
+    if classes.stored is None:
+        return values
+    labels = {value: label for label, value in enumerate(classes.stored)}
+    labels |= dict.fromkeys((*classes.stored_ignored, classes.ignore_index), classes.ignore_index)
+    present, places = np.unique(values, return_inverse=True)
+    unknown = [value for value in present.tolist() if value not in labels]
+    if unknown:
+        raise ClassMismatch(
+            f"{path} holds value {unknown[0]}; the classes are stored as "
+            f"{', '.join(map(str, classes.stored[:8]))}, ... and {classes.ignore_index} is no class. Correct the mask, or 'stored' in classes.json."
+        )
+    return np.array([labels[value] for value in present.tolist()])[places].reshape(values.shape)
 
 
 def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: ClassMap) -> Int[np.ndarray, "h w"]:

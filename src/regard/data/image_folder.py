@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from regard.classes import ClassMap
 from regard.data.image import PHOTOGRAPHS, RASTERS
+from regard.data.known import known_folder, known_name
 from regard.data.raster_set import scene_splits
 from regard.data.sample import LabelledData, Pair
 from regard.errors import DatasetError
@@ -22,11 +24,15 @@ def folder(
 
     Three layouts are read: ``images/``, ``masks/``, ``classes.json`` with ``train.txt``, ``val.txt``, ``test.txt`` (one
     stem a line); ``img_dir/SPLIT``, ``ann_dir/SPLIT``, as mmsegmentation has it; and one georeferenced scene:
-    ``image.tif``, ``mask.tif`` and, optionally, ``split.tif`` (0 train, 1 val, 2 test).
+    ``image.tif``, ``mask.tif`` and, optionally, ``split.tif`` (0 train, 1 val, 2 test). ``NAME:FOLDER`` is a public
+    data set in its own layout: see :data:`regard.data.known.KNOWN`.
 
     Raises:
         DatasetError: a part is missing or empty, or the parts contradict each other.
     """
+    if known_name(root):
+        data = known_folder(root)
+        return replace(data, bands=tuple(bands) if bands else None)
     base = Path(root)
     if not base.is_dir():
         raise DatasetError(f"{base} is no folder. Give one with images/, masks/ and classes.json.")

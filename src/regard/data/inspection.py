@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from PIL import Image
 
 from regard.classes import ClassMap
-from regard.data.image import PHOTOGRAPHS, is_deep, labels_of_colours, mask_values, read_image
+from regard.data.image import PHOTOGRAPHS, is_deep, labels_of_colours, mask_values, read_image, translate
 from regard.data.inventory import Finding, Grade
 from regard.data.landmarks import Landmarks, landmarks
 from regard.data.raster import Box, open_raster
@@ -107,6 +107,11 @@ def _look_at_mask(found: Inspection, classes: ClassMap | None) -> Int[np.ndarray
         return None
     if np.issubdtype(values.dtype, np.floating):
         values = np.where(np.isnan(values), classes.ignore_index, values)
+    try:
+        values = translate(path, values, classes)
+    except ClassMismatch as error:
+        found.note("error", "labels", str(error))
+        return None
     present, pixels = np.unique(values, return_counts=True)
     found.values = dict(zip(map(float, present), pixels.tolist(), strict=True))
     wrong = [value for value in found.values if not _allowed(value, classes)]

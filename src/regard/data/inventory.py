@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from regard.classes import ClassMap
 from regard.data.image import PHOTOGRAPHS, RASTERS
 from regard.data.image_folder import MASK_SUFFIXES, SPLITS, folder, stem_of
+from regard.data.known import known_folder, known_name
 from regard.data.sample import Pair
 from regard.errors import DatasetError, RegardError
 
@@ -48,6 +49,10 @@ def take_inventory(root: str | Path) -> Inventory:
     """
     base = Path(root)
     stock = Inventory(base)
+    if known_name(root):
+        data = known_folder(root)
+        stock.classes, stock.splits = data.classes, {name: list(pairs) for name, pairs in data.splits.items()}
+        return stock
     if not base.is_dir():
         raise DatasetError(f"{base} is no folder. Give one with images/, masks/ and classes.json.")
     try:
