@@ -29,7 +29,8 @@ RUNS = {
     "dubai-8": "Dubai, stride 8, from the run above",
     "dubai-s": "Dubai, stride 8, from the run above: this is `dubai-s`",
     "globe-320": "Land cover of the globe, first part",
-    "globe-s": "Land cover of the globe, second part, stopped at step 240 of 480: this is `globe-s`",
+    "globe-240": "Land cover of the globe, second part, stopped at step 240 of 480",
+    "globe-s": "Land cover of the globe, third part, half of the windows by class: this is `globe-s`",
 }
 
 

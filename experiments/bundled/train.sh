@@ -17,9 +17,11 @@ regard train "$DATA/dubai" --out "$OUT/dubai-8" --init "$OUT/dubai-16/best.safet
 regard train "$DATA/dubai" --out "$OUT/dubai-s" --init "$OUT/dubai-8/best.safetensors" "${common[@]}" --overhead \
     --steps 600 --crop 384 --scale 0.75 2.0 --learning-rate 7e-4 --warmup 20 --average 0.99 --seed 1 --evaluate-every 150
 
-# The globe: two parts; the second leaves windows of open sea out and was stopped at step 240.
-regard train "$DATA/bluemarble_landcover" --out "$OUT/globe-320" "${network[@]}" --config.output_stride 8 "${common[@]}" \
-    --steps 320 --crop 256 --scale 0.75 2.0 --learning-rate 1e-3 --evaluate-every 160
-regard train "$DATA/bluemarble_landcover" --out "$OUT/globe-s" --init "$OUT/globe-320/last.safetensors" \
-    "${common[@]}" --steps 480 --crop 256 --scale 0.75 2.0 --learning-rate 1e-3 --warmup 20 --average 0.98 --seed 1 \
-    --evaluate-every 120
+# The globe, in three parts; from the second on, windows of open sea are left out; the second was stopped at step 240; in
+# the third, half of the windows are of a class drawn evenly among all.
+globe=("$DATA/bluemarble_landcover" "${common[@]}" --crop 256 --scale 0.75 2.0 --learning-rate 1e-3)
+regard train "${globe[@]}" --out "$OUT/globe-320" "${network[@]}" --config.output_stride 8 --steps 320 --evaluate-every 160
+regard train "${globe[@]}" --out "$OUT/globe-240" --init "$OUT/globe-320/last.safetensors" --steps 480 --warmup 20 \
+    --average 0.98 --seed 1 --evaluate-every 120
+regard train "${globe[@]}" --out "$OUT/globe-s" --init "$OUT/globe-240/best.safetensors" --steps 420 --warmup 20 \
+    --average 0.99 --seed 2 --balance 0.5 --evaluate-every 140
