@@ -24,12 +24,13 @@ def test_a_part_is_cut_from_the_whole_map(tmp_path: Path, size: tuple[int, int],
     model = tiny(align_corners=align_corners)
     whole = predict(model, path, tile=64, overlap=32)
     with open_raster(path) as raster:
+        parts = Parts(model, raster, TILING)
         for _ in range(6):
             top, left = rng.integers(size[0]), rng.integers(size[1])
             box = Box(
                 int(top), int(left), int(rng.integers(1, size[0] - top + 1)), int(rng.integers(1, size[1] - left + 1))
             )
-            part = Parts(model, raster, TILING).part(box)
+            part = parts.part(box)
             cut = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
             assert np.abs(part.confidence - whole.confidence[cut]).max() < 1e-5
             assert (part.labels == whole.labels[cut])[whole.confidence[cut] > 0.34].all()
