@@ -1,12 +1,13 @@
 # make demo   map a real place with what comes with regard (installs first)
 # make test   every test            make check   lint, types, floors and the fast tests
+# make study  the key figure of docs/study.md, one seed, into runs/study (minutes)
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench study docs clean
 
 demo: $(READY)
 	$(BIN)/regard demo --out $(OUT)
@@ -24,6 +25,10 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pytest tests/bench -m "not gpu" -s
+
+study: $(READY)
+	$(BIN)/python experiments/fusion/run.py --arms short --seeds 0 --out runs/study
+	$(BIN)/python experiments/fusion/plot.py --only key --records runs/study --out runs/study
 
 docs: $(READY)
 	$(BIN)/pip install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"
