@@ -146,7 +146,8 @@ def translate(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) 
     if unknown:
         raise ClassMismatch(
             f"{path} holds value {unknown[0]}; the classes are stored as "
-            f"{', '.join(map(str, classes.stored[:8]))}, ... and {classes.ignore_index} is no class. Correct the mask, or 'stored' in classes.json."
+            f"{', '.join(map(str, classes.stored[:8]))}, ... and {classes.ignore_index} is no class. "
+            "Correct the mask, or 'stored' in classes.json."
         )
     return np.array([labels[value] for value in present.tolist()])[places].reshape(values.shape)
 
