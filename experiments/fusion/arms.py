@@ -31,9 +31,9 @@ R1, PLAIN_SE = {"reading": "R1"}, {"channel": "squeeze_excite"}
 ARMS = {
     # the seed's two networks: its weight decay of 1 (D11) against 1e-4
     "seed-danet-wd1": Arm("seed's DANet, weight decay 1", "seed_danet", weight_decay=1.0),
-    "seed-danet": Arm("seed's DANet, 1e-4", "seed_danet"),
+    "seed-danet": Arm("seed's DANet, weight decay 1e-4", "seed_danet"),
     "serial-wd1": Arm("serial as published, weight decay 1", "seed_serial", weight_decay=1.0),
-    "serial": Arm("serial as published, 1e-4", "seed_serial"),
+    "serial": Arm("serial as published, weight decay 1e-4", "seed_serial"),
     # regard's networks
     "danet": Arm("DANet", "danet"),
     "ocrnet": Arm("OCRNet", "ocrnet"),
@@ -65,8 +65,8 @@ ARMS = {
     # the seed's own learning rate
     "serial-wd1-3e-7": Arm("serial as published, weight decay 1, 3e-7", "seed_serial", 1.0, 3e-7),
     "seed-danet-wd1-3e-7": Arm("seed's DANet, weight decay 1, 3e-7", "seed_danet", 1.0, 3e-7),
-    # slower: for runs of 400 steps, whose Adam steps add up to 3.5 times the bound of the initial 3x3 weights of the head
-    # (the seed's 43 750 steps at 3e-7: 1.8 times)
+    # slower: in 400 steps Adam's steps add up to 3.5 times the bound of the head's initial 3x3 weights
+    # (in the seed's 43 750 at 3e-7: to 1.8 times)
     "serial-wd1-4e-4": Arm("serial as published, weight decay 1, 3.7e-4", "seed_serial", 1.0, 3.7e-4),
     "seed-danet-wd1-4e-4": Arm("seed's DANet, weight decay 1, 3.7e-4", "seed_danet", 1.0, 3.7e-4),
     "serial-4e-4": Arm("serial as published, 1e-4, 3.7e-4", "seed_serial", 1e-4, 3.7e-4),

@@ -113,16 +113,15 @@ def final(run: Run) -> dict[str, Any]:
 
 
 def rise(run: Run) -> tuple[float, float]:
-    """Least mean training loss of twentieths of the run, and how far the last one is above it."""
-    losses = np.array([line["loss"] for line in run if "loss" in line])
-    parts = losses[: len(losses) // 10 * 10].reshape(10, -1).mean(1)
-    return float(parts.min()), float(parts[-1] - parts.min())
+    """The lowest validation loss of the run, and how far the last one is above it."""
+    losses = [line["val_loss"] for line in run if "val_loss" in line]
+    return min(losses), losses[-1] - min(losses)
 
 
 def rises_figure(runs: Runs) -> Figure:
-    """How far the training loss ends above its lowest point, by arm and seed, and the final mIoU."""
+    """How far the validation loss ends above its lowest point, by arm and seed, and the final mIoU."""
     names = [name for name in ARMS if name in runs]
-    figure = Figure(figsize=(7.2, 0.6 + 0.19 * len(names)))
+    figure = Figure(figsize=(7.2, 0.7 + 0.19 * len(names)))
     left, right = figure.subplots(1, 2, sharey=True)
     for row, name in enumerate(reversed(names)):
         colour = ORANGE if ARMS[name].weight_decay == 1 else BLUE
@@ -130,14 +129,14 @@ def rises_figure(runs: Runs) -> Figure:
         scores = [100 * final(run)["val_miou"] for run in runs[name]]
         right.plot(scores, [row] * len(scores), "o", color=colour, markersize=3.5)
     left.set_yticks(range(len(names)), [ARMS[name].title for name in reversed(names)])
-    left.set_xlabel("training loss, last tenth above the lowest tenth, nats")
+    left.set_xlabel("validation loss, last above lowest, nats")
     right.set_xlabel("validation mIoU at the end, %")
     return figure
 
 
 def table(runs: Runs) -> str:
-    head = ["arm", "seeds", "head parameters, k", "head GMAC", "lowest tenth", "last tenth above it", "val loss"]
-    head += ["at best temperature", "logit std", "val accuracy", "val mIoU"]
+    head = ["arm", "seeds", "head parameters, k", "head GMAC", "lowest val loss", "last above it"]
+    head += ["last at best temperature", "logit std", "last accuracy", "last mIoU", "best mIoU"]
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     for name in [name for name in ARMS if name in runs]:
         last = [final(run) for run in runs[name]]
@@ -145,8 +144,9 @@ def table(runs: Runs) -> str:
         cells = [ARMS[name].title, ", ".join(str(run[0]["seed"]) for run in runs[name])]
         cells += [f"{about['head_parameters'] / 1e3:.0f}", f"{about['head_gmac']:.2f}"] if about else ["–", "–"]
         cells += [spread([rise(run)[part] for run in runs[name]], 3) for part in (0, 1)]
-        cells += [spread([line[k] for line in last], 2) for k in ("val_loss", "val_loss_best_temperature", "logit_std")]
+        cells += [spread([line[k] for line in last], 2) for k in ("val_loss_best_temperature", "logit_std")]
         cells += [spread([100 * line[k] for line in last], 1) for k in ("val_accuracy", "val_miou")]
+        cells.append(spread([100 * max(line.get("val_miou", 0) for line in run) for run in runs[name]], 1))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
