@@ -1,6 +1,6 @@
 """The tables and curves of finished runs, as Markdown, from the records that are kept beside this file.
 
-    python experiments/bundled/table.py > experiments/bundled/README.md
+python experiments/bundled/table.py > experiments/bundled/README.md
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from regard.engine.evaluate import Scores
 HERE = Path(__file__).parent
 HEAD = """# The two bundled models
 
-`train.sh DATA OUT` trains them, `publish.py OUT/NAME NAME` writes them into the package as float16 with their cards, and
-this page is written by `table.py` from the records of the runs, which lie in `records/`.
+`train.sh DATA OUT` trains them, `publish.py OUT/NAME NAME` writes them into the package as float16 with their cards,
+and this page is written by `table.py` from the records of the runs, which lie in `records/`.
 
 Both are `danet_ocr` (reading R2, channel attention, three branches) of width 128 on EfficientNet-Lite0 with ImageNet
 weights, on 2 CPU cores, float32, batches of 4. Scores are of the running average of the weights on the split val, whole
-images at their own size, one scale, no flip. The best of the evaluations shown is the model that is shipped, so the split
-was also used to choose it; the data sets' own test parts were not used.
+images at their own size, one scale, no flip. The best of the evaluations shown is the model that is shipped, so the
+split was also used to choose it; the data sets' own test parts were not used.
 """
 RUNS = {
     "dubai-16": "Dubai, stride 16",
@@ -42,7 +42,9 @@ def page(name: str, title: str) -> str:
     best = max(scored, key=lambda line: (line["miou"], line["step"]))
     scores = Scores(ClassMap(**run["classes"]), np.array(best["confusion"], dtype=np.int64))
     part = max(1, len(losses) // 10)
-    means = ", ".join(f"{np.mean(losses[start : start + part]):.2f}" for start in range(0, len(losses) - part + 1, part))
+    means = ", ".join(
+        f"{np.mean(losses[start : start + part]):.2f}" for start in range(0, len(losses) - part + 1, part)
+    )
     progress = ", ".join(f"{100 * line['miou']:.1f} at {line['step']}" for line in scored)
     took = f"{run['started']} to {run['finished']}" if run.get("finished") else f"started {run['started']}"
     return "\n".join(

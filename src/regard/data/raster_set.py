@@ -19,7 +19,7 @@ UNIFORM = 0.95  # share of one label above which a training window teaches next 
 def scene_splits(base: Path, *, window: int = WINDOW) -> dict[str, tuple[Pair, ...]]:
     """Windows of ``image.tif`` by split: those that ``split.tif`` gives wholly to one split; without it all are train.
 
-    Training windows of which one label (of a class, or for no class) covers more than 95 % are left out, such as open sea.
+    Training windows of which one label (of a class, or for no class) covers more than 95 % are left out: open sea.
 
     Raises:
         DatasetError: the mask is missing, or no window lies wholly in the training part.
