@@ -60,7 +60,13 @@ def draw(axes: Axes, steps: np.ndarray, rows: np.ndarray, colour: str, line: str
     axes.fill_between(steps, rows.min(0), rows.max(0), color=colour, alpha=0.13, linewidth=0)
 
 
-def key_figure(runs: Runs) -> Figure:
+def constants(folder: Path) -> dict[str, float]:
+    """The losses of the best constant answers, mean over seeds."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("constant-*.json"))]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]} if found else {}
+
+
+def key_figure(runs: Runs, constant: dict[str, float]) -> Figure:
     figure = Figure(figsize=(7.2, 5.0))
     (training, validation), (temperature, miou) = figure.subplots(2, 2, sharex=True)
     panels = {
@@ -79,6 +85,10 @@ def key_figure(runs: Runs) -> Figure:
             steps, rows = series(runs[arm], name)
             draw(axes, steps, 100 * rows if name == "val_miou" else rows, colour, line)
             axes.set_title(title)
+    for axes, split in ((training, "train"), (validation, "val")) if constant else ():
+        axes.axhline(
+            constant[f"decay1_{split}"], color=GREY, linestyle=":", label="best constant answer, weight decay 1"
+        )
     for axes in (temperature, miou):
         axes.set_xlabel("step")
     figure.legend(*training.get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -165,7 +175,7 @@ def main() -> None:
     runs = read(given.records)
     given.out.mkdir(parents=True, exist_ok=True)
     with matplotlib.style.context(["default", STYLE]):
-        key_figure(runs).savefig(given.out / "study-key.png")
+        key_figure(runs, constants(given.records)).savefig(given.out / "study-key.png")
         if given.only is None:
             networks_figure(runs).savefig(given.out / "study-networks.png")
             rises_figure(runs).savefig(given.out / "study-arms.png")

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from arms import ARMS, GROUPS, Arm
+from constant import constant_answers
 from crops import BATCH, Crops, Given, Maps, frozen_maps, scaled
 from measure import conflict, cost, entropies, norms, scores
 from seed_model import SeedDANet, SeedSerial
@@ -137,6 +138,8 @@ def main() -> None:
     study = Study(given.data, given.weights, steps=given.steps, every=given.every)
     given.out.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds:
+        constants = rounded(constant_answers(study.crops, seed))
+        (given.out / f"constant-{seed}.json").write_text(json.dumps(constants) + "\n", encoding="utf-8")
         # arms that share the backbone's maps run one after the other
         for name in sorted(names, key=lambda name: (ARMS[name].backbone, not ARMS[name].shuffled, names.index(name))):
             path, start = given.out / f"{name}-{seed}.jsonl", time.process_time()
