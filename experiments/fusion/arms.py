@@ -49,19 +49,19 @@ ARMS = {
     "serial-right-wd1": Arm("serial, built right, weight decay 1", "danet_ocr_serial", weight_decay=1.0),
     "fusion-wd1": Arm("fusion R2, weight decay 1", "danet_ocr", weight_decay=1.0),
     # serial-wd1 with one cause repaired
-    "wd1-views": Arm("views (D1-D3)", "seed_serial", 1.0, defects=Defects(scrambled=False)),
-    "wd1-regions": Arm("regions' loss (D6)", "seed_serial", 1.0, defects=Defects(supervised=True)),
-    "wd1-tap": Arm("tap on features (D7)", "seed_serial", 1.0, defects=Defects(tap="features")),
-    "wd1-norm": Arm("batch norm (D14)", "seed_serial", 1.0, defects=Defects(norm="batch")),
-    "wd1-dropout": Arm("dropout 0.05 (D23)", "seed_serial", 1.0, defects=Defects(dropout=0.05)),
-    "wd1-frozen": Arm("frozen statistics (D9)", "seed_serial", 1.0, backbone="frozen"),
-    "wd1-tuned": Arm("backbone tuned (D9)", "seed_serial", 1.0, backbone="tuned"),
-    "wd1-ordered": Arm("image after image (D21)", "seed_serial", 1.0, shuffled=False),
+    "wd1-views": Arm("serial, 1, views (D1-D3)", "seed_serial", 1.0, defects=Defects(scrambled=False)),
+    "wd1-regions": Arm("serial, 1, loss on regions (D6)", "seed_serial", 1.0, defects=Defects(supervised=True)),
+    "wd1-tap": Arm("serial, 1, tap on features (D7)", "seed_serial", 1.0, defects=Defects(tap="features")),
+    "wd1-norm": Arm("serial, 1, batch norm (D14)", "seed_serial", 1.0, defects=Defects(norm="batch")),
+    "wd1-dropout": Arm("serial, 1, dropout 0.05 (D23)", "seed_serial", 1.0, defects=Defects(dropout=0.05)),
+    "wd1-frozen": Arm("serial, 1, frozen statistics (D9)", "seed_serial", 1.0, backbone="frozen"),
+    "wd1-tuned": Arm("serial, 1, backbone tuned (D9)", "seed_serial", 1.0, backbone="tuned"),
+    "wd1-ordered": Arm("serial, 1, image after image (D21)", "seed_serial", 1.0, shuffled=False),
     # serial with one cause repaired (its weight decay is repaired already)
-    "views": Arm("1e-4 and views", "seed_serial", defects=Defects(scrambled=False)),
-    "tap": Arm("1e-4 and tap", "seed_serial", defects=Defects(tap="features")),
-    "norm": Arm("1e-4 and batch norm", "seed_serial", defects=Defects(norm="batch")),
-    "ordered": Arm("1e-4, image after image", "seed_serial", shuffled=False),
+    "views": Arm("serial, 1e-4, views (D1-D3)", "seed_serial", defects=Defects(scrambled=False)),
+    "tap": Arm("serial, 1e-4, tap on features (D7)", "seed_serial", defects=Defects(tap="features")),
+    "norm": Arm("serial, 1e-4, batch norm (D14)", "seed_serial", defects=Defects(norm="batch")),
+    "ordered": Arm("serial, 1e-4, image after image (D21)", "seed_serial", shuffled=False),
     # the seed's own learning rate
     "serial-wd1-3e-7": Arm("serial as published, weight decay 1, 3e-7", "seed_serial", 1.0, 3e-7),
     "seed-danet-wd1-3e-7": Arm("seed's DANet, weight decay 1, 3e-7", "seed_danet", 1.0, 3e-7),
@@ -69,8 +69,8 @@ ARMS = {
     # (in the seed's 43 750 at 3e-7: to 1.8 times)
     "serial-wd1-4e-4": Arm("serial as published, weight decay 1, 3.7e-4", "seed_serial", 1.0, 3.7e-4),
     "seed-danet-wd1-4e-4": Arm("seed's DANet, weight decay 1, 3.7e-4", "seed_danet", 1.0, 3.7e-4),
-    "serial-4e-4": Arm("serial as published, 1e-4, 3.7e-4", "seed_serial", 1e-4, 3.7e-4),
-    "serial-3e-7": Arm("serial as published, 1e-4, 3e-7", "seed_serial", 1e-4, 3e-7),
+    "serial-4e-4": Arm("serial as published, weight decay 1e-4, 3.7e-4", "seed_serial", 1e-4, 3.7e-4),
+    "serial-3e-7": Arm("serial as published, weight decay 1e-4, 3e-7", "seed_serial", 1e-4, 3e-7),
 }
 
 SHORT = ("seed-danet-wd1", "seed-danet", "serial-wd1", "serial")

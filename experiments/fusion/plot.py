@@ -41,7 +41,7 @@ Runs = dict[str, list[Run]]
 
 def read(folder: Path) -> Runs:
     runs: Runs = defaultdict(list)
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(folder.rglob("*.jsonl")):
         run = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         runs[run[0]["arm"]].append(run)
     return runs
