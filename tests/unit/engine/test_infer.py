@@ -58,7 +58,7 @@ def test_a_flipped_image_gives_the_flipped_scores(window: int | None):
     model = tiny()
     scores = class_scores(model, IMAGE, flip=True, scales=(1.0, 0.7), window=window)
     mirrored = class_scores(model, IMAGE.flip(-1), flip=True, scales=(1.0, 0.7), window=window)
-    torch.testing.assert_close(mirrored.flip(-1), scores, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(mirrored.flip(-1), scores, rtol=1e-3, atol=5e-3)
     plain = class_scores(model, IMAGE, window=window)
     assert not torch.allclose(class_scores(model, IMAGE.flip(-1), window=window).flip(-1), plain, atol=1e-3)
 
