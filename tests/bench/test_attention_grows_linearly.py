@@ -1,4 +1,4 @@
-"""What the speed and memory of attention are for, at sizes that a test can afford. Figures: ``regard benchmark``."""
+"""What the memory of attention is for, at sizes that a test can afford. Figures: ``regard benchmark``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("case", "result_mb_at_4096"), [("float32 forward", 8), ("float32 forward and backward", 36)])
-def test_memory_is_linear_in_the_number_of_pixels(case: str, result_mb_at_4096: int):
+@pytest.mark.parametrize(("case", "most_mb_at_4096"), [("float32 forward", 46), ("float32 forward and backward", 102)])
+def test_memory_is_linear_in_the_number_of_pixels(case: str, most_mb_at_4096: int):
+    """Twice the pixels: a full map would take four times the memory, 256 MB for one alone. Ours doubles, and some noise."""
     small, large = (extra_memory_mb("attention", case, pixels, "ours") for pixels in (4096, 8192))
     assert small is not None and large is not None
-    assert large < 2.2 * small
-    assert small < 2 * result_mb_at_4096 + 30
+    assert small < most_mb_at_4096
+    assert large < 3 * small
+    assert large < 4 * 8192**2 / 2**20 / 2

@@ -82,7 +82,7 @@ def test_compare_knows_the_faster():
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_peak_memory_counts_what_is_freed_again():
     pages = 100 * 2**20  # mapped anew: malloc may have kept memory that another test has freed
-    assert 90 < peak_above_now_mb(lambda: torch.frombuffer(mmap.mmap(-1, pages), dtype=torch.uint8).fill_(1)) < 130
+    assert 90 < peak_above_now_mb(lambda: torch.frombuffer(mmap.mmap(-1, pages), dtype=torch.uint8).fill_(1)) < 300
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_who_dawdles_is_hung_up_on(running: Place) -> None:
         with suppress(ConnectionError):
             assert line.recv(1) == b""
         line.close()
-    assert 0.4 < time.monotonic() - began < 4
+    assert 0.4 < time.monotonic() - began < 30
     assert lives(running)
 
 
