@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from regard.checkpoints.convert import FAMILIES
-
 
 class Row(NamedTuple):
     """A network with 19 classes: parameters in millions, and 10^9 multiplications to predict 512 x 1024 pixels."""
@@ -112,8 +110,3 @@ def catalogue() -> list[Row]:
             32,
         ),
     ]
-
-
-def families() -> list[str]:
-    """The names of everything that ``convert`` recognises."""
-    return [family.name for family in FAMILIES]

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio
 from jaxtyping import Bool, Shaped
-from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.features import geometry_mask
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from regard.errors import BandMismatch, ConfigError, UnreadableImage
+from regard.errors import BandMismatch, UnreadableImage
 
 DRIVERS = {  # by the first bytes of the file; VRT is not here: it can read any file of the machine
     b"II*\0": "GTiff",
@@ -224,17 +223,6 @@ def refusing(path: Path, part: str) -> Iterator[None]:
         raise UnreadableImage(
             f"{path}: {part} cannot be read ({reason}). Fetch the file again or convert it to GeoTIFF."
         ) from None
-
-
-def scaled(pixels: NDArray[Any], valid: NDArray[np.bool_], divisor: float) -> NDArray[np.float32]:
-    """Pixels over ``divisor`` as float32, zero where there is no data.
-
-    Raises:
-        ConfigError: the divisor is not above zero.
-    """
-    if not divisor > 0:
-        raise ConfigError(f"divisor {divisor} must be above 0.")
-    return np.where(valid, pixels.astype(np.float32) / np.float32(divisor), np.float32(0))
 
 
 def gdal_version() -> str:

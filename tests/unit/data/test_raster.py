@@ -10,8 +10,8 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from regard.data.image import read_image
-from regard.data.raster import Box, Raster, open_raster, scaled
-from regard.errors import BandMismatch, ConfigError, UnreadableImage
+from regard.data.raster import Box, Raster, open_raster
+from regard.errors import BandMismatch, UnreadableImage
 from support import write_tif
 
 RNG = np.random.default_rng(1)
@@ -176,10 +176,3 @@ def test_more_pixels_than_memory_holds_are_refused(tmp_path: Path):
     raster = Raster(tmp_path / "sparse.tif", Huge(), (1,))
     with pytest.raises(UnreadableImage, match=r"sparse.tif: a part of 4194304 x 4194304 pixels .* allocate 16.0 TiB"):
         raster.read(Box(0, 0, 2**22, 2**22))
-
-
-def test_scaled_is_zero_where_there_is_no_data():
-    pixels, valid = np.array([[[4, 8]]], np.uint16), np.array([[True, False]])
-    assert scaled(pixels, valid, 8.0).tolist() == [[[0.5, 0.0]]]
-    with pytest.raises(ConfigError, match="divisor 0"):
-        scaled(pixels, valid, 0.0)
