@@ -16,7 +16,7 @@ pytestmark = [
 
 @pytest.mark.parametrize(("case", "most_mb_at_4096"), [("float32 forward", 46), ("float32 forward and backward", 102)])
 def test_memory_is_linear_in_the_number_of_pixels(case: str, most_mb_at_4096: int):
-    """Twice the pixels: a full map would take four times the memory, 256 MB for one alone. Ours doubles, and some noise."""
+    """Twice the pixels: a full map would take four times the memory, 256 MB for one alone; ours about doubles."""
     small, large = (extra_memory_mb("attention", case, pixels, "ours") for pixels in (4096, 8192))
     assert small is not None and large is not None
     assert small < most_mb_at_4096
