@@ -52,7 +52,7 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> Literal[0, 1, 2]:
 
 
 def _plain(error: CycloptsError) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()).replace(" requires an argument.", " is missing.")
 
 
 def _fail(kind: str, message: str, code: Literal[1, 2], json: bool) -> Literal[1, 2]:

@@ -177,12 +177,21 @@ def choose_bands(
             chosen = tuple(names.index(band) + 1 for band in expected)
     if expected and len(chosen) != len(expected):
         listed = ", ".join(f"{number + 1} {name}" for number, name in enumerate(names))
-        numbers = ",".join(str(i + 1) for i in range(len(expected)))
         raise BandMismatch(
-            f"{path.name} has {len(chosen)} bands ({listed}); the model was trained on {len(expected)} "
-            f"({', '.join(expected)}). Choose them with --bands {numbers}."
+            f"{path.name} has {len(chosen)} band{'s' * (len(chosen) > 1)} ({listed}); the model was trained on "
+            f"{len(expected)} ({', '.join(expected)}). {_advice(names, expected)}"
         )
     return chosen
+
+
+def _advice(names: Sequence[str], expected: Sequence[str]) -> str:
+    """Which bands to ask for: those whose names hold the model's band names, else the first ones."""
+    if len(names) < len(expected):
+        return "Give an image with these bands."
+    words = [name.lower().split() for name in names]
+    alike = [number for band in expected for number, held in enumerate(words, 1) if band.lower() in held]
+    numbers = alike if len(alike) == len(expected) else range(1, len(expected) + 1)
+    return f"Choose them with --bands {','.join(map(str, numbers))}."
 
 
 def band_names(dataset: Any) -> list[str]:

@@ -164,6 +164,19 @@ def test_too_many_bands_are_refused_with_their_names(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize(
+    ("expected", "advice"),
+    [
+        (("red", "green", "blue"), r"Choose them with --bands 3,2,1\."),
+        (("swir", "green", "blue"), r"Choose them with --bands 1,2,3\."),
+        (("a", "b", "c", "d", "e"), r"Give an image with these bands\."),
+    ],
+)
+def test_the_advice_about_bands_is_one_that_can_be_followed(tmp_path: Path, expected: tuple[str, ...], advice: str):
+    with pytest.raises(BandMismatch, match=advice):
+        open_raster(named(tmp_path / "scene.tif"), expected=expected)
+
+
 def test_more_pixels_than_memory_holds_are_refused(tmp_path: Path):
     class Huge:
         """An open data set whose pixels do not fit, as a sparse file of a few kilobytes may be."""
