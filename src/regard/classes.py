@@ -63,6 +63,16 @@ class ClassMap(BaseModel):
     def __len__(self) -> int:
         return len(self.names)
 
+    def label_of(self, name: str) -> int:
+        """The label of the class of this name.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        if name not in self.names:
+            raise unknown("class", name, self.names)
+        return self.names.index(name)
+
     @classmethod
     def of(cls, classes: ClassMap | Sequence[str]) -> ClassMap:
         """A class map from names alone (colours evenly spaced in hue), or the map itself.

@@ -19,7 +19,7 @@ from regard.data.raster import Box
 from regard.engine.explanation import Explanation, Place, visible
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.scene import ALIGNMENT, Tiling
-from regard.errors import ConfigError, unknown
+from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.models.danet_ocr import PositionContext
 from regard.ops.attention import attention_map, gather_objects, to_tokens
@@ -104,8 +104,7 @@ def explain(
         raise ConfigError(
             f"{model.card.architecture} has no attention to show. Explain a danet, danet_ocr, ocrnet or non_local."
         )
-    if isinstance(place, str) and place not in model.classes.names:
-        raise unknown("class", place, model.classes.names)
+    asked = model.classes.label_of(place) if isinstance(place, str) else None
     box = _window(path, place, Tiling(tile, 0).checked().tile)
     pixels = read_image(path, bands=bands, expected=model.bands, box=box)
     image = prepare(pixels.values, pixels.valid, scaling_of(model))[None].to(next(model.parameters()).device)
@@ -117,7 +116,7 @@ def explain(
         model.train(was_training)
     where, labels = _where(path, place, box, pixels, model, scores)
     probabilities = scores[:, torch.from_numpy(where)].softmax(dim=0).mean(dim=1).numpy()
-    label = model.classes.names.index(place) if isinstance(place, str) else int(probabilities.argmax())
+    label = int(probabilities.argmax()) if asked is None else asked
     return Explanation(
         name=path.name,
         place=place,
@@ -202,7 +201,7 @@ def _where(
     names = model.classes.names
     labels = np.where(pixels.valid, most_likely(scores[None])[0].numpy(), model.classes.ignore_index)
     if isinstance(place, str):
-        where = labels == names.index(place)
+        where = labels == model.classes.label_of(place)
         found = [names[label] for label in np.unique(labels[pixels.valid])]
         missing = f"no pixel of {path.name} is predicted as {place}. Ask for {', '.join(found) or 'another image'}."
     else:

@@ -19,7 +19,7 @@ from regard.errors import ConfigError
 NO_DATA_COLOUR = (0, 0, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segmentation:
     """``labels`` (h, w), the classes' ignore index where there is no data, and ``confidence`` (h, w) in 0..1."""
 
@@ -31,9 +31,13 @@ class Segmentation:
     transform: Any = None
 
     def share(self, name: str) -> float:
-        """The share of the pixels with data that are of class ``name``, 0..1."""
+        """The share of the pixels with data that are of class ``name``, 0..1.
+
+        Raises:
+            UnknownName: the model has no such class.
+        """
         counted = self.labels != self.classes.ignore_index
-        return float((self.labels == self.classes.names.index(name)).sum() / max(1, counted.sum()))
+        return float((self.labels == self.classes.label_of(name)).sum() / max(1, counted.sum()))
 
     def colours(self) -> UInt8[np.ndarray, "h w 3"]:
         """The labels in the classes' colours; black where there is no data."""
@@ -73,6 +77,12 @@ class Segmentation:
             return colours
         photograph = Image.fromarray(read_photograph(self.source).values.transpose(1, 2, 0))
         return Image.blend(photograph, colours, opacity)
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        shares = sorted(((self.share(name), name) for name in self.classes.names), reverse=True)
+        found = [f"{name} {100 * share:.0f} %" for share, name in shares if share]
+        return f"Segmentation({width} x {height}: {', '.join(found) or 'no data'})"
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

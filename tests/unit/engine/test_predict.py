@@ -17,7 +17,7 @@ from regard.data.augment import prepare
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.predict import predict
 from regard.engine.segmentation import Segmentation
-from regard.errors import ConfigError, OutputError
+from regard.errors import ConfigError, OutputError, UnknownName
 from regard.models import Segmenter
 from support import save_image, write_tif
 
@@ -40,6 +40,12 @@ def test_a_photograph_gets_the_labels_of_the_model(photograph: Path, tiny_model:
     assert saved.mode == "P" and np.array_equal(np.asarray(saved), result.labels)
     assert tuple(saved.getpalette()[3:6]) == tiny_model.classes.palette[1]
     assert sum(result.share(name) for name in tiny_model.classes.names) == pytest.approx(1)
+    first = tiny_model.classes.names[result.labels[0, 0]]
+    assert repr(result).startswith("Segmentation(61 x 45: ") and f"{first} {100 * result.share(first):.0f} %" in repr(
+        result
+    )
+    with pytest.raises(UnknownName, match="no class 'rod'"):
+        result.share("rod")
     assert result.overlay().size == (61, 45)
     assert result._repr_png_().startswith(b"\x89PNG")
 
