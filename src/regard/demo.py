@@ -15,7 +15,7 @@ from regard.checkpoints.create import create
 from regard.checkpoints.file import load
 from regard.data.image import read_mask
 from regard.data.image_folder import folder
-from regard.data.raster_writer import check_writable
+from regard.data.output import check_writable
 from regard.data.sample import LabelledData
 from regard.engine.evaluate import evaluate
 from regard.engine.pictures import blend, panel, photograph, scene_and_map

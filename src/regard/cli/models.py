@@ -102,7 +102,7 @@ def doctor(
 def _examine_data(folder: Path, model: str | None, out: Path | None) -> Answer:
     from regard.checkpoints.file import load
     from regard.data.examine import examine
-    from regard.data.raster_writer import check_writable
+    from regard.data.output import check_writable
     from regard.engine.suspects import with_suspects
     from regard.reports.health import as_text, write_page
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ from rasterio.transform import Affine
 
 from regard.classes import ClassMap
 from regard.data.label_map import open_label_map
+from regard.data.output import check_writable, write_text
 from regard.data.raster import Raster
-from regard.data.raster_writer import check_writable
 
 SQUARE_METRES_PER_HECTARE = 10_000.0
 
@@ -153,10 +153,8 @@ def write_areas(areas: Sequence[ClassArea], target: Path) -> Path:
         OutputError: the file cannot be written.
     """
     check_writable(target)
-    part = target.with_name(f".{target.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["class", "name", "pixels", "area_m2", "hectares", "share"])
-        table.writerows(areas)
-    os.replace(part, target)
-    return target
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["class", "name", "pixels", "area_m2", "hectares", "share"])
+    table.writerows(areas)
+    return write_text(target, text.getvalue())

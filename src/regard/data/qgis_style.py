@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from regard.classes import ClassMap, Colour
-from regard.data.raster_writer import check_writable
+from regard.data.output import check_writable, write_text
 
 
 def style_path(raster: Path) -> Path:
@@ -23,10 +22,7 @@ def write_style(raster: Path, classes: ClassMap) -> Path:
     """
     target = style_path(raster)
     check_writable(target)
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(raster_style(classes), encoding="utf-8")
-    os.replace(part, target)
-    return target
+    return write_text(target, raster_style(classes))
 
 
 def raster_style(classes: ClassMap) -> str:

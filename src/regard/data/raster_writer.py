@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -21,7 +18,7 @@ from jaxtyping import Shaped
 from rasterio.windows import Window
 
 from regard.classes import ClassMap
-from regard.errors import OutputError
+from regard.data.output import FileWriter, write_text
 
 ROWS_CHECKED_AT_ONCE = 1024
 
@@ -50,7 +47,7 @@ def measure_layer(name: str, tags: Mapping[str, str]) -> Layer:
     return Layer(name, 0, scale=1 / 255, tags=tags)
 
 
-class RasterWriter:
+class RasterWriter(FileWriter):
     """Writes one layer row block by row block; leaving the ``with`` block without an error publishes it.
 
     ``scratch`` is a folder on the same disk for what is unfinished; without it, that lies beside ``path``.
@@ -66,16 +63,14 @@ class RasterWriter:
         transform: Any = None,
         scratch: Path | None = None,
     ) -> None:
-        self.path = path
+        super().__init__(path, scratch)
         self.layer = layer
         self.size = size
-        mark = secrets.token_hex(4)
-        self._part = (scratch or path.parent) / f".{path.name}.{mark}.part"
+        self._part = self._unfinished.with_name(f"{self._unfinished.name}.part")
         self._work = self._part.with_suffix(".work.part")
         profile = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": layer.dtype}
         profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "bigtiff": "if_safer"}
         profile |= {"nodata": layer.nodata, "crs": crs, **({} if transform is None else {"transform": transform})}
-        check_writable(path)
         with _ungeoreferenced_is_fine():
             self._file = rasterio.open(self._work, "w", **profile)
         self._describe()
@@ -113,7 +108,7 @@ class RasterWriter:
             raise self._failed(error) from None
         if self.layer.classes is not None:
             side = self.path.with_name(self.path.name + ".aux.xml")
-            _write_text(side, category_sidecar(self.layer.classes.names))
+            write_text(side, category_sidecar(self.layer.classes.names))
         os.replace(self._part, self.path)
 
     def _read_back(self) -> None:
@@ -124,42 +119,8 @@ class RasterWriter:
                 if not np.array_equal(work.read(1, window=window), part.read(1, window=window)):
                     raise self._failed("what was written does not read back")
 
-    def _failed(self, reason: object) -> OutputError:
-        text = " ".join(str(reason).split())[:120]
-        return OutputError(f"cannot write {self.path} ({text}). Is the disk full? Nothing was left behind.")
-
-    def __enter__(self) -> RasterWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._publish()
-        finally:
-            self._file.close()
-            for path in self._part.parent.glob(f"{glob.escape(self._part.stem)}.*"):
-                path.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Make the folder of ``path`` and try to write there, before any work is done.
-
-    Raises:
-        OutputError: it cannot be made or written to, or ``path`` is a folder.
-    """
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder. Give the name of a file.")
-    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {path.parent} ({error.strerror}). Choose a folder that you can write to."
-        ) from None
+    def _close(self) -> None:
+        self._file.close()
 
 
 def category_sidecar(names: Sequence[str]) -> str:
@@ -169,12 +130,6 @@ def category_sidecar(names: Sequence[str]) -> str:
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
         f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
     )
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 class _ungeoreferenced_is_fine(warnings.catch_warnings):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,8 @@ import pyogrio.raw
 import pyproj
 import shapely
 
-from regard.data.raster_writer import check_writable
-from regard.errors import ConfigError, MissingExtra, OutputError
+from regard.data.output import FileWriter, check_writable
+from regard.errors import ConfigError, MissingExtra
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
 BATCH = 20_000  # polygons
@@ -45,19 +43,18 @@ def check_vector_target(path: Path) -> str:
     return driver
 
 
-class VectorWriter:
+class VectorWriter(FileWriter):
     """Writes polygons with their columns in batches; leaving the ``with`` block without an error publishes them.
 
     The batches go to a GeoPackage, to which one can append; the other formats are streamed from it at the end.
     """
 
     def __init__(self, path: Path, crs: Any, empty: Columns) -> None:
-        self.path = path
-        self.count = 0
         self._driver = check_vector_target(path)
-        mark = secrets.token_hex(4)
-        self._work = path.with_name(f".{path.name}.{mark}.work.part.gpkg")
-        self._part = path.with_name(f".{path.name}.{mark}.part{path.suffix.lower()}")
+        super().__init__(path)
+        self.count = 0
+        self._work = path.with_name(f"{self._unfinished.name}.work.part.gpkg")
+        self._part = path.with_name(f"{self._unfinished.name}.part{path.suffix.lower()}")
         self._crs = None if crs is None else crs.to_wkt()
         self._layer = {"layer": path.stem, "crs": self._crs, "geometry_type": "Polygon"}
         self._waiting: list[tuple[Any, Columns]] = [(np.empty(0, object), empty)]
@@ -137,21 +134,3 @@ class VectorWriter:
             with parquet.ParquetWriter(self._part, schema, compression="zstd") as writer:
                 for batch in reader:
                     writer.write_batch(pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema))
-
-    def _failed(self, reason: object) -> OutputError:
-        text = " ".join(str(reason).split())[:120]
-        return OutputError(f"cannot write {self.path} ({text}). Is the disk full? Nothing was left behind.")
-
-    def __enter__(self) -> VectorWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._publish()
-        finally:
-            for path in (self._work, self._part):
-                for left in path.parent.glob(f"{path.name}*"):
-                    left.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from regard.data.raster_writer import check_writable
+from regard.data.output import check_writable, write_text
 from regard.engine.cases import CASES, Maker
 from regard.engine.measure import compare, extra_memory_mb, machine, peak_above_now_mb, steady
 from regard.errors import ConfigError, unknown
@@ -108,7 +108,7 @@ def write(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     check_target(path)
     text = "\n".join(map(markdown, results)) if path.suffix == ".md" else json.dumps(list(results), indent=1) + "\n"
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def check_target(path: Path) -> None:

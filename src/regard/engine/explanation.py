@@ -24,7 +24,7 @@ from PIL import Image
 from regard.card import RGB
 from regard.classes import ClassMap
 from regard.data.image import Pixels
-from regard.data.raster_writer import check_writable
+from regard.data.output import check_writable
 from regard.engine.segmentation import paint
 from regard.errors import ConfigError
 

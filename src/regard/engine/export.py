@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.data.raster_writer import check_writable
+from regard.data.output import check_writable
 from regard.engine.train import quiet
 from regard.errors import ConfigError, ExportError, MissingExtra
 from regard.models import Segmenter

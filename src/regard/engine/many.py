@@ -15,7 +15,7 @@ from typing import Any
 
 from regard.checkpoints.file import load
 from regard.data.image import PHOTOGRAPHS, image_size
-from regard.data.raster_writer import check_writable
+from regard.data.output import check_writable
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
 from regard.engine.predict import predict
 from regard.errors import ConfigError, OutputError, RegardError, ScenesFailed

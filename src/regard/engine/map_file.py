@@ -17,10 +17,11 @@ import numpy as np
 
 from regard._version import __version__
 from regard.data.areas import class_areas, write_areas
+from regard.data.output import check_writable
 from regard.data.polygons import write_polygons
 from regard.data.qgis_style import style_path, write_style
 from regard.data.raster import Raster, open_raster
-from regard.data.raster_writer import RasterWriter, check_writable, label_layer, measure_layer
+from regard.data.raster_writer import RasterWriter, label_layer, measure_layer
 from regard.data.vector_file import check_vector_target
 from regard.engine.journal import Journal, key_of
 from regard.engine.paint import Rows

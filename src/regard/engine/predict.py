@@ -14,8 +14,9 @@ from regard.data.area_of_interest import Area, area_of_interest
 from regard.data.areas import ground_resolution
 from regard.data.augment import prepare
 from regard.data.image import PHOTOGRAPHS, read_image
+from regard.data.output import check_writable
 from regard.data.raster import Raster, open_raster
-from regard.data.raster_writer import RasterWriter, check_writable, measure_layer
+from regard.data.raster_writer import RasterWriter, measure_layer
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.map_file import MapJob, Outputs, as_bytes, tags_of, write_map
 from regard.engine.scene import ALIGNMENT, Tiling, predict_rows

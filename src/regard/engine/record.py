@@ -6,8 +6,6 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,11 @@ import torch
 
 from regard._version import __version__
 from regard.classes import ClassMap
+from regard.data.output import write_text, writing
 from regard.data.sample import LabelledData
 from regard.engine.config import TrainConfig
 from regard.engine.evaluate import Scores
-from regard.errors import OutputError, TrainingError
+from regard.errors import TrainingError
 from regard.models import Segmenter
 
 
@@ -54,7 +53,7 @@ class Record:
     def start(self, step: int) -> None:
         """Begin at ``step``: write run.json, and drop the lines of metrics.jsonl from after it."""
         lines = [line for line in self.lines() if line["step"] <= step]
-        _write(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         self._write_run(started=self._stored().get("started") or _now())
 
     def finish(self) -> None:
@@ -119,7 +118,7 @@ class Record:
         }
         machine["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
         facts = {**self.facts, "classes": self.classes.model_dump(mode="json"), "machine": machine, **times}
-        _write(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
+        write_text(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -158,24 +157,6 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} is broken ({type(error).__name__}). Delete the folder and train again, or choose another."
         ) from None
     return facts
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into one line of ours."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {folder} ({error.strerror}). Choose a folder that you can write to."
-        ) from None
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with writing(path.parent):
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
 
 
 def _now() -> str:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from regard.classes import ClassMap
 from regard.data.image import read_photograph
-from regard.data.raster_writer import RasterWriter, check_writable, label_layer
+from regard.data.output import check_writable
+from regard.data.raster_writer import RasterWriter, label_layer
 from regard.errors import ConfigError
 
 NO_DATA_COLOUR = (0, 0, 0)

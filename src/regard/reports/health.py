@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from itertools import groupby
 from pathlib import Path
 
 from regard._version import __version__
 from regard.data.examine import GRADES, Examination
 from regard.data.inventory import Finding
-from regard.data.raster_writer import check_writable
+from regard.data.output import check_writable, write_text
 from regard.reports.gallery import Picture, labelled
 from regard.reports.page import PAGES
 
@@ -49,10 +48,7 @@ def write_page(examined: Examination, path: str | Path) -> Path:
         pictures=_pictures(examined),
         version=__version__,
     )
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(html, encoding="utf-8")
-    os.replace(part, target)
-    return target
+    return write_text(target, html)
 
 
 def _by_kind(examined: Examination) -> list[tuple[str, str, list[Finding]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +16,7 @@ from regard._version import __version__
 from regard.card import Card
 from regard.checkpoints.file import parse_card, read_header
 from regard.classes import ClassMap
-from regard.data.raster_writer import check_writable
+from regard.data.output import check_writable, write_text
 from regard.data.sample import LabelledData
 from regard.engine.evaluate import Scores, check_classes
 from regard.engine.record import read_metrics, read_run
@@ -71,12 +70,10 @@ def report(
     if data is not None:
         _look(subject, model, data)
     html = _render(subject, title, [gallery.picture(caption, Path(file)) for caption, file in pictures])
-    if len(html) > SIZE_LIMIT:
-        raise ConfigError(f"the report would have {len(html) / 1e6:.1f} MB; it may have 5. Give fewer pictures.")
-    part = target.with_name(f".{target.name}.part")
-    part.write_bytes(html)
-    os.replace(part, target)
-    return target
+    size = len(html.encode())
+    if size > SIZE_LIMIT:
+        raise ConfigError(f"the report would have {size / 1e6:.1f} MB; it may have 5. Give fewer pictures.")
+    return write_text(target, html)
 
 
 def _read(source: Run | Scores | str | Path) -> Subject:
@@ -128,8 +125,8 @@ def _look(subject: Subject, model: Segmenter | None, data: LabelledData) -> None
         subject.images = images
 
 
-def _render(subject: Subject, title: str | None, pictures: list[gallery.Picture]) -> bytes:
-    page = PAGES.get_template("report.html.j2").render(
+def _render(subject: Subject, title: str | None, pictures: list[gallery.Picture]) -> str:
+    return PAGES.get_template("report.html.j2").render(
         **vars(subject),
         title=title,
         pictures=pictures,
@@ -140,4 +137,3 @@ def _render(subject: Subject, title: str | None, pictures: list[gallery.Picture]
         version=__version__,
         time=datetime.fromisoformat,
     )
-    return page.encode()

@@ -1,0 +1,96 @@
+"""Files that stand under their final name only when they are complete."""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from regard.errors import OutputError
+
+Writer = TypeVar("Writer", bound="FileWriter")
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of ``path`` and try to write there, before any work is done.
+
+    Raises:
+        OutputError: it cannot be made or written to, or ``path`` is a folder.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder. Give the name of a file.")
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into one line of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder} ({error.strerror}). Choose a folder that you can write to."
+        ) from None
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file whole, or leave what is there, and return ``path``.
+
+    Raises:
+        OutputError: the disk is full or gone.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with writing(path.parent):
+        try:
+            part.write_text(text, encoding="utf-8", newline="\n")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    return path
+
+
+class FileWriter:
+    """Leaving the ``with`` block without an error publishes ``path``; what is unfinished is deleted in any case.
+
+    Unfinished files begin with the name ``_unfinished``, which is hidden and of this writer alone. They lie in
+    ``scratch``, a folder on the same disk, or beside ``path``.
+    """
+
+    def __init__(self, path: Path, scratch: Path | None = None) -> None:
+        check_writable(path)
+        self.path = path
+        self._unfinished = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(4)}"
+
+    def _publish(self) -> None:
+        """Finish the file and move it to its name."""
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        """Let go of what is open."""
+
+    def _failed(self, reason: object) -> OutputError:
+        text = " ".join(str(reason).split())[:120]
+        return OutputError(f"cannot write {self.path} ({text}). Is the disk full? Nothing was left behind.")
+
+    def __enter__(self: Writer) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._publish()
+        finally:
+            self._close()
+            for left in self._unfinished.parent.glob(f"{glob.escape(self._unfinished.name)}.*"):
+                left.unlink(missing_ok=True)
