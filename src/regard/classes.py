@@ -115,7 +115,8 @@ class ClassMap(BaseModel):
 
 def known_classes(name: str) -> ClassMap:
     """The classes and colours of a public data set, in the order of its labels: ``cityscapes``, ``ade20k``, ``camvid``,
-    ``voc``, ``pascal_context_59``, ``pascal_context_60``, ``coco_stuff``, ``loveda``, ``potsdam``, ``vaihingen``.
+    ``voc``, ``pascal_context_59``, ``pascal_context_60``, ``coco_stuff``, ``isaid``, ``loveda``, ``potsdam``,
+    ``vaihingen``.
 
     Source: the data sets' own lists, as mmsegmentation 1.2.2 has them.
 

@@ -19,7 +19,7 @@ app = App(
     version=__version__,
     help="Semantic segmentation with attention context, on photographs and on maps of any size.",
     help_epilogue=EPILOGUE,
-    default_parameter=Parameter(negative_iterable=()),
+    default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
 )
 
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]

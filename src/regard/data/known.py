@@ -15,7 +15,8 @@ class Layout(NamedTuple):
     """Where a data set keeps its parts, with ``*`` for what names an image; ``{}`` stands for the split.
 
     ``names`` are the split's own word for train, val and test; ``listed`` a list of names; ``areas`` the names of each
-    split where the set has neither; ``stored`` and ``ignored`` the values in its masks if they are not the labels.
+    split where the set has neither; ``stored`` and ``ignored`` the values in its masks if they are not the labels;
+    ``second`` where a mask is that is not at ``mask``; ``classes`` the list of classes, if it has another name.
     """
 
     image: str
@@ -25,12 +26,18 @@ class Layout(NamedTuple):
     areas: Mapping[str, str] = {}
     stored: tuple[int, ...] | None = None
     ignored: tuple[int, ...] = ()
+    second: str | None = None
+    classes: str | None = None
 
 
 THREE = {"train": "train", "val": "val", "test": "test"}
 TWO = {"train": "train", "val": "val"}
 
-# Sources: the data sets' own files; the splits of Potsdam and Vaihingen are those of mmsegmentation 1.2.2.
+CONTEXT = "ImageSets/SegmentationContext/{}.txt"
+NOT_IN_COCO = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # of the 182 labels of its stuffthingmaps
+
+# Sources: the data sets' own files; from mmsegmentation 1.2.2 the splits of Potsdam and Vaihingen, and, as its converters
+# write them, the masks of PASCAL Context, COCO-Stuff 10k and the SBD part of VOC-aug (published as .mat and JSON).
 KNOWN: dict[str, Layout] = {
     "ade20k": Layout(
         "images/{}/*.jpg",
@@ -47,7 +54,32 @@ KNOWN: dict[str, Layout] = {
         stored=(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33),
         ignored=(-1, *range(7), 9, 10, 14, 15, 16, 18, 29, 30),
     ),
+    "coco_stuff_10k": Layout(
+        "images/{}/*.jpg",
+        "annotations/{}/*_labelTrainIds.png",
+        {"train": "train2014", "val": "test2014"},
+        stored=tuple(range(1, 172)),
+        ignored=(0,),
+        classes="coco_stuff",
+    ),
+    "coco_stuff_164k": Layout(
+        "images/{}/*.jpg",
+        "annotations/{}/*.png",
+        {"train": "train2017", "val": "val2017"},
+        stored=tuple(value for value in range(182) if value not in NOT_IN_COCO),
+        classes="coco_stuff",
+    ),
+    "isaid": Layout("{}/images/*.png", "{}/Semantic_masks/images/*_instance_color_RGB.png", TWO),
     "loveda": Layout("{}/*.png", "{}/*.png", {"train": "Train", "val": "Val"}, stored=tuple(range(1, 8)), ignored=(0,)),
+    "pascal_context_59": Layout(
+        "JPEGImages/*.jpg",
+        "SegmentationClassContext/*.png",
+        TWO,
+        listed=CONTEXT,
+        stored=tuple(range(1, 60)),
+        ignored=(0,),
+    ),
+    "pascal_context_60": Layout("JPEGImages/*.jpg", "SegmentationClassContext/*.png", TWO, listed=CONTEXT),
     "potsdam": Layout(
         "2_Ortho_RGB/top_potsdam_*_RGB.tif",
         "5_Labels_all/top_potsdam_*_label.tif",
@@ -68,6 +100,14 @@ KNOWN: dict[str, Layout] = {
         },
     ),
     "voc": Layout("JPEGImages/*.jpg", "SegmentationClass/*.png", TWO, listed="ImageSets/Segmentation/{}.txt"),
+    "voc_aug": Layout(
+        "JPEGImages/*.jpg",
+        "SegmentationClass/*.png",
+        {"train": "trainaug", "val": "val"},
+        listed="ImageSets/Segmentation/{}.txt",
+        second="SegmentationClassAug/*.png",
+        classes="voc",
+    ),
 }
 
 
@@ -85,7 +125,8 @@ def known_folder(root: str | Path) -> LabelledData:
     """
     name, _, place = str(root).partition(":")
     layout, base = KNOWN[name], Path(place)
-    classes = known_classes(name).model_copy(update={"stored": layout.stored, "stored_ignored": layout.ignored})
+    update = {"stored": layout.stored, "stored_ignored": layout.ignored}
+    classes = known_classes(layout.classes or name).model_copy(update=update)
     splits: dict[str, tuple[Pair, ...]] = {}
     for split, word in layout.names.items():
         pairs = _pairs(base, layout, split, word) if name != "loveda" else _loveda(base, word)
@@ -106,7 +147,9 @@ def _pairs(base: Path, layout: Layout, split: str, word: str) -> list[Pair]:
         files = sorted(path.relative_to(place).as_posix() for path in place.rglob(f"{start}*{after}"))
         names = [file[len(start) : len(file) - len(after)] for file in files]
     pairs = [(name, base / layout.image.format(word).replace("*", name)) for name in names]
-    return [_pair(base, name, image, layout.mask.format(word)) for name, image in pairs if image.is_file()]
+    return [
+        _pair(base, name, image, layout.mask.format(word), layout.second) for name, image in pairs if image.is_file()
+    ]
 
 
 def _names(base: Path, layout: Layout, split: str, word: str) -> list[str] | None:
@@ -118,8 +161,10 @@ def _names(base: Path, layout: Layout, split: str, word: str) -> list[str] | Non
     return path.read_text(encoding="utf-8").split() if path.is_file() else []
 
 
-def _pair(base: Path, name: str, image: Path, mask: str) -> Pair:
+def _pair(base: Path, name: str, image: Path, mask: str, second: str | None = None) -> Pair:
     path = base / mask.replace("*", name)
+    if second is not None and not path.is_file():
+        path = base / second.replace("*", name)
     if not path.is_file():
         raise DatasetError(f"{image} has no mask: {path} is missing. Unpack the labels too.")
     return Pair(name.replace("/", "_"), image, path)

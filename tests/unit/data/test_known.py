@@ -14,6 +14,7 @@ from regard.errors import ClassMismatch, DatasetError
 from support import save_image, write_tif
 
 IMAGE = np.full((6, 8, 3), 90)
+CONTEXT = [(f"JPEGImages/{stem}.jpg", f"SegmentationClassContext/{stem}.png") for stem in "ab"]
 SETS: dict[str, tuple[list[tuple[str, str]], list[int], list[int]]] = {  # files; values of a mask; their labels
     "ade20k": (
         [
@@ -32,6 +33,22 @@ SETS: dict[str, tuple[list[tuple[str, str]], list[int], list[int]]] = {  # files
         [0, 7, 33, 29],
         [255, 0, 18, 255],
     ),
+    "coco_stuff_10k": (
+        [
+            ("images/train2014/a.jpg", "annotations/train2014/a_labelTrainIds.png"),
+            ("images/test2014/b.jpg", "annotations/test2014/b_labelTrainIds.png"),
+        ],
+        [0, 1, 171, 80],
+        [255, 0, 170, 79],
+    ),
+    "coco_stuff_164k": (
+        [
+            ("images/train2017/1.jpg", "annotations/train2017/1.png"),
+            ("images/val2017/2.jpg", "annotations/val2017/2.png"),
+        ],
+        [0, 12, 181, 255],
+        [0, 11, 170, 255],
+    ),
     "loveda": (
         [
             ("Train/Rural/images_png/1.png", "Train/Rural/masks_png/1.png"),
@@ -40,8 +57,15 @@ SETS: dict[str, tuple[list[tuple[str, str]], list[int], list[int]]] = {  # files
         [0, 1, 7, 2],
         [255, 0, 6, 1],
     ),
+    "pascal_context_59": (CONTEXT, [0, 1, 59, 7], [255, 0, 58, 6]),
+    "pascal_context_60": (CONTEXT, [0, 1, 59, 7], [0, 1, 59, 7]),
     "voc": (
         [("JPEGImages/a.jpg", "SegmentationClass/a.png"), ("JPEGImages/b.jpg", "SegmentationClass/b.png")],
+        [0, 20, 255, 5],
+        [0, 20, 255, 5],
+    ),
+    "voc_aug": (
+        [("JPEGImages/a.jpg", "SegmentationClassAug/a.png"), ("JPEGImages/b.jpg", "SegmentationClass/b.png")],
         [0, 20, 255, 5],
         [0, 20, 255, 5],
     ),
@@ -58,9 +82,9 @@ def test_index_masks(name: str, tmp_path: Path):
     for image, mask in files:
         save_image(tmp_path / image, IMAGE)
         save_image(tmp_path / mask, mask_of(values))
-    if name == "voc":
+    if (listed := KNOWN[name].listed) is not None:
         for split, stem in (("train", "a"), ("val", "b")):
-            path = tmp_path / "ImageSets/Segmentation" / f"{split}.txt"
+            path = tmp_path / listed.format(KNOWN[name].names[split])
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{stem}\n")
     data = folder(f"{name}:{tmp_path}")
@@ -69,7 +93,7 @@ def test_index_masks(name: str, tmp_path: Path):
     sample = data.read(data.split("val")[0])
     assert sample.labels[0, ::2].tolist() == labels
     assert not any(one.kind in ("labels", "unreadable") for one in examine(f"{name}:{tmp_path}").findings)
-    assert "stored" not in data.classes.model_dump()
+    assert "stored" not in data.classes.model_dump() and len(data.classes) > max(set(labels) - {255})
     if KNOWN[name].stored:
         save_image(tmp_path / files[0][1], mask_of([200, 1, 2, 3]))
         with pytest.raises(ClassMismatch, match="holds value 200"):
@@ -106,3 +130,24 @@ def test_each_split_names_an_area_once_and_a_foreign_folder_is_refused(tmp_path:
         assert len(both) == len(set(both)) == {"potsdam": 38, "vaihingen": 33}[name]
     with pytest.raises(DatasetError, match="no training images of cityscapes"):
         folder(f"cityscapes:{tmp_path}")
+
+
+def test_coco_names_follow_its_labels(tmp_path: Path):
+    """Labels of the set's own list (13 stop sign, 90 toothbrush, 92 banner, 182 wood), stored less one."""
+    for split in ("train2017", "val2017"):
+        save_image(tmp_path / f"images/{split}/1.jpg", IMAGE)
+        save_image(tmp_path / f"annotations/{split}/1.png", mask_of([13 - 1, 90 - 1, 92 - 1, 182 - 1]))
+    data = folder(f"coco_stuff_164k:{tmp_path}")
+    found = data.read(data.split("val")[0]).labels[0, ::2]
+    assert [data.classes.names[label] for label in found] == ["stop sign", "toothbrush", "banner", "wood"]
+
+
+def test_isaid(tmp_path: Path):
+    colours = np.zeros((6, 8, 3), dtype=np.uint8)  # background
+    colours[:, 2:4], colours[:, 4:] = (0, 0, 63), (0, 100, 155)
+    for split, stem in (("train", "P0000"), ("val", "P0003")):
+        save_image(tmp_path / f"{split}/images/{stem}.png", IMAGE)
+        save_image(tmp_path / f"{split}/Semantic_masks/images/{stem}_instance_color_RGB.png", colours)
+    data = folder(f"isaid:{tmp_path}")
+    labels = data.read(data.split("val")[0]).labels[0, ::2]
+    assert [data.classes.names[label] for label in labels] == ["background", "ship", "Harbor", "Harbor"]
