@@ -36,7 +36,7 @@ TWO = {"train": "train", "val": "val"}
 CONTEXT = "ImageSets/SegmentationContext/{}.txt"
 NOT_IN_COCO = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # of the 182 labels of its stuffthingmaps
 
-# Sources: the data sets' own files; from mmsegmentation 1.2.2 the splits of Potsdam and Vaihingen, and, as its converters
+# Sources: the data sets' own files; from mmsegmentation 1.2.2 the splits of Potsdam and Vaihingen, and, as its tools
 # write them, the masks of PASCAL Context, COCO-Stuff 10k and the SBD part of VOC-aug (published as .mat and JSON).
 KNOWN: dict[str, Layout] = {
     "ade20k": Layout(
