@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from seed_model import Defects
+from variants import Variant
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Arm:
 
     ``backbone``: ``batch`` is the seed's (D9: weights frozen, batch norm on the batch's statistics), ``frozen`` freezes
     these too, ``tuned`` trains all at a tenth of the rate. ``shuffled`` (D21): else image after image, as listed.
+    ``falling``: the learning rate falls as (1 - step / steps)^0.9. ``variant``: of the network ``fusion``.
     """
 
     title: str
@@ -24,6 +26,9 @@ class Arm:
     config: dict[str, Any] = field(default_factory=dict)
     backbone: Literal["batch", "frozen", "tuned"] = "batch"
     shuffled: bool = True
+    falling: bool = False
+    steps: int = 200
+    variant: Variant = field(default_factory=Variant)
 
 
 R1, PLAIN_SE = {"reading": "R1"}, {"channel": "squeeze_excite"}
@@ -73,6 +78,50 @@ ARMS = {
     "serial-3e-7": Arm("serial as published, weight decay 1e-4, 3e-7", "seed_serial", 1e-4, 3e-7),
 }
 
+PARENTS = ("danet", "ocrnet", "serial-right", "fusion")
+RATES = {"3e-4": 3e-4, "1e-3": 1e-3, "3e-3": 3e-3}
+ARMS |= {
+    f"{name}-{rate}": replace(ARMS[name], title=f"{ARMS[name].title}, {rate}", learning_rate=RATES[rate])
+    for name in PARENTS
+    for rate in ("3e-4", "3e-3")
+}
+
+
+def tuned(arm: Arm, rate: float) -> Arm:
+    """As one would train it: at a rate that falls, on frozen statistics."""
+    return replace(arm, learning_rate=rate, falling=True, backbone="frozen")
+
+
+ARMS |= {
+    f"tuned-{name}-{rate}": tuned(replace(ARMS[name], title=f"{ARMS[name].title}, {rate} falling"), RATES[rate])
+    for name in PARENTS
+    for rate in RATES
+}
+# forms of the fusion, see variants.py
+TWO = {"plain": False, "refine": True, "summed": True}
+VARIANTS = {
+    "losses": Variant(losses="after"),
+    "middle": Variant(regions="middle"),
+    "wide": Variant(reduction=2),
+    "two": Variant(**TWO),
+    "two-losses": Variant(**TWO, losses="after"),
+    "gated": Variant(**TWO, losses="before", gated=True, regions="scores"),
+    "three": Variant(losses="after", refine=True, summed=True, regions="middle", squeeze=True),
+    "three-gated": Variant(losses="before", refine=True, summed=True, regions="middle", squeeze=True, gated=True),
+    "gated-middle": Variant(**TWO, losses="before", gated=True, regions="middle"),
+    "added": Variant(**TWO, losses="before", gated=True, gate=1.0, regions="scores"),
+    "added-middle": Variant(**TWO, losses="before", gated=True, gate=1.0, regions="middle"),
+}
+ARMS |= {
+    f"tuned-fusion-{name}": tuned(Arm(f"fusion: {name}", "variant", variant=variant), 1e-3)
+    for name, variant in VARIANTS.items()
+}
+# as much as the fusion costs
+ARMS |= {
+    f"tuned-{name}-wide": tuned(replace(ARMS[name], title=f"{ARMS[name].title}, wider", config={"width": width}), 1e-3)
+    for name, width in {"danet": 96, "ocrnet": 176}.items()
+}
+
 SHORT = ("seed-danet-wd1", "seed-danet", "serial-wd1", "serial")
 GROUPS = {
     "short": SHORT,
@@ -97,5 +146,8 @@ GROUPS = {
         "seed-danet-wd1-3e-7",
         "serial-3e-7",
     ),
+    "grid": tuple(f"{name}-{rate}" for name in PARENTS for rate in ("3e-4", "3e-3")),
+    "tuned": tuple(f"tuned-{name}-{rate}" for rate in RATES for name in PARENTS),
+    "variants": tuple(f"tuned-fusion-{name}" for name in VARIANTS),
     "others": ("norm", "tap", "views", "ordered"),
 }

@@ -88,7 +88,8 @@ def frozen_maps(backbone: nn.Module, crops: Crops, seed: int, *, every: int, bat
     for step in range(crops.steps + 1):
         if step % every == 0:
             network.eval()
-            maps.val[step] = [network(scaled(images))[-2:] for images in validation]
+            moved = batch_norm or step == 0
+            maps.val[step] = [network(scaled(images))[-2:] for images in validation] if moved else maps.val[0]
         if step < crops.steps:
             network.train(batch_norm)
             maps.train.append(network(scaled(crops.batch(seed, step, shuffled=shuffled)[0]))[-2:])

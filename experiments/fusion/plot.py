@@ -1,4 +1,4 @@
-"""The study's figures and its table, from the records beside this file.
+"""The study's figures and its tables, from the records beside this file.
 
 python experiments/fusion/plot.py --out docs > table.md
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import matplotlib.style
 import numpy as np
-from arms import ARMS
+from arms import ARMS, RATES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -34,6 +34,7 @@ STYLE = {
 BLUE, ORANGE, GREEN, PURPLE, BROWN, GREY = "#3b82c4", "#d9730d", "#2f9e6e", "#b0579b", "#9a8420", "#808890"
 KEY = {"seed-danet": (BLUE, "--"), "seed-danet-wd1": (BLUE, "-"), "serial": (ORANGE, "--"), "serial-wd1": (ORANGE, "-")}
 NETWORKS = {"danet": BLUE, "ocrnet": GREEN, "serial-right": ORANGE, "fusion": PURPLE}
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantile by number of values
 SMOOTH = 20  # steps of a running mean of the training loss
 Run = list[dict[str, Any]]  # the lines of one file, the first describes the run
 Runs = dict[str, list[Run]]
@@ -41,7 +42,7 @@ Runs = dict[str, list[Run]]
 
 def read(folder: Path) -> Runs:
     runs: Runs = defaultdict(list)
-    for path in sorted(folder.rglob("*.jsonl")):
+    for path in sorted(folder.glob("*.jsonl")):
         run = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         runs[run[0]["arm"]].append(run)
     return runs
@@ -130,7 +131,7 @@ def rise(run: Run) -> tuple[float, float]:
 
 def rises_figure(runs: Runs) -> Figure:
     """How far the validation loss ends above its lowest point, by arm and seed, and the final mIoU."""
-    names = [name for name in ARMS if name in runs]
+    names = [name for name in ARMS if name in runs and not ARMS[name].falling]
     figure = Figure(figsize=(7.2, 0.7 + 0.19 * len(names)))
     left, right = figure.subplots(1, 2, sharey=True)
     for row, name in enumerate(reversed(names)):
@@ -148,7 +149,7 @@ def table(runs: Runs) -> str:
     head = ["arm", "seeds", "head parameters, k", "head GMAC", "lowest val loss", "last above it"]
     head += ["last at best temperature", "logit std", "last accuracy", "last mIoU", "best mIoU"]
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
-    for name in [name for name in ARMS if name in runs]:
+    for name in [name for name in ARMS if name in runs and not ARMS[name].falling]:
         last = [final(run) for run in runs[name]]
         about = next((line for line in runs[name][0] if "head_gmac" in line), {})
         cells = [ARMS[name].title, ", ".join(str(run[0]["seed"]) for run in runs[name])]
@@ -159,6 +160,32 @@ def table(runs: Runs) -> str:
         cells.append(spread([100 * max(line.get("val_miou", 0) for line in run) for run in runs[name]], 1))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def ends(runs: list[Run]) -> dict[int, float]:
+    """mIoU at the end, per cent, by seed."""
+    return {run[0]["seed"]: 100 * final(run)["val_miou"] for run in runs}
+
+
+def interval(values: Iterable[float]) -> tuple[float, float]:
+    """Mean, and half the width of its 95 % interval by Student's t."""
+    found = np.array(list(values))
+    if len(found) < 2:
+        return float(found.mean()), float("nan")
+    return float(found.mean()), float(STUDENT[len(found)] * found.std(ddof=1) / len(found) ** 0.5)
+
+
+def best_rate(runs: Runs, network: str) -> str:
+    """The rate with the highest mean mIoU at the end, over the seeds that all rates have."""
+    grid = {rate: ends(runs[f"tuned-{network}-{rate}"]) for rate in RATES}
+    common = set.intersection(*(set(found) for found in grid.values()))
+    return max(grid, key=lambda rate: np.mean([grid[rate][seed] for seed in common]))
+
+
+def against(runs: Runs, name: str, other: str) -> list[float]:
+    """mIoU of one arm above that of another with the same seed: the same crops, the same order."""
+    ours, theirs = ends(runs[name]), ends(runs[other])
+    return [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -9,7 +9,7 @@ import argparse
 import copy
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from crops import BATCH, Crops, Given, Maps, frozen_maps, scaled
 from measure import conflict, cost, entropies, norms, scores
 from seed_model import SeedDANet, SeedSerial
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from variants import Fusion
 
 import regard
 from regard.ops.losses import weighted_sum
@@ -45,9 +47,13 @@ def build(arm: Arm, classes: regard.ClassMap, base: nn.Module, seed: int) -> nn.
     torch.manual_seed(seed)
     if arm.network in SEED_NETWORKS:
         model = SEED_NETWORKS[arm.network](base, 320, len(classes), width=WIDTH, how=arm.defects)
+    elif arm.network == "variant":
+        card = regard.create("danet_ocr", classes=classes, backbone=BACKBONE, width=WIDTH).card
+        torch.manual_seed(seed)
+        model = Fusion(card, arm.variant)
     else:
-        config = {**({"key_width": WIDTH // 2} if arm.network != "danet" else {}), **arm.config}
-        model = regard.create(arm.network, classes=classes, backbone=BACKBONE, width=WIDTH, **config)
+        config = {"width": WIDTH, **({"key_width": WIDTH // 2} if arm.network != "danet" else {}), **arm.config}
+        model = regard.create(arm.network, classes=classes, backbone=BACKBONE, **config)
     model.backbone = copy.deepcopy(base) if arm.backbone == "tuned" else Given()
     return model
 
@@ -73,15 +79,18 @@ class Study:
         if maps is None:
             groups.append({"params": list(model.backbone.parameters()), "lr": arm.learning_rate / 10})
         adam = torch.optim.Adam(groups, lr=arm.learning_rate, weight_decay=arm.weight_decay)
+        steps = self.crops.steps
+        fall = LambdaLR(adam, lambda step: max(0.0, 1 - step / steps) ** 0.9 if arm.falling else 1.0)
         lines = []
-        for step in range(self.crops.steps + 1):
+        for step in range(steps + 1):
             if step % self.every == 0:
                 lines.append({"step": step, **self.evaluate(model, maps and maps.val[step])})
-            if step < self.crops.steps:
+            if step < steps:
                 images, labels = self.crops.batch(seed, step, shuffled=arm.shuffled)
                 if maps:
                     model.backbone.maps = maps.train[step]
                 lines.append({"step": step, **take_step(model, adam, scaled(images), labels)})
+                fall.step()
         if maps:
             model.backbone.maps = [x[:1] for x in maps.val[0][0]]
             lines.insert(0, cost(model, scaled(images[:1])))
@@ -125,7 +134,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--data", type=Path, default=SHARED / "dubai" if there else BUNDLED / "city")
     parser.add_argument("--weights", type=Path, default=SHARED / "weights" / f"{BACKBONE}.pth")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, help="default: the arm's")
     parser.add_argument("--every", type=int, default=40, help="steps between evaluations")
     parser.add_argument("--out", type=Path, default=HERE / "records")
     return parser.parse_args()
@@ -134,19 +143,27 @@ def options() -> argparse.Namespace:
 def main() -> None:
     given = options()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    names = [name for asked in given.arms for name in GROUPS.get(asked, (asked,))]
-    study = Study(given.data, given.weights, steps=given.steps, every=given.every)
     given.out.mkdir(parents=True, exist_ok=True)
+    names = [name for asked in given.arms for name in GROUPS.get(asked, (asked,))]
+    if given.steps:
+        ARMS.update({name: replace(ARMS[name], steps=given.steps) for name in names})
+    for steps in sorted({ARMS[name].steps for name in names}):
+        study = Study(given.data, given.weights, steps=steps, every=given.every)
+        run(study, [name for name in names if ARMS[name].steps == steps], given)
+
+
+def run(study: Study, names: list[str], given: argparse.Namespace) -> None:
     for seed in given.seeds:
-        constants = rounded(constant_answers(study.crops, seed))
-        (given.out / f"constant-{seed}.json").write_text(json.dumps(constants) + "\n", encoding="utf-8")
+        constant = given.out / f"constant-{seed}.json"
+        if not constant.exists() and any(ARMS[name].network in SEED_NETWORKS for name in names):
+            constant.write_text(json.dumps(rounded(constant_answers(study.crops, seed))) + "\n", encoding="utf-8")
         # arms that share the backbone's maps run one after the other
         for name in sorted(names, key=lambda name: (ARMS[name].backbone, not ARMS[name].shuffled, names.index(name))):
             path, start = given.out / f"{name}-{seed}.jsonl", time.process_time()
             if path.exists():
                 continue
             lines = study.train(ARMS[name], seed)
-            head = {"arm": name, "seed": seed, "data": given.data.name, "steps": given.steps, "batch": BATCH}
+            head = {"arm": name, "seed": seed, "data": given.data.name, "batch": BATCH}
             head |= {"weights": given.weights.is_file(), "torch": torch.__version__, **asdict(ARMS[name])}
             head["cpu_seconds"] = round(time.process_time() - start, 1)
             part = path.with_suffix(".part")
