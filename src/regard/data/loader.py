@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from regard.data.augment import Augmentation, Scaling, generator, normalise, random_view
@@ -94,13 +94,21 @@ class TrainingStream(Dataset[Batch]):
 
 
 class Onwards(Sampler[int]):
-    """The counters from ``start`` to ``stop``; its length is ``stop``: Lightning counts what was done before too."""
+    """The counters from ``start`` to ``stop``; its length is ``stop``: Lightning counts what was done before too.
 
-    def __init__(self, start: int, stop: int) -> None:
-        self.start, self.stop = start, stop
+    Of several processes each takes its own ``batch`` of every step in turn: together they see the counters that one
+    process sees with a batch as large as all of theirs.
+    """
+
+    def __init__(self, start: int, stop: int, batch: int = 1) -> None:
+        self.start, self.stop, self.batch = start, stop, batch
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.stop))
+        together = distributed.is_available() and distributed.is_initialized()
+        rank, size = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+        for counter in range(self.start, self.stop):
+            step, place = divmod(counter, self.batch)
+            yield (step * size + rank) * self.batch + place
 
     def __len__(self) -> int:
         return self.stop
@@ -111,7 +119,7 @@ def training_batches(stream: TrainingStream, *, batch: int, start: int, workers:
     return DataLoader(
         stream,
         batch_size=batch,
-        sampler=Onwards(start, len(stream)),
+        sampler=Onwards(start, len(stream), batch),
         num_workers=workers,
         drop_last=True,
         persistent_workers=False,

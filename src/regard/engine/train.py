@@ -14,6 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
@@ -55,11 +56,13 @@ class SegmentationTask(pl.LightningModule):
         self.criterion = criterion
         self.frozen = freeze(model, config.freeze)
         self.averaged = AveragedModel(model, avg_fn=get_ema_avg_fn(config.average), use_buffers=True)
+        self.averaged.requires_grad_(False)  # else DDP waits for its gradients
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         for module in self.frozen:
             module.eval()
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)  # dropout depends on the step alone
+        # Dropout depends on the step and the process alone.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step + 1_000_000_007 * self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         outputs = self._outputs(batch["image"])
@@ -70,7 +73,7 @@ class SegmentationTask(pl.LightningModule):
                 f"({self.config.learning_rate}) or use precision 32; the last checkpoint is kept."
             )
         rate = self.optimizers().param_groups[-1]["lr"]  # type: ignore[union-attr]
-        self.log_dict({**losses, "rate": rate}, prog_bar=True)
+        self.log_dict({**losses, "rate": rate}, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return losses["loss"]
 
     def _outputs(self, image: Tensor) -> dict[str, Tensor]:
@@ -150,14 +153,16 @@ def train(
         _measure_bands(model, data)
         with quiet():
             _fit(model, data, record, config, silent=silent)
-        record.finish()
+        if rank_zero_only.rank == 0:
+            record.finish()
     return Run(record.folder, record.best_file, record.best_scores())
 
 
 def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, silent: bool) -> None:
     _prepare_processor(config)
     done = _steps_done(record.resume_file)
-    record.start(done)
+    if rank_zero_only.rank == 0:
+        record.start(done)
     augmentation = Augmentation(
         config.crop, config.scale, config.flip, config.overhead, config.colour, config.crop_width
     )
@@ -184,6 +189,8 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
             max_steps=config.steps,
             precision=PRECISION[config.precision],  # type: ignore[arg-type]
             devices=config.devices,
+            use_distributed_sampler=False,  # Onwards does it
+            sync_batchnorm=torch.cuda.device_count() > 1,  # there is none for CPUs
             callbacks=[Bookkeeping(data, record, progress), keep],
             logger=False,
             enable_progress_bar=False,
