@@ -68,7 +68,7 @@ def run(out: Path) -> dict[str, Any]:
 
     began = step("report", "5  Writing the report")
     pictures = [("Land cover by globe-s", out / "globe.png"), ("A tile of Dubai by dubai-s", out / "city.png")]
-    files["report"] = str(report(finished, out / "report.html", model=model, data=city, pictures=pictures))
+    files["report"] = str(report(finished, out / "report.html", data=city, pictures=pictures))
     seconds["report"] = time.perf_counter() - began
     return {"files": files, "scores": scores.as_dict(), "losses": losses(finished), "seconds": seconds}
 

@@ -116,20 +116,24 @@ def evaluate(
 
 
 @app.command
-def report(source: Path, /, *, out: Out, model: str | None = None, data: Path | None = None) -> Answer:
-    """Write one HTML file about a training run: curves, scores per class, confusions, pictures.
+def report(
+    source: Path, /, *, out: Out, model: str | None = None, data: Path | None = None, confidence: Path | None = None
+) -> Answer:
+    """Write one HTML file about a training run, scores or a map: curves, scores, mistakes, areas, pictures.
 
     Args:
-        source: The folder of a run.
+        source: The folder of a run, a JSON file of scores, or a class map (.tif).
         out: The HTML file to write.
-        model: A model to draw pictures with; needs --data.
-        data: Labelled images for the pictures: the best and the worst are shown.
+        model: The model to draw pictures with; without one, the best model of the run.
+        data: Labelled images for the pictures: the best, the worst and the least sure are shown.
+        confidence: The confidence that was written with the map.
     """
     from regard.checkpoints.file import load
     from regard.data.image_folder import folder
     from regard.reports.page import report as write
 
-    path = write(source, out, model=load(model) if model else None, data=folder(data) if data else None)
+    network, labelled = load(model) if model else None, folder(data) if data else None
+    path = write(source, out, model=network, data=labelled, confidence=confidence)
     return Answer({"files": [str(path)]}, str(path))
 
 

@@ -14,6 +14,7 @@ from regard.engine.scores import Scores as Scores
 from regard.errors import ClassMismatch, DatasetError
 from regard.models import Segmenter
 from regard.ops.boundary import boundary_counts
+from regard.ops.calibration import reliability_counts
 from regard.ops.confusion import confusion_matrix
 from regard.ops.resize import most_likely
 
@@ -44,14 +45,16 @@ def evaluate(
     was_training = model.training
     model.eval()
     count, ignore = len(data.classes), data.classes.ignore_index
-    images, edges = [], torch.zeros(count, 4, dtype=torch.int64)
+    images, bins, edges = [], [], torch.zeros(count, 4, dtype=torch.int64)
     views = {"scales": scales, "flip": flip, "window": window, "averaging": averaging}
     device = next(model.parameters()).device
     for pair in data.split(split):
         sample = data.read(pair, expected=model.bands)
         image = prepare(sample.image, sample.valid, scaling_of(model))[None].to(device)
-        predicted = most_likely(class_scores(model, image, **views))[0].cpu()  # type: ignore[arg-type]
-        truth = torch.from_numpy(sample.labels)
+        found, truth = class_scores(model, image, **views), torch.from_numpy(sample.labels)  # type: ignore[arg-type]
+        labels = most_likely(found)[0]
+        bins.append(reliability_counts(found[0], truth.to(device), labels, ignore_index=ignore).cpu().numpy())
+        predicted = labels.cpu()
         images.append(confusion_matrix(truth, predicted, classes=count, ignore_index=ignore).numpy())
         if boundary is not None:
             edges += boundary_counts(truth, predicted.long(), classes=count, ignore_index=ignore, reach=boundary)
@@ -61,7 +64,8 @@ def evaluate(
         raise DatasetError(
             f"{data.root}: the split {split} has no labelled pixel; nothing can be scored. Choose another split."
         )
-    return Scores(data.classes, confusions.sum(axis=0), confusions, None if boundary is None else edges.numpy())
+    borders = None if boundary is None else edges.numpy()
+    return Scores(data.classes, confusions.sum(axis=0), confusions, borders, reliability=np.stack(bins))
 
 
 def check_classes(model: Segmenter, data: LabelledData) -> None:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from regard._version import __version__
@@ -75,18 +74,16 @@ class Record:
         model.card = model.card.model_copy(
             update={"scores": {name: round(value, 4) for name, value in summary.items()}}
         )
-        self._append({"step": step, **summary, "iou": scores.iou, "confusion": scores.confusion.tolist()})
+        facts = {name: value for name, value in scores.as_dict().items() if name != "classes"}
+        self._append({"step": step, **facts})
         model.save(self.folder / "last.safetensors")
         if scores.miou >= max(earlier, default=-1.0):
             model.save(self.best_file)
 
     def best_scores(self) -> Scores | None:
         """The scores of the best model on the validation split; None if there was none."""
-        lines = [line for line in self.lines() if "miou" in line]
-        if not lines:
-            return None
-        best = max(lines, key=lambda line: (line["miou"], line["step"]))
-        return Scores(self.classes, np.array(best["confusion"], dtype=np.int64))
+        line = best_line(self.lines())
+        return None if line is None else Scores.of({**line, "classes": self.classes.model_dump(mode="json")})
 
     def lines(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; one torn by a crash is left out."""
@@ -133,6 +130,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def best_line(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The line of the highest mIoU, the last of equals; None if nothing was scored."""
+    scored = [line for line in lines if "miou" in line]
+    return max(scored, key=lambda line: (line["miou"], line["step"])) if scored else None
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], ClassMap]:

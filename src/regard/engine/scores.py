@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from regard.errors import ClassMismatch, unknown
 from regard.ops import confusion as ops
 from regard.ops.bootstrap import Interval, intervals
 from regard.ops.boundary import boundary_f1
+from regard.ops.calibration import ONE, calibration_error
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Scores:
     """A confusion matrix (rows true, columns predicted, in pixels) and what follows from it.
 
     A class that is neither in the labels nor in the predictions has the score None and counts in no mean, nor does one
-    that is ``left_out``. ``image_confusions`` are those of each image, ``boundary`` what ``boundary_counts`` counted.
+    that is ``left_out``. ``image_confusions`` are those of each image, ``boundary`` what ``boundary_counts`` counted,
+    ``reliability`` (i, bins, 3) what ``reliability_counts`` counted in each image.
     """
 
     classes: ClassMap
@@ -33,6 +36,23 @@ class Scores:
     image_confusions: np.ndarray | None = None
     boundary: np.ndarray | None = None
     left_out: tuple[str, ...] = ()
+    reliability: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Scores:
+        """The scores that ``as_dict`` describes, without what it does not keep: the counts of each image."""
+        bins = facts.get("reliability")
+        kept = None if bins is None else np.array([bins["pixels"], bins["right"], np.multiply(bins["confidence"], ONE)])
+        reliability = None if kept is None else kept.T[None].astype(np.int64)
+        confusion = np.array(facts["confusion"], dtype=np.int64)
+        left_out = tuple(facts.get("left_out", ()))
+        return cls(ClassMap(**facts["classes"]), confusion, left_out=left_out, reliability=reliability)
+
+    def by_image(self) -> list[Scores]:
+        """The scores of each image, where they were kept."""
+        counts = () if self.image_confusions is None else tuple(self.image_confusions)
+        bins = [None] * len(counts) if self.reliability is None else self.reliability[:, None]
+        return [Scores(self.classes, one, reliability=some) for one, some in zip(counts, bins, strict=True)]
 
     def without(self, *names: str) -> Scores:
         """The same scores with these classes left out of every mean over classes; their pixels still count.
@@ -53,14 +73,16 @@ class Scores:
         """
         if self.classes != other.classes:
             raise ClassMismatch("scores of different classes cannot be added. Add scores of one class list.")
-        parts = [(getattr(self, name), getattr(other, name)) for name in ("image_confusions", "boundary")]
-        images, boundary = [None if a is None or b is None else (a, b) for a, b in parts]
+        kept = ("image_confusions", "boundary", "reliability")
+        parts = [(getattr(self, name), getattr(other, name)) for name in kept]
+        images, boundary, bins = [None if a is None or b is None else (a, b) for a, b in parts]
         return Scores(
             self.classes,
             self.confusion + other.confusion,
             None if images is None else np.concatenate(images),
             None if boundary is None else boundary[0] + boundary[1],
             self.left_out,
+            None if bins is None else np.concatenate(bins),
         )
 
     @cached_property
@@ -122,6 +144,21 @@ class Scores:
         return self._by_class(boundary_f1(torch.from_numpy(self.boundary)))
 
     @property
+    def bins(self) -> Int[np.ndarray, "bins 3"] | None:
+        """``reliability`` of all images together."""
+        return None if self.reliability is None else self.reliability.sum(axis=0)
+
+    @property
+    def calibration_error(self) -> float | None:
+        """How far confidence is from the share of right pixels, 0..1; None if it was not counted."""
+        return None if self.bins is None else calibration_error(torch.from_numpy(self.bins))
+
+    @property
+    def confidence(self) -> float | None:
+        """Mean probability of the chosen class, 0..1; None if it was not counted."""
+        return None if self.bins is None else float(self.bins[:, 2].sum() / ONE / max(1, self.bins[:, 0].sum()))
+
+    @property
     def intervals(self) -> dict[str, Interval | None]:
         """95 % intervals of each class's IoU and, under ``mean``, of their mean, by redrawing the images."""
         if self.image_confusions is None or len(self.image_confusions) < 2:
@@ -149,14 +186,24 @@ class Scores:
             "left_out": list(self.left_out),
             "intervals": self.intervals,
             **({} if self.boundary is None else {"boundary_f1": self.boundary_f1}),
+            **self._calibration(),
             "iou": self.iou,
             "f1": self.f1,
             "recall": self.recall,
             "precision": self.precision,
             "pixels": int(self.confusion.sum()),
+            **({} if self.image_confusions is None else {"images": len(self.image_confusions)}),
             "classes": self.classes.model_dump(mode="json"),
             "confusion": self.confusion.tolist(),
         }
+
+    def _calibration(self) -> dict[str, Any]:
+        """By bin of confidence from 0 to 1: pixels, those that are right, and the sum of their confidence."""
+        if self.bins is None:
+            return {}
+        pixels, right, units = self.bins.T
+        bins = {"pixels": pixels.tolist(), "right": right.tolist(), "confidence": (units / ONE).tolist()}
+        return {"calibration_error": self.calibration_error, "confidence": self.confidence, "reliability": bins}
 
     def save(self, path: str | Path) -> Path:
         """Write ``as_dict`` as JSON."""
@@ -192,6 +239,8 @@ class Scores:
             )
         if self.boundary is not None:
             parts.append(f"mean boundary F1 {100 * self._mean(self.boundary_f1):.1f}")
+        if self.calibration_error is not None:
+            parts.append(f"expected calibration error {100 * self.calibration_error:.1f}")
         if self.left_out:
             parts.append(f"left out of the means: {', '.join(self.left_out)}")
         return ["", "; ".join(parts)]

@@ -1,4 +1,4 @@
-"""The curves of a run as inline SVG in the page's own ink, so that it reads on light, on dark and on paper."""
+"""Curves and diagrams as inline SVG in the page's own ink, so that it reads on light, on dark and on paper."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from typing import Any, cast
 
 import matplotlib.style
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from regard.ops.calibration import ONE, calibration_error
+
 COLOURS = ("#3b82c4", "#d9730d", "#2f9e6e", "#b0579b", "#9a8420", "#808890")  # legible on white and on near black
 LEFT_OUT = r"<defs>\s*<style.*?</defs>|<!--.*?-->|(?<=<g) id=\"[^\"]*\"| font-family:[^;]*;"
 POINTS = 400
+HISTOGRAM = 20  # bars
 STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.linewidth": 0.6,
@@ -42,6 +47,45 @@ def curves(metrics: Lines) -> list[Chart]:
             [_losses(trained), _peak(trained, "rate", "learning rate", "Learning rate of the heads")] if trained else []
         )
         return charts + ([_peak(scored, "miou", "mIoU, %", "Validation mIoU", unit=100.0)] if scored else [])
+
+
+def calibration(bins: Int[np.ndarray, "bins 3"]) -> Chart:
+    """How often the model is right where it is so and so sure, above the share of the pixels where it is."""
+    pixels, right, sure = bins[:, 0], bins[:, 1], bins[:, 2] / ONE
+    edges, some, total = np.linspace(0, 100, len(bins) + 1), pixels > 0, max(1, pixels.sum())
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(3.6, 3.4))
+        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        heights = 100 * right[some] / pixels[some]
+        axes.bar(edges[:-1][some], heights, 100 / len(bins), align="edge", color=COLOURS[0], edgecolor="none")
+        axes.plot([0, 100], [0, 100], color="black", linestyle="--", linewidth=1)
+        axes.set(ylabel="pixels right, %", xlim=(0, 100), ylim=(0, 100))
+        below.bar(edges[:-1], 100 * pixels / total, 100 / len(bins), align="edge", color=COLOURS[5], edgecolor="none")
+        below.set(xlabel="confidence, %", ylabel="of pixels, %")
+        told, was = 100 * sure.sum() / total, 100 * right.sum() / total
+        error = 100 * calibration_error(torch.from_numpy(bins))
+        verdict = "too sure" if told > was else "not sure enough"
+        said = (
+            f"On average the model is {told:.1f} % sure and right in {was:.1f} % of the pixels: {abs(told - was):.1f} "
+            f"points {verdict}. Expected calibration error {error:.1f} %."
+        )
+        return _chart(axes, f"Share of right pixels by confidence. {said}", said)
+
+
+def histogram(levels: Int[np.ndarray, "256"]) -> Chart:
+    """The share of a map's pixels at each confidence, which is in steps of 1/255; level 0 is no data."""
+    counted = levels.copy()
+    counted[0] = 0
+    total, sure = max(1, counted.sum()), np.arange(256) / 2.55
+    shares = 100 * np.histogram(sure, HISTOGRAM, (0, 100), weights=counted)[0] / total
+    middle = sure[min(255, int(np.searchsorted(counted.cumsum(), total / 2)))]
+    with matplotlib.style.context(["default", STYLE]):
+        axes = Figure(figsize=(3.6, 2.5)).add_subplot()
+        axes.bar(np.linspace(0, 100, HISTOGRAM + 1)[:-1], shares, 100 / HISTOGRAM, align="edge", color=COLOURS[0])
+        axes.set(xlabel="confidence, %", ylabel="of pixels, %", xlim=(0, 100))
+        low = 100 * counted[:128].sum() / total
+        said = f"Half of the pixels are at least {middle:.0f} % sure; {low:.1f} % are less than 50 % sure."
+        return _chart(axes, f"Share of the pixels by confidence. {said}", said)
 
 
 def _losses(lines: Lines) -> Chart:

@@ -1,4 +1,4 @@
-"""Pictures inside the page: the images that went best and worst, and any others, made small."""
+"""Pictures inside the page: the images that went best and worst and were least sure, and any others, made small."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, UInt8
+from matplotlib import colormaps
 from PIL import Image
 
 from regard.card import RGB
@@ -20,45 +20,36 @@ from regard.data.image import read_image, read_mask, read_photograph
 from regard.data.sample import LabelledData, Pair, Sample
 from regard.engine.evaluate import Scores
 from regard.engine.infer import class_scores, scaling_of
+from regard.engine.paint import confidence
 from regard.engine.segmentation import NO_DATA_COLOUR, paint
-from regard.errors import DatasetError, RegardError
+from regard.errors import RegardError
 from regard.models import Segmenter
-from regard.ops.confusion import confusion_matrix
 from regard.ops.resize import most_likely
 
 SIDE, WIDE = 320, 1280  # pixels: pictures of the gallery, others
 EACH = 4
 ERROR_COLOURS = {"right": (196, 208, 222), "wrong": (217, 115, 13), "no label": NO_DATA_COLOUR}
-Scored = tuple[Pair, Scores]
 Picture = tuple[str, str, str]  # what it is, what it shows in words, and the picture itself as a data address
-Entry = tuple[str, Scores, list[Picture]]  # an image's name and scores; image, label, prediction, error
+Entry = tuple[str, Scores, list[Picture]]  # an image's name and scores; image, label, prediction, error, confidence
+VIRIDIS = colormaps["viridis"]
 
 
-def score_images(model: Segmenter, data: LabelledData, split: str) -> list[Scored]:
-    """Every image of a split that has labels, with its own scores.
+def extremes(model: Segmenter, data: LabelledData, split: str, scores: Scores) -> dict[str, list[Entry]]:
+    """The images of a split with the lowest and the highest mean IoU, ``EACH`` of both, none twice, and the least sure.
 
-    Raises:
-        DatasetError: no image has.
+    Of the least sure, those that are among the others have no pictures.
     """
-    scored, ignore = [], data.classes.ignore_index
-    for pair in data.split(split):
-        sample = data.read(pair, expected=model.bands)
-        truth, predicted = torch.from_numpy(sample.labels), torch.from_numpy(_predict(model, sample))
-        counts = confusion_matrix(truth, predicted, classes=len(data.classes), ignore_index=ignore)
-        scored += [(pair, Scores(data.classes, counts.numpy()))] if counts.sum() else []
-    if not scored:
-        raise DatasetError(
-            f"{data.root}: the split {split} has no labelled pixel. Label an image, or leave the data out."
-        )
-    return scored
-
-
-def extremes(model: Segmenter, data: LabelledData, scored: Sequence[Scored]) -> dict[str, list[Entry]]:
-    """The images with the lowest and the highest mean IoU, at most ``EACH`` of both and none twice."""
+    scored = [item for item in zip(data.split(split), scores.by_image(), strict=True) if item[1].confusion.any()]
     order = sorted(scored, key=lambda item: (item[1].miou, item[0].name))
     half = min(EACH, (len(order) + 1) // 2)
     chosen = {"Worst": order[:half], "Best": order[half:][-EACH:][::-1]}
-    return {title: [_entry(model, data, *item) for item in items] for title, items in chosen.items() if items}
+    unsure = sorted(scored, key=lambda item: (item[1].confidence, item[0].name))[:EACH]
+    shown = {title: [_entry(model, data, *item) for item in items] for title, items in chosen.items() if items}
+    pictured = {name for entries in shown.values() for name, _, _ in entries}
+    shown["Least sure"] = [
+        (pair.name, its, []) if pair.name in pictured else _entry(model, data, pair, its) for pair, its in unsure
+    ]
+    return shown
 
 
 def picture(caption: str, path: Path) -> Picture:
@@ -67,7 +58,7 @@ def picture(caption: str, path: Path) -> Picture:
     Raises:
         UnreadableImage: it cannot be read.
     """
-    return caption, caption, _uri(read_photograph(path).values.transpose(1, 2, 0), "JPEG", WIDE)
+    return caption, caption, data_uri(read_photograph(path).values.transpose(1, 2, 0), "JPEG", WIDE)
 
 
 def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
@@ -77,34 +68,41 @@ def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
         values, valid = read_image(pair.image, box=pair.box)
         bands = RGB if len(values) == 3 else tuple(str(index) for index in range(len(values)))
         shown = _photograph(Sample(values, np.zeros(valid.shape, dtype=np.int64), valid, pair.name), bands)
-        pictures.append(("image", f"{pair.name}: image", _uri(shown, "JPEG")))
+        pictures.append(("image", f"{pair.name}: image", data_uri(shown, "JPEG")))
     with contextlib.suppress(RegardError):
         if classes is not None:
             labels = read_mask(pair.mask, classes, box=pair.box)
-            words = _spoken(labels, classes) if (labels != classes.ignore_index).any() else "nothing"
-            pictures.append(("label", f"{pair.name}: label: {words}", _uri(paint(labels, classes))))
+            words = spoken(labels, classes) if (labels != classes.ignore_index).any() else "nothing"
+            pictures.append(("label", f"{pair.name}: label: {words}", data_uri(paint(labels, classes))))
     return pictures
 
 
 def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores) -> Entry:
     sample, classes = data.read(pair, expected=model.bands), data.classes
-    predicted = _predict(model, sample)
+    predicted, sure = _predict(model, sample)
     kinds = np.where(sample.labels == classes.ignore_index, 2, sample.labels != predicted)
     error = np.array(list(ERROR_COLOURS.values()), dtype=np.uint8)[kinds.astype(int)]
     wrong = f"{100 * (1 - scores.accuracy):.0f} % of the labelled pixels are wrong"
     pictures = [
-        ("image", f"{pair.name}: image", _uri(_photograph(sample, model.bands), "JPEG")),
-        ("label", f"{pair.name}: label: {_spoken(sample.labels, classes)}", _uri(paint(sample.labels, classes))),
-        ("prediction", f"{pair.name}: prediction: {_spoken(predicted, classes)}", _uri(paint(predicted, classes))),
-        ("error", f"{pair.name}: error: {wrong}", _uri(error)),
+        ("image", f"{pair.name}: image", data_uri(_photograph(sample, model.bands), "JPEG")),
+        ("label", f"{pair.name}: label: {spoken(sample.labels, classes)}", data_uri(paint(sample.labels, classes))),
+        ("prediction", f"{pair.name}: prediction: {spoken(predicted, classes)}", data_uri(paint(predicted, classes))),
+        ("error", f"{pair.name}: error: {wrong}", data_uri(error)),
+        ("confidence", f"{pair.name}: confidence: {100 * sure.mean():.0f} % on average", data_uri(heat(sure), "JPEG")),
     ]
     return pair.name, scores, pictures
 
 
-def _predict(model: Segmenter, sample: Sample) -> Int[np.ndarray, "h w"]:
+def heat(shares: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Shares 0..1 from dark (0) to bright (1)."""
+    return (255 * VIRIDIS(shares)[..., :3]).astype(np.uint8)
+
+
+def _predict(model: Segmenter, sample: Sample) -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+    """The class of every pixel and its probability."""
     image = prepare(sample.image, sample.valid, scaling_of(model))[None]
-    scores = class_scores(model, image.to(next(model.parameters()).device))
-    return most_likely(scores)[0].cpu().numpy().astype(np.int64)
+    scores = class_scores(model, image.to(next(model.parameters()).device)).cpu()
+    return most_likely(scores)[0].numpy().astype(np.int64), confidence(scores[0].softmax(dim=0)).numpy()
 
 
 def _photograph(sample: Sample, bands: Sequence[str]) -> np.ndarray:
@@ -118,7 +116,7 @@ def _photograph(sample: Sample, bands: Sequence[str]) -> np.ndarray:
     return values
 
 
-def _uri(pixels: np.ndarray, kind: str = "PNG", side: int = SIDE) -> str:
+def data_uri(pixels: np.ndarray, kind: str = "PNG", side: int = SIDE) -> str:
     """8-bit colours ``(h, w, 3)`` as a data address, at most ``side`` pixels long; labels (PNG) keep their colours."""
     image, buffer = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
     image.thumbnail((side, side), Image.Resampling.NEAREST if kind == "PNG" else Image.Resampling.LANCZOS)
@@ -126,7 +124,7 @@ def _uri(pixels: np.ndarray, kind: str = "PNG", side: int = SIDE) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _spoken(labels: Int[np.ndarray, "h w"], classes: ClassMap) -> str:
+def spoken(labels: Int[np.ndarray, "h w"], classes: ClassMap) -> str:
     """The three largest classes of a map, in words."""
     counts = np.bincount(labels[labels != classes.ignore_index], minlength=len(classes))
     largest = [label for label in np.argsort(-counts, kind="stable")[:3] if counts[label]]

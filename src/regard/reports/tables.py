@@ -1,4 +1,4 @@
-"""Scores in forms that people read: intervals, the confusion matrix in shares, the pairs most confused."""
+"""Scores in forms that people read: the confusion matrix in shares, the pairs most confused."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from regard.engine.evaluate import Scores
-from regard.ops.bootstrap import DRAWS, intervals
+from regard.ops.bootstrap import DRAWS
 
-__all__ = ["DRAWS", "intervals", "matrix", "pairs", "reading"]  # what the page's template calls
+__all__ = ["DRAWS", "matrix", "pairs", "reading"]  # what the page's template calls
 MATRIX_LIMIT = 20
 Counts = Int[np.ndarray, "k k"]
 Pair = tuple[str, str, float, float]  # a true class, what it was called, shares of the class and of all mistakes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -68,8 +69,12 @@ def test_scores_of_parts_add_up_to_the_scores_of_all():
     images = rng.integers(30, size=(8, 4, 4))
     edges = rng.integers(9, size=(8, 4, 4))
     classes = ClassMap.of(NAMES)
-    parts = [Scores(classes, images[s].sum(axis=0), images[s], edges[s].sum(axis=0)) for s in np.s_[:3, 3:]]
-    total, whole = parts[0] + parts[1], Scores(classes, images.sum(axis=0), images, edges.sum(axis=0))
+    bins = rng.integers(2**40, size=(8, 15, 3))
+    slices = np.s_[:3, 3:, :]
+    *parts, whole = (
+        Scores(classes, images[s].sum(axis=0), images[s], edges[s].sum(axis=0), reliability=bins[s]) for s in slices
+    )
+    total = parts[0] + parts[1]
     assert total.as_dict() == whole.as_dict() and set(total.intervals) == {*NAMES, "mean"}
     low, high = total.intervals["mean"]
     assert low < total.miou < high
@@ -86,3 +91,20 @@ def test_evaluation_keeps_the_images_and_the_boundaries(toy, tiny_model: Segment
     assert all(value is None or 0 <= value <= 1 for value in scores.boundary_f1.values())
     assert scores.boundary[:, 3].sum() > 0 and "mean boundary F1" in scores.table()
     assert not math.isnan(scores.frequency_weighted_iou)
+
+
+def test_evaluation_says_how_far_confidence_can_be_believed(toy, tiny_model: Segmenter):
+    scores = evaluate(tiny_model, toy)
+    assert scores.bins[:, 0].sum() == scores.confusion.sum() and scores.bins[:, 1].sum() == np.trace(scores.confusion)
+    assert 0 < scores.calibration_error < 1 and 1 / 3 <= scores.confidence <= 1  # of three classes
+    assert abs(scores.confidence - scores.accuracy) <= scores.calibration_error + 1e-12
+    facts = json.loads(json.dumps(scores.as_dict()))
+    assert facts["calibration_error"] == scores.calibration_error and facts["images"] == 2
+    again = Scores.of(facts)
+    np.testing.assert_array_equal(again.bins, scores.bins)
+    np.testing.assert_array_equal(again.confusion, scores.confusion)
+    images = scores.by_image()
+    assert len(images) == 2 and sum(images[1:], images[0]).bins.tolist() == scores.bins.tolist()
+    assert "expected calibration error" in scores.table()
+    plain = Scores(scores.classes, scores.confusion)
+    assert plain.calibration_error is plain.confidence is None and "reliability" not in plain.as_dict()

@@ -13,7 +13,6 @@ from PIL import Image
 from regard.data.image_folder import folder
 from regard.data.sample import LabelledData, Sample
 from regard.engine.evaluate import evaluate
-from regard.errors import DatasetError
 from regard.models import Segmenter
 from regard.reports import gallery
 from support import save_image, write_set
@@ -35,36 +34,36 @@ def many(tmp_path: Path) -> LabelledData:
     return folder(root)
 
 
-def test_the_images_confusions_add_up_to_the_scores_of_the_split(tiny_model: Segmenter, many: LabelledData):
-    scored = gallery.score_images(tiny_model, many, "val")
-    assert [pair.name for pair, _ in scored] == [pair.name for pair in many.split("val")]
-    total = sum(scores.confusion for _, scores in scored)
-    np.testing.assert_array_equal(total, evaluate(tiny_model, many).confusion)
+def shown_of(model: Segmenter, data: LabelledData) -> dict[str, list[gallery.Entry]]:
+    return gallery.extremes(model, data, "val", evaluate(model, data))
 
 
 def test_worst_come_first_best_last_and_none_twice(tiny_model: Segmenter, many: LabelledData):
-    scored = gallery.score_images(tiny_model, many, "val")
-    shown = gallery.extremes(tiny_model, many, scored)
-    every = sorted(scores.miou for _, scores in scored)
+    each = {pair.name: its for pair, its in zip(many.split("val"), evaluate(tiny_model, many).by_image(), strict=True)}
+    shown = shown_of(tiny_model, many)
+    every = sorted(scores.miou for scores in each.values())
     assert [scores.miou for _, scores, _ in shown["Worst"]] == every[:4]
     assert [scores.miou for _, scores, _ in shown["Best"]] == every[-1:-5:-1]
-    names = [name for entries in shown.values() for name, _, _ in entries]
-    assert len(names) == len(set(names)) == 8
+    names = [name for entries in shown.values() for name, _, pictures in entries if pictures]
+    assert len(names) == len(set(names)) >= 8
+    assert [name for name, _, _ in shown["Least sure"]] == sorted(each, key=lambda name: each[name].confidence)[:4]
+    pictured = {name for title in ("Worst", "Best") for name, _, _ in shown[title]}
+    assert all(bool(pictures) == (name not in pictured) for name, _, pictures in shown["Least sure"])
 
 
 @pytest.mark.parametrize(("count", "worst", "best"), [(1, 1, 0), (2, 1, 1), (5, 3, 2)])
 def test_few_images_are_shared_between_worst_and_best(
     tiny_model: Segmenter, many: LabelledData, count: int, worst: int, best: int
 ):
-    shown = gallery.extremes(tiny_model, many, gallery.score_images(tiny_model, many, "val")[:count])
+    (many.root / "val.txt").write_text("\n".join(f"tile{index}" for index in range(2, 2 + count)))
+    shown = shown_of(tiny_model, folder(many.root))
     assert [len(shown.get(title, [])) for title in ("Worst", "Best")] == [worst, best]
 
 
 def test_label_prediction_and_error_show_every_pixel(tiny_model: Segmenter, toy: LabelledData):
-    scored = gallery.score_images(tiny_model, toy, "val")
-    ((name, scores, pictures),) = gallery.extremes(tiny_model, toy, scored[:1])["Worst"]
-    sample = toy.read(scored[0][0])
-    image, label, prediction, error = (decoded(uri) for _, _, uri in pictures)
+    ((name, scores, pictures),) = shown_of(tiny_model, toy)["Worst"]
+    sample = toy.read(next(pair for pair in toy.split("val") if pair.name == name))
+    image, label, prediction, error, sure = (decoded(uri) for _, _, uri in pictures)
     palette = np.array([*toy.classes.palette, (0, 0, 0)])
     labelled = sample.labels != 255
     np.testing.assert_array_equal(label, palette[np.where(labelled, sample.labels, 3)])
@@ -73,13 +72,14 @@ def test_label_prediction_and_error_show_every_pixel(tiny_model: Segmenter, toy:
     np.testing.assert_array_equal(wrong, labelled & (prediction != label).any(axis=-1))
     assert wrong.sum() == scores.confusion.sum() - np.trace(scores.confusion)
     assert (error[~labelled] == 0).all()
+    assert sure.shape == image.shape and pictures[4][1].endswith("% on average")
     assert name in pictures[0][1] and f"{100 * (1 - scores.accuracy):.0f} %" in pictures[3][1]
 
 
 def test_large_pictures_are_made_small_and_labels_keep_their_colours():
     colours = np.array([(200, 0, 0), (0, 0, 200)], dtype=np.uint8)
     labels = np.random.default_rng(6).integers(2, size=(64, 160)).repeat(10, axis=0).repeat(10, axis=1)
-    small = decoded(gallery._uri(colours[labels]))
+    small = decoded(gallery.data_uri(colours[labels]))
     assert small.shape == (128, 320, 3)
     assert {tuple(pixel) for pixel in small.reshape(-1, 3).tolist()} == {(200, 0, 0), (0, 0, 200)}
 
@@ -101,8 +101,7 @@ def test_deep_images_are_stretched_and_bands_found_by_name(bands: tuple[str, ...
         np.testing.assert_allclose(picture[..., channel][valid], expected, atol=1.01)
 
 
-def test_a_split_without_labels_is_refused(tiny_model: Segmenter, set_folder: Path):
-    for file in (set_folder / "masks").iterdir():
-        save_image(file, np.full((40, 48), 255))
-    with pytest.raises(DatasetError, match="no labelled pixel"):
-        gallery.score_images(tiny_model, folder(set_folder), "val")
+def test_images_without_a_label_are_not_shown(tiny_model: Segmenter, set_folder: Path):
+    save_image(set_folder / "masks" / "tile4.png", np.full((40, 48), 255))
+    shown = shown_of(tiny_model, folder(set_folder))
+    assert [name for name, _, _ in shown["Worst"]] == ["tile5"] and "Best" not in shown

@@ -9,20 +9,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio.transform import Affine
 
 import regard
 from regard.card import Card
 from regard.classes import ClassMap
+from regard.data.areas import class_areas
+from regard.data.raster import open_raster
 from regard.data.sample import LabelledData
 from regard.engine.config import TrainConfig
 from regard.engine.evaluate import Scores, evaluate
 from regard.engine.record import Record
 from regard.engine.train import Run
-from regard.errors import ClassMismatch, ConfigError, OutputError, RegardError, TrainingError
+from regard.errors import (
+    ClassMismatch,
+    ConfigError,
+    OutputError,
+    RegardError,
+    SizeMismatch,
+    TrainingError,
+    UnreadableImage,
+)
 from regard.models import Segmenter
 from regard.reports import page
 from regard.reports.page import report
-from support import save_image
+from support import save_image, write_tif
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 
@@ -153,7 +164,7 @@ def test_intervals_appear_where_each_image_was_counted(tmp_path: Path):
     images = np.random.default_rng(8).integers(1, 99, size=(7, 3, 3))
     scores = Scores(ClassMap.of(["a", "b", "c"]), images.sum(axis=0), images)
     reader = read(report(scores, tmp_path / "page.html"))
-    low, high = page.tables.intervals(images)[1] or (0, 0)
+    low, high = scores.intervals["b"]
     assert f"{100 * low:.1f}–{100 * high:.1f}" in reader.text and "7 images" in reader.text
     assert "interval" not in read(report(Scores(scores.classes, scores.confusion), tmp_path / "plain.html")).text
 
@@ -164,7 +175,9 @@ def test_a_run_tells_what_was_trained_on_what_and_how_it_went(tmp_path: Path, ru
         assert words in reader.text
     for words in ("learning rate", "evaluate every 20", "Model card", "Machine and time", "red, green, blue"):
         assert words in reader.text
-    assert len([attrs for attrs in reader.all("svg") if attrs.get("role") == "img"]) == 3
+    drawn = [attrs["aria-label"] for attrs in reader.all("svg") if attrs.get("role") == "img"]
+    assert len(drawn) == 4 and "Expected calibration error" in drawn[0]
+    assert "2 images, redrawn" in reader.text  # what the run kept of its images is enough for the intervals
 
 
 def test_a_run_its_folder_and_its_folders_name_give_the_same_bytes(tmp_path: Path, run: Run):
@@ -191,7 +204,8 @@ def test_model_and_data_add_pictures_intervals_and_the_card(
     path = report(run, tmp_path / "page.html", model=tiny_model, data=toy)
     reader = read(path)
     assert tiny_model.training
-    assert len(reader.all("img")) == 8 and "95 % interval" in reader.text and "no label" in reader.text
+    assert len(reader.all("img")) == 10 and "95 % interval" in reader.text and "no label" in reader.text
+    assert reader.text.count("shown above") == 2 and "is not the one" not in reader.text
     assert path.read_bytes() == report(run, tmp_path / "again.html", model=tiny_model, data=toy).read_bytes()
 
 
@@ -200,7 +214,36 @@ def test_another_model_gives_pictures_but_no_intervals(
 ):
     scores = Scores(toy.classes, evaluate(tiny_model, toy).confusion[::-1].copy())
     reader = read(report(scores, tmp_path / "page.html", model=tiny_model, data=toy))
-    assert len(reader.all("img")) == 8 and "interval" not in reader.text and "is not the one" in reader.text
+    assert len(reader.all("img")) == 10 and "interval" not in reader.text and "is not the one" in reader.text
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", None])
+def test_a_map_tells_its_areas_its_confidence_and_its_model(tmp_path: Path, tiny_model: Segmenter, crs: str | None):
+    values = np.random.default_rng(2).integers(1, 255, size=(3, 70, 90))
+    place = Affine(1e-3, 0, 12, 0, -1e-3, 50) if crs == "EPSG:4326" else Affine(100, 0, 5e5, 0, -100, 5e6)
+    scene = write_tif(tmp_path / "scene.tif", values, crs=crs, transform=place if crs else None)
+    labels, sure = tmp_path / "map.tif", tmp_path / "sure.tif"
+    regard.predict(tiny_model, scene, labels, confidence=sure)
+    reader = read(report(labels, tmp_path / "page.html", confidence=sure))
+    assert len(reader.all("img")) == 2 and ("hectares" in reader.text) == (crs is not None)
+    for area in class_areas(labels):
+        assert (
+            area.name in reader.text and f"{100 * area.share:.1f}" in reader.text and f"{area.pixels:,}" in reader.text
+        )
+        if crs == "EPSG:32633":
+            assert f"{area.pixels:,} " in reader.text and area.hectares == area.pixels  # a pixel is a hectare
+    with open_raster(labels) as first, open_raster(sure) as second:
+        chosen = second.dataset.read(1)[first.dataset.read(1) == 0]
+    assert not chosen.size or f"{100 * chosen.mean() / 255:.1f}" in reader.text
+    assert "Model card" in reader.text and "danet_ocr" in reader.text
+    assert "are less than 50 % sure" in next(
+        attrs["aria-label"] for attrs in reader.all("svg") if "aria-label" in attrs
+    )
+    assert "less than 50 %" not in read(report(labels, tmp_path / "plain.html")).text
+    with pytest.raises(ConfigError, match="holds int"):
+        report(labels, tmp_path / "no.html", confidence=write_tif(tmp_path / "deep.tif", values[:1].astype(np.int16)))
+    with pytest.raises(SizeMismatch, match="40 x 30"):
+        report(labels, tmp_path / "no.html", confidence=write_tif(tmp_path / "small.tif", values[:1, :30, :40]))
 
 
 def test_pictures_stand_in_the_page_with_their_captions(tmp_path: Path):
@@ -210,8 +253,8 @@ def test_pictures_stand_in_the_page_with_their_captions(tmp_path: Path):
     assert "The map <of> it all" in reader.text
 
 
-def test_saved_scores_give_the_page_of_the_scores(tmp_path: Path):
-    scores = random_scores(4)
+def test_saved_scores_give_the_page_of_the_scores(tmp_path: Path, tiny_model: Segmenter, toy: LabelledData):
+    scores = evaluate(tiny_model, toy).without("red thing")
     saved = report(scores.save(tmp_path / "scores.json"), tmp_path / "one.html")
     assert saved.read_bytes() == report(scores, tmp_path / "two.html").read_bytes()
 
@@ -229,7 +272,7 @@ def test_what_cannot_be_reported_is_refused_and_nothing_is_left(
     cases: list[tuple[type[RegardError], str, dict]] = [
         (TrainingError, "holds no run", {"source": tmp_path}),
         (ConfigError, "holds no scores", {"source": tmp_path / "notes.json"}),
-        (ConfigError, "holds no scores", {"source": tmp_path / "scene.tif"}),
+        (UnreadableImage, "the header cannot be read", {"source": tmp_path / "scene.tif"}),
         (ConfigError, "no model", {"source": scores, "data": toy}),
         (ClassMismatch, "kind 0 of thing", {"source": scores, "data": toy, "model": tiny_model}),
     ]

@@ -7,6 +7,7 @@ import pytest
 
 from regard.classes import ClassMap
 from regard.engine.evaluate import Scores
+from regard.ops.bootstrap import intervals
 from regard.reports import tables
 
 
@@ -24,12 +25,12 @@ def test_intervals_agree_with_redrawing_image_by_image():
         iou = [total[k, k] / (total[k].sum() + total[:, k].sum() - total[k, k]) for k in range(3)]
         draws.append([*iou, np.mean(iou)])
     expected = np.percentile(draws, (2.5, 97.5), axis=0).T
-    np.testing.assert_allclose(tables.intervals(images), expected, atol=0.02)
+    np.testing.assert_allclose(intervals(images), expected, atol=0.02)
 
 
 def test_intervals_of_equal_images_are_the_score_itself_and_an_absent_class_has_none():
     one = np.array([[30, 10, 0], [5, 55, 0], [0, 0, 0]])
-    first, second, absent, mean = tables.intervals(np.repeat(one[None], 5, axis=0))
+    first, second, absent, mean = intervals(np.repeat(one[None], 5, axis=0))
     assert first == pytest.approx((30 / 45, 30 / 45))
     assert second == pytest.approx((55 / 70, 55 / 70))
     assert absent is None
@@ -40,7 +41,7 @@ def test_a_class_of_one_image_is_not_pulled_down_by_the_draws_without_it():
     images = np.zeros((6, 2, 2), dtype=int)
     images[:, 0, 0] = 100
     images[0, 1, 1] = 7
-    assert tables.intervals(images)[1] == (1.0, 1.0)
+    assert intervals(images)[1] == (1.0, 1.0)
 
 
 def test_matrix_rows_are_shares_of_the_true_class_and_an_absent_class_is_empty():
