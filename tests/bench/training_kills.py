@@ -1,4 +1,4 @@
-"""Kill a training with SIGKILL at random moments, each time once, give the command again, and compare the final weights.
+"""Kill a training with SIGKILL at random moments, give the command again each time, and compare the final weights.
 
 python tests/bench/training_kills.py 20
 """

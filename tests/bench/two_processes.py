@@ -2,8 +2,8 @@
 
 python tests/bench/two_processes.py
 
-Batch norm is frozen, since PyTorch synchronises it on GPUs only, dropout is off, and every pixel is labelled, so that the
-mean of the two processes' means is the mean over all pixels.
+Batch norm is frozen, since PyTorch synchronises it on GPUs only, dropout is off, and every pixel is labelled, so that
+the mean of the two processes' means is the mean over all pixels.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from support import tiny, write_set
-
 from regard.data.image_folder import folder
 from regard.engine.record import read_metrics
 from regard.engine.train import train
+from support import tiny, write_set
 
 
 def make_plain(module: nn.Module) -> None:
@@ -44,7 +43,17 @@ def train_here(data: str, out: str, devices: int) -> None:
     model = tiny()
     make_plain(model)
     settings = {"steps": 20, "batch": 4 // devices, "crop": 32, "scale": (1.0, 1.0), "workers": 0}
-    train(model, folder(data), out, silent=True, seed=1, learning_rate=1e-5, evaluate_every=10, devices=devices, **settings)
+    train(
+        model,
+        folder(data),
+        out,
+        silent=True,
+        seed=1,
+        learning_rate=1e-5,
+        evaluate_every=10,
+        devices=devices,
+        **settings,
+    )
 
 
 def main() -> None:
