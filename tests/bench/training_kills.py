@@ -48,14 +48,13 @@ def main(kills: int) -> int:
     with tempfile.TemporaryDirectory() as place:
         data = write_set(Path(place) / "toy")
         whole = Path(place) / "whole"
-        began = time.monotonic()
         assert start(data, whole).wait() == 0
-        length = time.monotonic() - began
         expected = load_file(whole / "last.safetensors")
         for number in range(kills):
             out = Path(place) / f"killed-{number}"
-            process = start(data, out)
-            time.sleep(rng.uniform(0.25, 1.0) * length)
+            process, last = start(data, out), rng.randrange(1, STEPS)
+            while steps_in(out) < last and process.poll() is None:
+                time.sleep(0.002)
             process.send_signal(signal.SIGKILL)
             ended = process.wait()
             steps = steps_in(out)

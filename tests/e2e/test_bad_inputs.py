@@ -160,7 +160,15 @@ IMAGES = {
     "text named .png": Case(lambda w: w.predict(w.put("a.png", "hello")), UnreadableImage, ("a.png", "no image")),
     "text named .tif": Case(lambda w: w.predict(w.put("a.tif", "hello")), UnreadableImage, ("a.tif is no GeoTIFF",)),
     "empty photograph": Case(lambda w: w.predict(w.put("a.jpg", b"")), UnreadableImage, ("a.jpg",)),
-    "empty raster": Case(lambda w: w.predict(w.put("a.tif", b"")), UnreadableImage, ("a.tif is no GeoTIFF",)),
+    "empty raster": Case(lambda w: w.predict(w.put("a.tif", b"")), UnreadableImage, ("a.tif is empty", "Fetch")),
+    "floats from 0 to 1 for a model of bytes": Case(
+        lambda w: w.predict(write_tif(w.root / "f.tif", np.random.default_rng(1).random((3, 64, 64), np.float32))),
+        BandMismatch,
+        ("values up to 0.99", "0 to 255", "-scale 0 1 0 255"),
+    ),
+    "metres per pixel below 0": Case(
+        lambda w: w.predict(w.tif(), gsd=-1.0), ConfigError, ("gsd -1 must be", "above 0")
+    ),
     "VRT named .tif reads any file": Case(lambda w: w.predict(w.put("a.tif", VRT)), UnreadableImage, ("no GeoTIFF",)),
     "header of 64 GiB": Case(lambda w: w.predict(w.put("a.tif", huge_header())), UnreadableImage, ("64 GiB", "TILED")),
     "complex numbers": Case(

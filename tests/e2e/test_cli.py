@@ -147,3 +147,12 @@ def test_train_by_recipe_from_a_model_of_other_classes(
         32,
         5e-4,
     )
+
+
+def test_wrong_settings_and_patterns_are_told_by_their_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, error = run_here(capsys, "train", tmp_path, "-o", tmp_path / "run", "--steps", 0)
+    assert code == 2 and error.startswith("UsageError: --steps 0: Input should be greater than or equal to 1.")
+    code, _, error = run_here(capsys, "predict", "dubai-s", tmp_path / "*.tif", "-o", tmp_path / "out")
+    assert code == 1 and "no file matches" in error and "*.tif" in error

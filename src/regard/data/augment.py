@@ -143,13 +143,21 @@ def check_depth(image: np.ndarray, divisor: float) -> None:
     """Refuse values that a model of 8-bit images has never seen; ``image`` has 0 where there is no data.
 
     Raises:
-        BandMismatch: the divisor is 255 and a value is larger.
+        BandMismatch: the divisor is 255, and a value is larger or all are fractions of 1.
     """
-    if divisor == BYTE and image.dtype != np.uint8 and (largest := float(image.max(initial=0))) > BYTE:
-        raise BandMismatch(
-            f"the image holds values up to {largest:g}; the model takes 8-bit images, 0 to 255. Scale it in the same "
-            "way as its training images (gdal_translate -ot Byte -scale 0 3000 0 255), or train a model on such images."
-        )
+    if divisor != BYTE or image.dtype == np.uint8:
+        return
+    largest, floating = float(image.max(initial=0)), np.issubdtype(image.dtype, np.floating)
+    if largest > BYTE:
+        advice = "in the same way as its training images (for example gdal_translate -ot Byte -scale 0 3000 0 255)"
+    elif floating and 0 < largest <= 1 and (image % 1).any():
+        advice = "(gdal_translate -ot Byte -scale 0 1 0 255)"
+    else:
+        return
+    raise BandMismatch(
+        f"the image holds values up to {largest:g}; the model takes 8-bit images, 0 to 255. Scale it {advice}, or train "
+        "a model on such images."
+    )
 
 
 def prepare(image: np.ndarray, valid: np.ndarray, scaling: Scaling) -> Float[Tensor, "c h w"]:

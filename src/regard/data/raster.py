@@ -155,7 +155,8 @@ def _driver(path: Path) -> str:
     driver = next((name for magic, name in DRIVERS.items() if start.startswith(magic)), None)
     if driver is None:
         raise UnreadableImage(
-            f"{path} is no GeoTIFF, JPEG 2000, PNG or JPEG. Convert it: gdal_translate {path.name} out.tif."
+            f"{path} is {'empty' if not start else 'no GeoTIFF, JPEG 2000, PNG or JPEG'}. "
+            f"{'Fetch it again.' if not start else f'Convert it: gdal_translate {path.name} out.tif.'}"
         )
     return driver
 

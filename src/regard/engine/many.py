@@ -18,7 +18,7 @@ from regard.data.image import PHOTOGRAPHS, image_size
 from regard.data.output import check_writable
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
 from regard.engine.predict import predict
-from regard.errors import ConfigError, OutputError, RegardError, ScenesFailed
+from regard.errors import ConfigError, OutputError, RegardError, ScenesFailed, UnreadableImage
 from regard.models import Segmenter
 
 MOST_NAMED = 5  # failed scenes in a message
@@ -119,6 +119,8 @@ def _expanded(sources: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for source in sources:
         matches = [] if source.exists() else sorted(Path(name) for name in glob.glob(str(source)))
+        if not matches and glob.has_magic(str(source)) and not source.exists():
+            raise UnreadableImage(f"no file matches {source}. Check the folder and the ending.")
         found += matches or [source]
     if not found:
         raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")

@@ -123,12 +123,12 @@ def at_resolution(tiling: Tiling, model: Segmenter, raster: Raster, gsd: float) 
     Raises:
         ConfigError: the raster's or the model's own resolution is not known, or they are too far apart.
     """
+    if gsd < 0:
+        raise ConfigError(f"gsd {gsd:g} must be metres per pixel above 0, or 0 for those of the training images.")
     wanted, own = gsd or model.card.ground_resolution, ground_resolution(raster)
-    if own is None or not wanted or wanted < 0:
+    if own is None or not wanted:
         unknown = raster.path.name if own is None else "the model's card"
-        raise ConfigError(
-            f"metres per pixel: {wanted} wanted, but {unknown} does not say how many it has. Leave gsd out."
-        )
+        raise ConfigError(f"{unknown} does not say how many metres a pixel has. Leave gsd out.")
     factor = own / wanted
     tile = ALIGNMENT * max(1, round(tiling.tile / factor / ALIGNMENT))
     if tile > LARGEST_TILE:

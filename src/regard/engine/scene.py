@@ -59,7 +59,8 @@ class Tiling:
         """
         if self.tile < ALIGNMENT or self.tile % ALIGNMENT or self.overlap % ALIGNMENT or self.overlap < 0:
             raise ConfigError(
-                f"tile {self.tile} and overlap {self.overlap} must be multiples of {ALIGNMENT}. Take 1024 and 256."
+                f"tile {self.tile} and overlap {self.overlap} must be multiples of {ALIGNMENT}, not below 0. "
+                "Take 1024 and 256."
             )
         if self.overlap > self.tile // 2:
             raise ConfigError(
