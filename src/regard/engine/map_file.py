@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -90,11 +91,17 @@ class MapJob:
     tiling: Tiling
     outputs: Outputs
 
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """What the map says of its model."""
+        return tags_of(self.model)
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """All that decides the map's values, but the pixels of the raster; as JSON."""
         tiling, area = self.tiling, self.raster.area
         return {
-            "weights": digest(self.model.state_dict()),
+            "weights": self.tags["regard_weights_sha256"],
             "card": self.model.card.model_dump(mode="json"),
             "size": self.raster.size,
             "bands": self.raster.bands,
@@ -107,11 +114,11 @@ class MapJob:
         """All that decides the map's values: the settings, and the file as it is now."""
         facts = self.raster.path.stat()
         source = [str(self.raster.path.resolve()), facts.st_size, facts.st_mtime_ns]
-        return {**self.settings(), "source": source, "layers": list(self.outputs.rasters)}
+        return {**self.settings, "source": source, "layers": list(self.outputs.rasters)}
 
     def is_done(self) -> bool:
         """Whether every file is there already, made with these settings and later than the raster was changed."""
-        changed, key = self.raster.path.stat().st_mtime_ns, key_of(self.settings())
+        changed, key = self.raster.path.stat().st_mtime_ns, key_of(self.settings)
         for path in self.outputs.files:
             if not path.is_file() or path.stat().st_mtime_ns < changed:
                 return False
@@ -213,7 +220,7 @@ def _as_stored(parts: Sequence[Rows], measures: Sequence[str], nodata: int) -> d
 
 def _publish(job: MapJob, journal: Journal) -> None:
     """Each layer as a cloud-optimised GeoTIFF, the labels last: where they are, all the rasters are."""
-    raster, tags = job.raster, {**tags_of(job.model), "regard_job": key_of(job.settings())}
+    raster, tags = job.raster, {**job.tags, "regard_job": key_of(job.settings)}
     place = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
     for name, path in reversed(job.outputs.rasters.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
