@@ -155,8 +155,8 @@ def check_depth(image: np.ndarray, divisor: float) -> None:
     else:
         return
     raise BandMismatch(
-        f"the image holds values up to {largest:g}; the model takes 8-bit images, 0 to 255. Scale it {advice}, or train "
-        "a model on such images."
+        f"the image holds values up to {largest:g}; the model takes 8-bit images, 0 to 255. Scale it {advice}, or "
+        "train a model on such images."
     )
 
 

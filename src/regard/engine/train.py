@@ -153,15 +153,20 @@ def train(
         _measure_bands(model, data)
         with quiet():
             _fit(model, data, record, config, silent=silent)
-        if rank_zero_only.rank == 0:
+        if _is_first():
             record.finish()
     return Run(record.folder, record.best_file, record.best_scores())
+
+
+def _is_first() -> bool:
+    """Whether this is the process that writes, of those that train together."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, silent: bool) -> None:
     _prepare_processor(config)
     done = _steps_done(record.resume_file)
-    if rank_zero_only.rank == 0:
+    if _is_first():
         record.start(done)
     augmentation = Augmentation(
         config.crop, config.scale, config.flip, config.overhead, config.colour, config.crop_width
