@@ -110,10 +110,27 @@ VARIANTS = {
     "three-gated": Variant(losses="before", refine=True, summed=True, regions="middle", squeeze=True, gated=True),
     "gated-middle": Variant(**TWO, losses="before", gated=True, regions="middle"),
     "added": Variant(**TWO, losses="before", gated=True, gate=1.0, regions="scores"),
+    "two-sharp": Variant(**TWO, sharp=4.0),
+    "added-sharp": Variant(**TWO, losses="before", gated=True, gate=1.0, regions="scores", sharp=4.0),
     "added-middle": Variant(**TWO, losses="before", gated=True, gate=1.0, regions="middle"),
 }
+TITLES = {
+    "losses": "fusion of three, loss on each",
+    "middle": "fusion of three, regions from the middle map",
+    "wide": "fusion of three, embeddings of 32 channels",
+    "two": "fusion of two",
+    "two-losses": "fusion of two, loss on each",
+    "gated": "fusion of two, gate from 0",
+    "three": "fusion of three, SE, middle map, loss on each",
+    "three-gated": "fusion of three, SE, middle map, gate from 0",
+    "gated-middle": "fusion of two, middle map, gate from 0",
+    "added": "fusion of two, gate from 1",
+    "two-sharp": "fusion of two, sharp regions",
+    "added-sharp": "fusion of two, gate from 1, sharp regions",
+    "added-middle": "fusion of two, middle map, gate from 1",
+}
 ARMS |= {
-    f"tuned-fusion-{name}": tuned(Arm(f"fusion: {name}", "variant", variant=variant), 1e-3)
+    f"tuned-fusion-{name}": tuned(Arm(TITLES[name], "variant", variant=variant), 1e-3)
     for name, variant in VARIANTS.items()
 }
 # as much as the fusion costs

@@ -1,4 +1,4 @@
-"""The study's figures and its tables, from the records beside this file.
+"""Figures 1 to 3 of the study and its table of arms, from the records beside this file.
 
 python experiments/fusion/plot.py --out docs > table.md
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import matplotlib.style
 import numpy as np
-from arms import ARMS, RATES
+from arms import ARMS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -34,7 +34,6 @@ STYLE = {
 BLUE, ORANGE, GREEN, PURPLE, BROWN, GREY = "#3b82c4", "#d9730d", "#2f9e6e", "#b0579b", "#9a8420", "#808890"
 KEY = {"seed-danet": (BLUE, "--"), "seed-danet-wd1": (BLUE, "-"), "serial": (ORANGE, "--"), "serial-wd1": (ORANGE, "-")}
 NETWORKS = {"danet": BLUE, "ocrnet": GREEN, "serial-right": ORANGE, "fusion": PURPLE}
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantile by number of values
 SMOOTH = 20  # steps of a running mean of the training loss
 Run = list[dict[str, Any]]  # the lines of one file, the first describes the run
 Runs = dict[str, list[Run]]
@@ -160,32 +159,6 @@ def table(runs: Runs) -> str:
         cells.append(spread([100 * max(line.get("val_miou", 0) for line in run) for run in runs[name]], 1))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def ends(runs: list[Run]) -> dict[int, float]:
-    """mIoU at the end, per cent, by seed."""
-    return {run[0]["seed"]: 100 * final(run)["val_miou"] for run in runs}
-
-
-def interval(values: Iterable[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval by Student's t."""
-    found = np.array(list(values))
-    if len(found) < 2:
-        return float(found.mean()), float("nan")
-    return float(found.mean()), float(STUDENT[len(found)] * found.std(ddof=1) / len(found) ** 0.5)
-
-
-def best_rate(runs: Runs, network: str) -> str:
-    """The rate with the highest mean mIoU at the end, over the seeds that all rates have."""
-    grid = {rate: ends(runs[f"tuned-{network}-{rate}"]) for rate in RATES}
-    common = set.intersection(*(set(found) for found in grid.values()))
-    return max(grid, key=lambda rate: np.mean([grid[rate][seed] for seed in common]))
-
-
-def against(runs: Runs, name: str, other: str) -> list[float]:
-    """mIoU of one arm above that of another with the same seed: the same crops, the same order."""
-    ours, theirs = ends(runs[name]), ends(runs[other])
-    return [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -29,7 +29,8 @@ class Variant:
     * ``gated``: features + gamma · context in place of a 1x1 convolution of both; gamma starts at ``gate``;
     * ``regions`` from the last map (``deep``), from the last but one as in OCRNet (``middle``), or the class scores of
       the branches' sum before their contexts, as in the serial network built right (``scores``);
-    * ``pixels``: keys and values of the position branch's context are the regions' features, as in the other branches.
+    * ``pixels``: keys and values of the position branch's context are the regions' features, as in the other branches;
+    * ``sharp`` multiplies the regions' scores where pixels are gathered into them.
     """
 
     losses: Literal["none", "before", "after"] = "none"
@@ -43,6 +44,7 @@ class Variant:
     squeeze: bool = False
     reduction: int = 8
     regions_weight: float = 0.4
+    sharp: float = 1.0
 
 
 class Gate(nn.Module):
@@ -117,7 +119,7 @@ class Fusion(Segmenter):
         else:
             regions = self.regions(deep)
         given = dict(before) if self.how.pixels else before | {"position": Embedded(before["position"], *embedded[1:])}
-        after = {name: self.contexts[name](given[name], regions) for name in self.names}
+        after = {name: self.contexts[name](given[name], self.how.sharp * regions) for name in self.names}
         maps = list(after.values())
         fused = self.fuse(torch.stack(maps).sum(0) if self.how.summed else torch.cat(maps, dim=1))
         outputs = {"main": self.classify(fused), "regions": regions}
