@@ -29,7 +29,6 @@ class Variant:
     * ``gated``: features + gamma · context in place of a 1x1 convolution of both; gamma starts at ``gate``;
     * ``regions`` from the last map (``deep``), from the last but one as in OCRNet (``middle``), or the class scores of
       the branches' sum before their contexts, as in the serial network built right (``scores``);
-    * ``pixels``: keys and values of the position branch's context are the regions' features, as in the other branches;
     * ``sharp`` multiplies the regions' scores where pixels are gathered into them.
     """
 
@@ -39,7 +38,6 @@ class Variant:
     gated: bool = False
     gate: float = 0.0
     regions: Literal["deep", "middle", "scores"] = "deep"
-    pixels: bool = False
     plain: bool = True
     squeeze: bool = False
     reduction: int = 8
@@ -81,8 +79,7 @@ class Fusion(Segmenter):
         refine = {name: conv_bn_relu(width, width, 3) if how.refine else nn.Identity() for name in self.names}
         self.refine = nn.ModuleDict(refine)
         self.contexts = nn.ModuleDict({name: ObjectContext(width, key_width) for name in self.names})
-        if not how.pixels:
-            self.contexts["position"] = PositionContext(width, how.reduction)
+        self.contexts["position"] = PositionContext(width, how.reduction)
         if how.gated:
             for context in self.contexts.values():
                 context.join, context.fuse = Gate(how.gate), nn.Identity()
@@ -118,7 +115,7 @@ class Fusion(Segmenter):
             regions = self.regions(resize_logits(middle, deep.shape[-2:], align_corners=False))
         else:
             regions = self.regions(deep)
-        given = dict(before) if self.how.pixels else before | {"position": Embedded(before["position"], *embedded[1:])}
+        given = before | {"position": Embedded(before["position"], *embedded[1:])}
         after = {name: self.contexts[name](given[name], self.how.sharp * regions) for name in self.names}
         maps = list(after.values())
         fused = self.fuse(torch.stack(maps).sum(0) if self.how.summed else torch.cat(maps, dim=1))
