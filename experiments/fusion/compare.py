@@ -66,7 +66,11 @@ def cost_figure(runs: Runs) -> Figure:
         means = [np.mean([found[seed] for seed in (0, 1)]) for found in grid]
         rate_axes.plot(list(RATES.values()), means, "o-", color=colour, markersize=3.5, linewidth=1.2)
     colours = dict(zip((ARMS[name].title for name in NETWORKS), NETWORKS.values(), strict=True))
-    shapes = {"DANet, wider": (BLUE, "s"), "OCRNet, wider": (GREEN, "s"), "fusion of two, gate from 0": (BROWN, "D")}
+    shapes = {
+        "DANet, wider": (BLUE, "s"),
+        "OCRNet, wider": (GREEN, "s"),
+        "fusion of two, middle map, gate from 0": (BROWN, "D"),
+    }
     for title, name in chosen(runs).items():
         if title not in colours and title not in shapes:
             continue
@@ -81,8 +85,8 @@ def cost_figure(runs: Runs) -> Figure:
     rate_axes.minorticks_off()
     rate_axes.set_xlabel("first learning rate")
     rate_axes.set_ylabel("validation mIoU at the end, %")
-    gmac_axes.set_xlabel("GMAC of the head")
-    parameter_axes.set_xlabel("parameters of the head, thousands")
+    gmac_axes.set_xlabel("head GMAC")
+    parameter_axes.set_xlabel("head parameters, thousands")
     figure.legend(*gmac_axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -97,7 +101,7 @@ def forms_figure(runs: Runs) -> Figure:
     axes = figure.subplots()
     for row, (title, name) in enumerate(reversed(rows.items())):
         values = against(runs, name, reference)
-        colour = BLUE if title.startswith("fusion of") else GREY
+        colour = BLUE if title.startswith("fusion") else GREY
         axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.4, markersize=3.5)
         middle, half = interval(values)
         width = {"xerr": half} if len(values) > 2 else {}
@@ -117,10 +121,12 @@ def compared_table(runs: Runs) -> str:
         cells = [title, f"{ARMS[name].learning_rate:g}", ", ".join(str(seed) for seed in sorted(ends(runs[name])))]
         cells += [f"{parameters:.0f}", f"{gmac:.2f}", f"{np.mean([line['val_loss'] for line in last]):.3f}"]
         cells += [f"{np.mean([100 * line['val_accuracy'] for line in last]):.1f}"]
-        for values in (list(ends(runs[name]).values()), against(runs, name, arms["DANet"])):
+        above = [] if title == "DANet" else [against(runs, name, arms["DANet"])]
+        for values in (list(ends(runs[name]).values()), *above):
             middle, half = interval(values)
             sign = "+" if len(cells) == len(head) else ""
             cells.append(f"{middle:{sign}.1f}" + (f" ± {half:.1f}" if len(values) > 2 else ""))
+        cells += [] if above else ["–"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
