@@ -148,9 +148,13 @@ def _rgb(hue: float, value: float) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
+def first_complaint(error: ValidationError) -> tuple[str, str]:
+    """Where and why a pydantic error complains first; where is empty if it is about the whole."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+
+
 def first_reason(error: ValidationError) -> str:
     """The first complaint of a pydantic error, in one line: where and why."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    why = first["msg"].removeprefix("Value error, ")
+    where, why = first_complaint(error)
     return f"{where}: {why}" if where else why

@@ -11,6 +11,7 @@ from typing import Literal
 from cyclopts import CycloptsError
 from pydantic import ValidationError
 
+from regard.classes import first_complaint
 from regard.cli import images, models, training, view  # noqa: F401 (they register their verbs)
 from regard.cli.app import Answer, app
 from regard.errors import RegardError
@@ -55,10 +56,8 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> Literal[0, 1, 2]:
 def _plain(error: CycloptsError) -> str:
     cause = error.__cause__
     if isinstance(cause, ValidationError):
-        first = cause.errors()[0]
-        why = first["msg"].removeprefix("Value error, ")
-        option = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
-        return f"--{option} {first['input']}: {why}." if option else f"{why}."
+        where, why = first_complaint(cause)
+        return f"--{where.replace('_', '-')} {cause.errors()[0]['input']}: {why}." if where else f"{why}."
     return " ".join(str(error).split()).replace(" requires an argument.", " is missing.")
 
 

@@ -152,11 +152,12 @@ def _driver(path: Path) -> str:
         )
     with path.open("rb") as file:
         start = file.read(8)
+    if not start:
+        raise UnreadableImage(f"{path} is empty. Fetch it again.")
     driver = next((name for magic, name in DRIVERS.items() if start.startswith(magic)), None)
     if driver is None:
         raise UnreadableImage(
-            f"{path} is {'empty' if not start else 'no GeoTIFF, JPEG 2000, PNG or JPEG'}. "
-            f"{'Fetch it again.' if not start else f'Convert it: gdal_translate {path.name} out.tif.'}"
+            f"{path} is no GeoTIFF, JPEG 2000, PNG or JPEG. Convert it: gdal_translate {path.name} out.tif."
         )
     return driver
 

@@ -118,10 +118,13 @@ def _expanded(sources: Iterable[Path]) -> list[Path]:
     """Sources with their patterns resolved, each once, in order."""
     found: list[Path] = []
     for source in sources:
-        matches = [] if source.exists() else sorted(Path(name) for name in glob.glob(str(source)))
-        if not matches and glob.has_magic(str(source)) and not source.exists():
+        if source.exists() or not glob.has_magic(str(source)):
+            found.append(source)
+            continue
+        matches = sorted(Path(name) for name in glob.glob(str(source)))
+        if not matches:
             raise UnreadableImage(f"no file matches {source}. Check the folder and the ending.")
-        found += matches or [source]
+        found += matches
     if not found:
         raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
     return list(dict.fromkeys(found))
