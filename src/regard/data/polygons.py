@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
-from jaxtyping import Float
+from jaxtyping import Float, Integer
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from regard.classes import ClassMap
@@ -64,8 +67,44 @@ def write_polygons(
             areas = np.full(len(found), np.inf) if ground is None else ground.area(shapes, source.transform)
             large = areas >= minimum_area
             kept = [region for region, keep in zip(found, large, strict=True) if keep]
-            writer.write(_placed(shapes[large], source), table.columns(kept, areas[large]))
+            writer.write(_placed(shapes[large], source.transform), table.columns(kept, areas[large]))
     return writer.count
+
+
+def features(
+    labels: Integer[np.ndarray, "h w"],
+    confidence: Float[np.ndarray, "h w"],
+    classes: ClassMap,
+    *,
+    crs: Any = None,
+    transform: Affine | None = None,
+    simplify: float = 0.0,
+) -> list[dict[str, Any]]:
+    """The patches of a map in memory as GeoJSON-like features, from top to bottom: ``geometry`` in the coordinates of
+    ``crs``, or without ``transform`` in pixels (column, row); in ``properties`` the columns of :func:`write_polygons`
+    and the number of ``pixels``.
+
+    Raises:
+        ConfigError: a negative ``simplify``.
+    """
+    strip, ground = Strip(0, labels, confidence), Ground.of(crs)
+    found = list(chain.from_iterable(regions([strip], simplify, classes.ignore_index)))
+    shapes, place = np.array([region.polygon() for region in found], object), transform or Affine.identity()
+    areas = [{}] * len(found) if ground is None else [{"area_m2": area} for area in ground.area(shapes, place).tolist()]
+    return [
+        {
+            "type": "Feature",
+            "geometry": shapely.geometry.mapping(shape),
+            "properties": {
+                "class": region.label,
+                "name": classes.names[region.label],
+                "confidence": region.total / region.pixels,
+                "pixels": round(region.pixels),
+                **area,
+            },
+        }
+        for region, shape, area in zip(found, _placed(shapes, place), areas, strict=True)
+    ]
 
 
 class _Rows:
@@ -110,6 +149,6 @@ def _strips(source: LabelMap, sure: Raster | None) -> Iterator[Strip]:
         yield Strip(top, labels, stored)
 
 
-def _placed(shapes: np.ndarray, source: LabelMap) -> np.ndarray:
+def _placed(shapes: np.ndarray, transform: Affine) -> np.ndarray:
     """Polygons in pixels to the map's coordinates, outer rings against the clock."""
-    return shapely.orient_polygons(shapely.transform(shapes, lambda xy: to_map(xy, source.transform)))
+    return shapely.orient_polygons(shapely.transform(shapes, lambda xy: to_map(xy, transform)))

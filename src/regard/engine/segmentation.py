@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,12 @@ from PIL import Image
 from regard.classes import ClassMap
 from regard.data.image import read_photograph
 from regard.data.output import check_writable
+from regard.data.polygons import features
 from regard.data.raster_writer import RasterWriter, label_layer
 from regard.errors import ConfigError
 
 NO_DATA_COLOUR = (0, 0, 0)
+SHOWN = 640  # pixels a side of the picture in a notebook
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,16 +83,43 @@ class Segmentation:
         photograph = Image.fromarray(read_photograph(self.source).values.transpose(1, 2, 0))
         return Image.blend(photograph, colours, opacity)
 
+    def to_polygons(self, *, simplify: float = 0.0) -> list[dict[str, Any]]:
+        """The patches of each class as GeoJSON-like features with ``class``, ``name``, mean ``confidence`` and area: in
+        the raster's CRS, or in pixels (column, row) from the top left corner. ``simplify`` is in pixels.
+
+        ``geopandas.GeoDataFrame.from_features(found, crs=result.crs)`` takes them.
+
+        Raises:
+            ConfigError: a negative ``simplify``.
+        """
+        place = {"crs": self.crs, "transform": self.transform}
+        return features(self.labels, self.confidence, self.classes, simplify=simplify, **place)
+
+    def _shares(self) -> list[tuple[str, float]]:
+        """The classes that occur and their shares, largest first."""
+        shares = [(name, self.share(name)) for name in self.classes.names]
+        return sorted((item for item in shares if item[1]), key=lambda item: -item[1])
+
     def __repr__(self) -> str:
         height, width = self.labels.shape
-        shares = sorted(((self.share(name), name) for name in self.classes.names), reverse=True)
-        found = [f"{name} {100 * share:.0f} %" for share, name in shares if share]
+        found = [f"{name} {100 * share:.0f} %" for name, share in self._shares()]
         return f"Segmentation({width} x {height}: {', '.join(found) or 'no data'})"
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        Image.fromarray(self.colours()).save(buffer, "PNG")
+        buffer, picture = io.BytesIO(), Image.fromarray(self.colours())
+        picture.thumbnail((SHOWN, SHOWN), Image.Resampling.NEAREST)
+        picture.save(buffer, "PNG")
         return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        """The picture and what its colours mean."""
+        picture, said = base64.b64encode(self._repr_png_()).decode(), html.escape(repr(self))
+        rows = []
+        for name, share in self._shares():
+            colour = "rgb({}, {}, {})".format(*self.classes.palette[self.classes.label_of(name)])
+            box = f'<span style="display:inline-block;width:1em;height:1em;background:{colour}"></span>'
+            rows.append(f"<div>{box} {html.escape(name)} {100 * share:.1f} %</div>")
+        return f'<img src="data:image/png;base64,{picture}" alt="{said}" style="max-width:100%">{"".join(rows)}'
 
 
 def palette_of(classes: ClassMap) -> list[tuple[int, int, int]]:

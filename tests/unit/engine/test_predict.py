@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import warnings
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import rasterio.features
 import shapely
 import torch
 from PIL import Image
 
+from regard.classes import ClassMap
 from regard.data.augment import prepare
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.predict import predict
@@ -48,6 +52,46 @@ def test_a_photograph_gets_the_labels_of_the_model(photograph: Path, tiny_model:
         result.share("rod")
     assert result.overlay().size == (61, 45)
     assert result._repr_png_().startswith(b"\x89PNG")
+    page = result._repr_html_()
+    assert all(
+        f"{name} {100 * result.share(name):.1f} %" in page
+        for name in np.array(result.classes.names)[np.unique(result.labels)]
+    )
+    assert base64.b64encode(result._repr_png_()).decode() in page
+
+
+def test_names_of_classes_are_no_markup_in_a_notebook() -> None:
+    classes = ClassMap(names=("<b>", "a&b"), palette=((1, 2, 3), (9, 8, 7)))
+    page = Segmentation(np.array([[0, 1]], np.uint8), np.ones((1, 2)), classes)._repr_html_()
+    assert "<b>" not in page and "&lt;b&gt; 50.0 %" in page and "a&amp;b 50.0 %" in page and "rgb(9, 8, 7)" in page
+
+
+def test_the_patches_without_a_place_are_features_in_pixels(tiny_model: Segmenter) -> None:
+    rng, classes = np.random.default_rng(5), tiny_model.classes
+    labels = rng.choice(np.array([0, 1, 2, classes.ignore_index], np.uint8), (9, 11)).repeat(5, 0).repeat(4, 1)
+    result = Segmentation(labels, rng.random(labels.shape), classes)
+    found = result.to_polygons()
+    shapes = [(feature["geometry"], feature["properties"]["class"]) for feature in found]
+    drawn = rasterio.features.rasterize(shapes, labels.shape, fill=classes.ignore_index)
+    assert np.array_equal(drawn, labels)
+    pixels, sure = ([feature["properties"][name] for feature in found] for name in ("pixels", "confidence"))
+    assert sum(pixels) == (labels != classes.ignore_index).sum()
+    assert np.dot(pixels, sure) == pytest.approx(result.confidence[labels != classes.ignore_index].sum())
+    assert len(result.to_polygons(simplify=2.0)) == len(found) and json.dumps(found)
+
+
+def test_the_patches_of_a_raster_are_those_of_its_vector_file(
+    tmp_path: Path, scene: Path, tiny_model: Segmenter
+) -> None:
+    predict(tiny_model, scene, tmp_path / "map.tif", polygons=tmp_path / "map.gpkg", tile=64, overlap=32)
+    found = predict(tiny_model, scene, tile=64, overlap=32).to_polygons()
+    _, _, stored, columns = pyogrio.raw.read(tmp_path / "map.gpkg", columns=["name", "area_m2"])
+    assert sorted(feature["properties"]["name"] for feature in found) == sorted(columns[0])
+    areas = [feature["properties"]["area_m2"] for feature in found]
+    np.testing.assert_allclose(sorted(areas), sorted(columns[1]))
+    shapes = shapely.GeometryCollection([shapely.geometry.shape(feature["geometry"]) for feature in found])
+    expected = shapely.GeometryCollection(list(shapely.from_wkb(stored)))
+    assert shapely.equals(shapely.normalize(shapes), shapely.normalize(expected))
 
 
 def test_transparent_pixels_get_no_class(tmp_path: Path, tiny_model: Segmenter) -> None:
