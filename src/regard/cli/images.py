@@ -100,25 +100,21 @@ def predict(
         cluster: Address of a Dask scheduler that shares out several sources; local: one on this machine.
     """
     from regard.engine.many import predict_many
+    from regard.engine.outputs import Outputs
     from regard.engine.verify import plan, verify_map
 
-    options = {**sides.options(), **view.options()}
-    if dry_run or verify:
-        if len(sources) != 1:
-            raise ConfigError(f"--dry-run and --verify look at one raster; got {len(sources)} sources.")
-        if dry_run:
-            facts = plan(model, sources[0], **options)
-            return Answer(facts, "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
-    facts = predict_many(
-        model, sources, out, workers=workers, shard=shard, cluster=cluster, overwrite=overwrite, **options
-    )
+    if (dry_run or verify) and len(sources) != 1:
+        raise ConfigError(f"--dry-run and --verify look at one raster; got {len(sources)} sources.")
+    if dry_run:
+        facts = plan(model, sources[0], Outputs.of(out, **sides.options()), **view.options())
+        return Answer(facts, "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
+    options = {**sides.options(), **view.options(), "overwrite": overwrite}
+    facts = predict_many(model, sources, out, workers=workers, shard=shard, cluster=cluster, **options)
     lines = [*facts["files"], f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"]
     if verify:
-        facts["verified"] = verify_map(model, sources[0], Path(facts["files"][0]), **view.options())
+        found = facts["verified"] = verify_map(model, sources[0], Path(facts["files"][0]), **view.options())
         lines.append(
-            "verified: {windows} windows again, {changed_percent:.2f} % of the labels differ".format(
-                **facts["verified"]
-            )
+            f"verified: {found['windows']} windows again, {found['changed_percent']:.2f} % of the labels differ"
         )
     return Answer(facts, "\n".join(lines))
 

@@ -17,12 +17,12 @@ from regard.checkpoints.file import load
 from regard.data.image import PHOTOGRAPHS, image_size
 from regard.data.output import check_writable
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
+from regard.engine.outputs import SIDE_FILES, Outputs
 from regard.engine.predict import predict
 from regard.errors import ConfigError, OutputError, RegardError, ScenesFailed, UnreadableImage
 from regard.models import Segmenter
 
 MOST_NAMED = 5  # failed scenes in a message
-SIDE_FILES = ("confidence", "entropy", "polygons", "areas")
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,12 @@ class Scene:
     source: Path
     target: Path
     options: Mapping[str, Any] = field(default_factory=dict)
-    progress: bool = False
 
     @property
     def files(self) -> list[str]:
         """What it writes."""
-        sides = [self.options.get(name) for name in SIDE_FILES]
-        return [str(path) for path in (self.target, *sides) if path is not None]
+        sides = {name: self.options.get(name) for name in SIDE_FILES}
+        return [str(path) for path in Outputs.of(self.target, **sides).files]
 
 
 @dataclass(frozen=True)
@@ -56,20 +55,22 @@ class Receipt:
 
 def predict_scene(scene: Scene) -> Receipt:
     """Map one source; what is wrong with it stands in the receipt."""
-    began = time.perf_counter()
-    pixels, failed = 0, ""
     try:
-        height, width = image_size(scene.source)
-        pixels = height * width
-        predict(_network(scene.model), scene.source, scene.target, progress=scene.progress, **scene.options)
+        return _mapped(scene)
     except RegardError as error:
-        failed = f"{type(error).__name__}: {error}"
-    files = [] if failed else scene.files
-    return Receipt(str(scene.source), files, pixels, time.perf_counter() - began, peak_memory_mb(), failed)
+        return Receipt(str(scene.source), [], 0, 0.0, peak_memory_mb(), f"{type(error).__name__}: {error}")
+
+
+def _mapped(scene: Scene, *, progress: bool = False) -> Receipt:
+    height, width = image_size(scene.source)
+    model = network(scene.model)
+    began = time.perf_counter()
+    predict(model, scene.source, scene.target, progress=progress, **scene.options)
+    return Receipt(str(scene.source), scene.files, height * width, time.perf_counter() - began, peak_memory_mb())
 
 
 @cache
-def _network(name: str) -> Segmenter:
+def network(name: str) -> Segmenter:
     """The model, loaded once in each process."""
     keep_freed_memory()
     return load(name)
@@ -85,7 +86,8 @@ def predict_many(
     cluster: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Predict each source; the files written, megapixels a second (reading and writing included) and peak memory in MB.
+    """Predict each source; the files written, megapixels a second (with reading and writing, and where there are many with
+    loading the model) and peak memory in MB.
 
     ``sources`` may be patterns (``tiles/*.tif``). ``workers`` processes share them; ``cluster`` gives them to Dask's
     scheduler at that address (``local``: one on this machine); ``shard`` ``i/n`` takes every n-th source from the i-th
@@ -106,11 +108,11 @@ def predict_many(
     for scene in scenes:
         check_writable(scene.target)
     chosen = scenes if shard is None else scenes[_share(shard)]
-    began = time.perf_counter()
     if len(scenes) == 1:
-        receipts = [_alone(scenes[0])]
-    else:
-        receipts = list(_run(chosen, workers, cluster))
+        receipt = _mapped(scenes[0], progress=True)
+        return _summary([receipt], receipt.seconds)
+    began = time.perf_counter()
+    receipts = list(_run(chosen, workers, cluster))
     return _summary(receipts, time.perf_counter() - began)
 
 
@@ -135,16 +137,6 @@ def _share(shard: str) -> slice:
     if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
         raise ConfigError(f"got shard {shard!r}; need i/n with i from 1 to n, such as 3/8.")
     return slice(int(first) - 1, None, int(count))
-
-
-def _alone(scene: Scene) -> Receipt:
-    """A single source, with its progress, and its own error where it fails."""
-    image_size(scene.source)
-    began = time.perf_counter()
-    network = _network(scene.model)
-    predict(network, scene.source, scene.target, progress=True, **scene.options)
-    height, width = image_size(scene.source)
-    return Receipt(str(scene.source), scene.files, height * width, time.perf_counter() - began, peak_memory_mb())
 
 
 def _run(scenes: Sequence[Scene], workers: int, cluster: str | None) -> Iterator[Receipt]:

@@ -18,13 +18,12 @@ import numpy as np
 
 from regard._version import __version__
 from regard.data.areas import class_areas, write_areas
-from regard.data.output import check_writable
 from regard.data.polygons import write_polygons
 from regard.data.qgis_style import style_path, write_style
 from regard.data.raster import Raster, open_raster
 from regard.data.raster_writer import RasterWriter, label_layer, measure_layer
-from regard.data.vector_file import check_vector_target
 from regard.engine.journal import Journal, key_of
+from regard.engine.outputs import Outputs
 from regard.engine.paint import Rows
 from regard.engine.progress import Progress
 from regard.engine.scene import Tiling, count_windows, predict_rows, window_rows
@@ -33,53 +32,6 @@ from regard.models import Segmenter
 from regard.models.weights import digest
 
 BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # parts, work file and copy, compressed
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The files that a prediction writes; all but ``labels`` only where they are named."""
-
-    labels: Path
-    confidence: Path | None = None
-    entropy: Path | None = None
-    polygons: Path | None = None
-    areas: Path | None = None
-
-    @classmethod
-    def of(cls, labels: str | Path, **others: str | Path | None) -> Outputs:
-        """Paths from names."""
-        return cls(Path(labels), **{name: None if path is None else Path(path) for name, path in others.items()})
-
-    @property
-    def rasters(self) -> dict[str, Path]:
-        """The rasters by name, labels first."""
-        named = {"labels": self.labels, "confidence": self.confidence, "entropy": self.entropy}
-        return {name: path for name, path in named.items() if path is not None}
-
-    @property
-    def files(self) -> list[Path]:
-        """Every file that is asked for."""
-        return [*self.rasters.values(), *(path for path in (self.polygons, self.areas) if path is not None)]
-
-    def check(self, source: Path) -> None:
-        """Find out before any work is done whether all can be written.
-
-        Raises:
-            OutputError: a folder cannot be written to, a name has the wrong ending, is the input's or stands twice.
-            ConfigError, MissingExtra: the polygons' ending is no vector format, or needs pyarrow.
-        """
-        for path in self.rasters.values():
-            if path.suffix.lower() not in (".tif", ".tiff"):
-                raise OutputError(f"the map of a raster is a GeoTIFF; got {path.name}. Name it {path.stem}.tif.")
-        places = [path.resolve() for path in self.files]
-        if source.resolve() in places:
-            raise OutputError(f"{source} is the input itself. Choose another name for the map.")
-        if len(set(places)) < len(places):
-            raise OutputError("two outputs have the same name. Choose another name for one of them.")
-        for path in self.files:
-            check_writable(path)
-        if self.polygons is not None:
-            check_vector_target(self.polygons)
 
 
 @dataclass(frozen=True)

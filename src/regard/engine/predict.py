@@ -18,7 +18,8 @@ from regard.data.output import check_writable
 from regard.data.raster import Raster, open_raster
 from regard.data.raster_writer import RasterWriter, measure_layer
 from regard.engine.infer import class_scores, scaling_of
-from regard.engine.map_file import MapJob, Outputs, as_bytes, tags_of, write_map
+from regard.engine.map_file import MapJob, as_bytes, tags_of, write_map
+from regard.engine.outputs import Outputs
 from regard.engine.scene import ALIGNMENT, Tiling, predict_rows
 from regard.engine.segmentation import Segmentation
 from regard.errors import ConfigError

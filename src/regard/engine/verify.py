@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from regard.checkpoints.file import load
 from regard.data.augment import prepare
 from regard.data.raster import Box, Raster, open_raster
 from regard.data.strips import padded
 from regard.engine.infer import class_scores, scaling_of
+from regard.engine.many import network
 from regard.engine.map_file import BYTES_A_PIXEL
-from regard.engine.memory import keep_freed_memory
+from regard.engine.outputs import Outputs
 from regard.engine.predict import opened
 from regard.engine.scene import ALIGNMENT, Tiling, count_windows, plan_axis, window_rows
 from regard.models import Segmenter
@@ -29,16 +29,14 @@ def verify_map(
 
     This tells how far the map is a matter of where windows fell: ``changed_percent`` of the pixels get another label.
     """
-    network = load(model)
-    keep_freed_memory()
-    with opened(network, source, **view) as (raster, tiling), open_raster(labels, bands=[1]) as made:
+    with opened(network(model), source, **view) as (raster, tiling), open_raster(labels, bands=[1]) as made:
         side, middle = (ALIGNMENT * round(part * tiling.tile / ALIGNMENT) for part in (1.5, 0.5))
         rng = np.random.default_rng(seed)
         changed = compared = 0
         for _ in range(windows):
             places = [ALIGNMENT * rng.integers(max(0, length - middle) // ALIGNMENT + 1) for length in raster.size]
             core = Box(int(places[0]), int(places[1]), *(min(middle, length) for length in raster.size))
-            again, valid = _labels_again(network, raster, core, side, tiling)
+            again, valid = _labels_again(network(model), raster, core, side, tiling)
             stored, _ = made.read(core)
             changed += int(((again != stored[0]) & valid).sum())
             compared += int(valid.sum())
@@ -59,27 +57,23 @@ def _labels_again(
     return found[part], valid[part]
 
 
-def plan(model: str, source: Path, **options: Any) -> dict[str, Any]:
+def plan(model: str, source: Path, outputs: Outputs, **view: Any) -> dict[str, Any]:
     """What a map takes: windows, memory beside the model, disk, and minutes, by the time of one window."""
-    network = load(model)
-    keep_freed_memory()
-    sides = ("confidence", "entropy")
-    layers = ["labels", *(name for name in sides if options.get(name) is not None)]
-    view = {name: value for name, value in options.items() if name not in (*sides, "polygons", "areas")}
-    with opened(network, source, **view) as (raster, tiling):
+    loaded = network(model)
+    with opened(loaded, source, **view) as (raster, tiling):
         height, width = raster.size
-        windows = count_windows(raster.size, tiling, network.stride)
-        rows, columns = (plan_axis(length, tiling, network.stride) for length in raster.size)
-        size = rows.window * network.stride, columns.cells * network.stride
+        windows = count_windows(raster.size, tiling, loaded.stride)
+        rows, columns = (plan_axis(length, tiling, loaded.stride) for length in raster.size)
+        size = rows.window * loaded.stride, columns.cells * loaded.stride
         strip = min(raster.bytes_of(*size), tiling.strip_bytes)
-        canvas = 4 * len(network.classes) * rows.window * columns.cells
-        seconds = _seconds_a_window(network, size[0], min(size[0], size[1]), tiling)
+        canvas = 4 * len(loaded.classes) * rows.window * columns.cells
+        seconds = _seconds_a_window(loaded, size[0], min(size[0], size[1]), tiling)
         return {
             "source": f"{source} ({width} x {height}, {len(raster.bands)} bands)",
             "windows": windows,
-            "restart_points": window_rows(raster.size, tiling, network.stride),
+            "restart_points": window_rows(raster.size, tiling, loaded.stride),
             "memory_beside_the_model_mb": round((2 * strip + 2 * canvas + 3 * size[0] * width) / 1e6),
-            "disk_mb": round(height * width * sum(BYTES_A_PIXEL[name] for name in layers) / 1e6),
+            "disk_mb": round(height * width * sum(BYTES_A_PIXEL[name] for name in outputs.rasters) / 1e6),
             "minutes": round(windows * seconds / 60, 2),
         }
 

@@ -20,6 +20,7 @@ from regard.data.raster import Box, open_raster
 from regard.engine import map_file
 from regard.engine import scene as scene_engine
 from regard.engine.journal import Journal
+from regard.engine.outputs import Outputs
 from regard.engine.predict import at_resolution, predict
 from regard.engine.scene import Tiling
 from regard.engine.verify import plan, verify_map
@@ -222,7 +223,7 @@ def test_a_map_is_verified_and_planned(scene: Path, tiny_model: Segmenter, tmp_p
         tmp_path / "forged.tif", np.where(values == 255, 255, (values + 1) % 3).astype(np.uint8), **profile
     )
     assert verify_map(model, scene, forged, windows=2, **SMALL)["changed_percent"] > 80
-    facts = plan(model, scene, confidence=tmp_path / "c.tif", **SMALL)
+    facts = plan(model, scene, Outputs(path, tmp_path / "c.tif"), **SMALL)
     assert facts["windows"] == 14 and facts["restart_points"] == 7
 
 
