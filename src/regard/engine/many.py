@@ -86,8 +86,8 @@ def predict_many(
     cluster: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Predict each source; the files written, megapixels a second (with reading and writing, and where there are many with
-    loading the model) and peak memory in MB.
+    """Predict each source; the files written, megapixels a second (with reading and writing, and with loading the model
+    where there are many) and peak memory in MB.
 
     ``sources`` may be patterns (``tiles/*.tif``). ``workers`` processes share them; ``cluster`` gives them to Dask's
     scheduler at that address (``local``: one on this machine); ``shard`` ``i/n`` takes every n-th source from the i-th
