@@ -68,6 +68,7 @@ def train(
     finished = run(model, labelled, out, recipe=recipe, **given)
     scores = finished.scores.as_dict() if finished.scores else None
     table = finished.scores.table() if finished.scores else "no split val: no scores"
+    notes = (*notes, *(f"skipped {name}: {fault}" for name, fault in finished.skipped.items()))
     facts = {"best": str(finished.best), "scores": scores, "notes": list(notes)}
     return Answer(facts, "\n".join([*notes, table, f"best model: {finished.best}"]))
 

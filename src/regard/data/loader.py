@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor, distributed
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from regard.data.augment import Augmentation, Scaling, generator, normalise, random_view
 from regard.data.sample import LabelledData, Pair, Sample
-from regard.errors import DatasetError
+from regard.errors import DatasetError, RegardError
 
 CACHED_IMAGES = 64
+ATTEMPTS = 16  # images in place of one that cannot be used
+
+OnBadImage = Literal["stop", "skip"]
 
 
 class Batch(TypedDict):
-    """The dict that torchgeo's data modules yield too."""
+    """The dict that torchgeo's data modules yield too, with the images' names, and why others were left out."""
 
     image: Float[Tensor, "b c h w"]
     mask: Int[Tensor, "b h w"]
+    names: list[str]
+    faults: dict[str, str]
 
 
 class TrainingStream(Dataset[Batch]):
@@ -43,6 +48,7 @@ class TrainingStream(Dataset[Batch]):
         length: int,
         balance: float = 0.0,
         pixels: Int[np.ndarray, "i k"] | None = None,
+        on_bad_image: OnBadImage = "stop",
     ) -> None:
         self.data = data
         self.pairs = data.split("train")
@@ -53,6 +59,7 @@ class TrainingStream(Dataset[Batch]):
         self.bands = tuple(bands)
         self.seed = seed
         self.length = length
+        self.on_bad_image = on_bad_image
         self.balance = balance if pixels is not None else 0.0
         self.images_of = [] if pixels is None else [np.flatnonzero(column) for column in pixels.T if column.any()]
         self.labels = [] if pixels is None else np.flatnonzero(pixels.any(axis=0)).tolist()
@@ -74,13 +81,27 @@ class TrainingStream(Dataset[Batch]):
 
     def __getitem__(self, counter: int) -> Batch:
         pair, label = self.choose(counter)
-        sample = self._read(pair)
+        sample, faults = self._read_or_other(pair, counter)
         rng = generator(self.seed, 1, counter)
         ignore = self.data.classes.ignore_index
         values, labels, valid = random_view(
             sample, self.augmentation, rng, ignore_index=ignore, divisor=self.scaling.divisor, on=label
         )
-        return {"image": normalise(values, self.scaling, valid), "mask": labels}
+        image = normalise(values, self.scaling, valid)
+        return {"image": image, "mask": labels, "names": [sample.name], "faults": faults}
+
+    def _read_or_other(self, pair: Pair, counter: int) -> tuple[Sample, dict[str, str]]:
+        """One image with its labels or, where bad ones are skipped, another that follows from the counter."""
+        rng, faults = generator(self.seed, 3, counter), dict[str, str]()
+        for _ in range(ATTEMPTS):
+            try:
+                return self._read(pair), faults
+            except RegardError as error:
+                if self.on_bad_image == "stop":
+                    raise type(error)(f"{error} Or train without such images: --on-bad-image skip.") from None
+                faults[pair.name] = str(error)
+                pair = self.pairs[int(rng.integers(len(self.pairs)))]
+        raise DatasetError(f"{ATTEMPTS} images in a row cannot be used; the last: {[*faults.values()][-1]}")
 
     def _read_uncached(self, pair: Pair) -> Sample:
         return self.data.read(pair, expected=self.bands)
@@ -114,6 +135,16 @@ class Onwards(Sampler[int]):
         return self.stop
 
 
+def _together(samples: list[Batch]) -> Batch:
+    """Samples as one batch."""
+    return {
+        "image": default_collate([one["image"] for one in samples]),
+        "mask": default_collate([one["mask"] for one in samples]),
+        "names": [name for one in samples for name in one["names"]],
+        "faults": {name: fault for one in samples for name, fault in one["faults"].items()},
+    }
+
+
 def training_batches(stream: TrainingStream, *, batch: int, start: int, workers: int) -> DataLoader[Batch]:
     """Batches in the order of the counter, from sample number ``start`` on."""
     return DataLoader(
@@ -121,6 +152,7 @@ def training_batches(stream: TrainingStream, *, batch: int, start: int, workers:
         batch_size=batch,
         sampler=Onwards(start, len(stream), batch),
         num_workers=workers,
+        collate_fn=_together,
         drop_last=True,
         persistent_workers=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import secrets
@@ -14,6 +15,7 @@ from typing import TypeVar
 from regard.errors import OutputError
 
 Writer = TypeVar("Writer", bound="FileWriter")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_writable(path: Path) -> None:
@@ -37,9 +39,8 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"cannot write to {folder} ({error.strerror}). Choose a folder that you can write to."
-        ) from None
+        advice = "Make room, then go on" if error.errno in FULL else "Choose a folder that you can write to"
+        raise OutputError(f"cannot write to {folder} ({error.strerror}). {advice}.") from None
 
 
 def write_text(path: Path, text: str) -> Path:

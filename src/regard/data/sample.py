@@ -66,10 +66,18 @@ class LabelledData:
             SizeMismatch: image and mask differ in size.
         """
         image, valid = read_image(pair.image, bands=self.bands, expected=expected, box=pair.box)
-        labels = read_mask(pair.mask, self.classes, box=pair.box)
+        labels = self.read_labels(pair)
         if image.shape[1:] != labels.shape:
             raise SizeMismatch(
                 f"{pair.image.name} is {image.shape[2]} x {image.shape[1]} pixels, its mask {pair.mask.name} "
                 f"{labels.shape[1]} x {labels.shape[0]}. Export both at one size."
             )
         return Sample(image, np.where(valid, labels, self.classes.ignore_index), valid, pair.name)
+
+    def read_labels(self, pair: Pair) -> Int[np.ndarray, "h w"]:
+        """The labels of one image.
+
+        Raises:
+            UnreadableImage, ClassMismatch: see ``read_mask``.
+        """
+        return read_mask(pair.mask, self.classes, box=pair.box)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int
 
 from regard.data.augment import Scaling
-from regard.data.image import read_mask
-from regard.data.sample import LabelledData
-from regard.errors import ClassMismatch, DatasetError
+from regard.data.sample import LabelledData, Pair
+from regard.errors import ClassMismatch, DatasetError, RegardError
 
 IMAGES = 64
+Read = TypeVar("Read")
 
 
 def divisor_of(dtype: np.dtype) -> float:
@@ -20,8 +22,10 @@ def divisor_of(dtype: np.dtype) -> float:
     return {"uint8": 255.0, "uint16": 65535.0}.get(dtype.name, 1.0)
 
 
-def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES) -> Scaling:
+def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES, skip: bool = False) -> Scaling:
     """Mean and standard deviation over the valid pixels of up to ``images`` training images, evenly spread.
+
+    ``skip`` leaves out those that cannot be used.
 
     Raises:
         DatasetError: no image has a valid pixel, or a band is constant.
@@ -29,8 +33,9 @@ def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES) -
     pairs = data.split("train")
     picked = [pairs[index] for index in np.linspace(0, len(pairs) - 1, min(images, len(pairs))).astype(int)]
     count, total, squares, divisor = 0, np.zeros(len(bands)), np.zeros(len(bands)), 1.0
-    for pair in picked:
-        sample = data.read(pair, expected=bands)
+    for sample in _usable(partial(data.read, expected=bands), picked, skip):
+        if sample is None:
+            continue
         divisor = divisor_of(sample.image.dtype)
         values = sample.image[:, sample.valid].astype(np.float64) / divisor
         count += values.shape[1]
@@ -48,16 +53,26 @@ def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES) -
     return Scaling(tuple(mean.tolist()), tuple(std.tolist()), divisor)
 
 
-def class_pixels(data: LabelledData) -> Int[np.ndarray, "i k"]:
-    """The pixels of each class in the mask of each training image.
+def _usable(read: Callable[[Pair], Read], pairs: Sequence[Pair], skip: bool) -> Iterator[Read | None]:
+    """What ``read`` gives of each pair; None in place of what it refuses, if that is to be skipped."""
+    for pair in pairs:
+        try:
+            yield read(pair)
+        except RegardError:
+            if not skip:
+                raise
+            yield None
+
+
+def class_pixels(data: LabelledData, *, skip: bool = False) -> Int[np.ndarray, "i k"]:
+    """The pixels of each class in the mask of each training image; ``skip`` takes masks of no use as empty.
 
     Raises:
         UnreadableImage, ClassMismatch: see ``read_mask``.
     """
     counts = []
-    for pair in data.split("train"):
-        labels = read_mask(pair.mask, data.classes, box=pair.box)
-        known = labels[labels != data.classes.ignore_index]
+    for labels in _usable(data.read_labels, data.split("train"), skip):
+        known = np.empty(0, int) if labels is None else labels[labels != data.classes.ignore_index]
         counts.append(np.bincount(known, minlength=len(data.classes)))
     return np.stack(counts)
 
@@ -72,15 +87,17 @@ def balanced_weights(pixels: Int[np.ndarray, "i k"]) -> tuple[float, ...]:
     return tuple((weights / weights.mean()).tolist())
 
 
-def check_labels(data: LabelledData) -> None:
+def check_labels(data: LabelledData, *, skip: bool = False) -> None:
     """Whether the training masks hold two classes at least; reads on until they do.
+
+    ``skip`` passes over masks of no use.
 
     Raises:
         ClassMismatch: they hold one class or none: nothing can be learned.
     """
     ignore, found = data.classes.ignore_index, set[int]()
-    for pair in data.split("train"):
-        found |= set(np.unique(read_mask(pair.mask, data.classes, box=pair.box)).tolist())
+    for labels in _usable(data.read_labels, data.split("train"), skip):
+        found |= set() if labels is None else set(np.unique(labels).tolist())
         if len(found - {ignore}) > 1:
             return
     named = [f"class {label} {data.classes.names[label]!r}" for label in sorted(found - {ignore})]

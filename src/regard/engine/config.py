@@ -51,6 +51,9 @@ class TrainConfig(BaseModel):
     evaluate_every: int = Field(
         500, ge=1, description="Steps between evaluations on val; a checkpoint is written then."
     )
+    on_bad_image: Literal["stop", "skip"] = Field(
+        "stop", description="A training image that cannot be used: stop, or take another and list it in the record."
+    )
     workers: int = Field(1, ge=0, description="Processes that read and augment.")
     precision: Literal["32", "bf16", "16"] = Field("32", description="Number format of the forward pass.")
     devices: int = Field(1, ge=1, description="How many GPUs, or CPU processes.")

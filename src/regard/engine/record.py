@@ -20,6 +20,8 @@ from regard.engine.evaluate import Scores
 from regard.errors import TrainingError
 from regard.models import Segmenter
 
+FREE = ("workers", "on_bad_image")  # settings that may change when a run goes on
+
 
 class Record:
     """The folder of one run. Opened on a folder that holds the same run, it continues it."""
@@ -57,11 +59,19 @@ class Record:
 
     def finish(self) -> None:
         """Mark the run as complete."""
-        self._write_run(started=self._stored().get("started"), finished=_now())
+        self._write_run(started=self._stored().get("started"), finished=_now(), skipped=self.skipped())
 
     def training(self, step: int, values: dict[str, float]) -> None:
         """Append the losses and the rate of one step."""
         self._append({"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}})
+
+    def left_out(self, step: int, faults: dict[str, str]) -> None:
+        """Append the images that were skipped, and why."""
+        self._append({"step": step, "skipped": faults})
+
+    def skipped(self) -> dict[str, str]:
+        """The images that were skipped, and why."""
+        return {name: fault for line in self.lines() for name, fault in line.get("skipped", {}).items()}
 
     def validation(self, step: int, model: Segmenter, scores: Scores | None) -> None:
         """Append the scores of one step, and save the model as last and, if it is the best so far, as best."""
@@ -102,11 +112,11 @@ class Record:
         for part, facts in self.facts.items():
             for name, value in facts.items():
                 before = stored.get(part, {}).get(name, value)
-                if before != value:
+                if before != value and name not in FREE:
                     what = f"a run with {part} {name}={before}, now {value}"
                     raise TrainingError(f"{self.folder} holds {what}. Choose another folder, or delete it.")
 
-    def _write_run(self, **times: str | None) -> None:
+    def _write_run(self, **more: Any) -> None:
         machine = {
             "regard": __version__,
             "torch": torch.__version__,
@@ -114,7 +124,7 @@ class Record:
             "cpus": os.cpu_count(),
         }
         machine["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-        facts = {**self.facts, "classes": self.classes.model_dump(mode="json"), "machine": machine, **times}
+        facts = {**self.facts, "classes": self.classes.model_dump(mode="json"), "machine": machine, **more}
         write_text(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
 
 

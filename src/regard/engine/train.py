@@ -1,13 +1,13 @@
-"""Training on Lightning: the loop, the losses, the checkpoints and the record of a run."""
+"""Training on Lightning: the loop, the checkpoints and the record of a run."""
 
 from __future__ import annotations
 
 import logging
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,81 +15,37 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from regard.data.augment import Augmentation
-from regard.data.loader import Batch, TrainingStream, training_batches
+from regard.data.loader import TrainingStream, training_batches
 from regard.data.sample import LabelledData
 from regard.data.statistics import check_labels, class_pixels, measure
 from regard.engine.config import TrainConfig
 from regard.engine.evaluate import Scores, check_classes, evaluate
+from regard.engine.faults import WholeCheckpoints, check_weights, one_line
 from regard.engine.infer import scaling_of
 from regard.engine.memory import keep_freed_memory
-from regard.engine.optimise import criterion_of, freeze, optimizer_of
+from regard.engine.optimise import criterion_of
 from regard.engine.progress import Progress
 from regard.engine.recipes import with_recipe
 from regard.engine.record import Record
+from regard.engine.task import SegmentationTask
 from regard.errors import ConfigError, TrainingError
 from regard.models import Segmenter
-from regard.ops.losses import Criterion, weighted_sum
 
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, its best model's file and that model's scores on the validation split."""
+    """A finished run: its folder, its best model's file, that model's scores on the validation split, and the training
+    images that were skipped, with why.
+    """
 
     folder: Path
     best: Path
     scores: Scores | None
-
-
-class SegmentationTask(pl.LightningModule):
-    """One optimisation step over ``{"image", "mask"}`` batches, for any network of regard."""
-
-    def __init__(self, model: Segmenter, config: TrainConfig, criterion: Criterion) -> None:
-        super().__init__()
-        self.model = model
-        self.config = config
-        self.criterion = criterion
-        self.frozen = freeze(model, config.freeze)
-        self.averaged = AveragedModel(model, avg_fn=get_ema_avg_fn(config.average), use_buffers=True)
-        self.averaged.requires_grad_(False)  # else DDP waits for its gradients
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        for module in self.frozen:
-            module.eval()
-        # Dropout depends on the step and the process alone.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step + 1_000_000_007 * self.global_rank)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        outputs = self._outputs(batch["image"])
-        losses = weighted_sum(outputs, batch["mask"], self.model.loss_weights, self.criterion)
-        if not torch.isfinite(losses["loss"]):
-            raise TrainingError(
-                f"the loss is {losses['loss'].item()} at step {self.global_step}. Lower the learning rate "
-                f"({self.config.learning_rate}) or use precision 32; the last checkpoint is kept."
-            )
-        rate = self.optimizers().param_groups[-1]["lr"]  # type: ignore[union-attr]
-        self.log_dict({**losses, "rate": rate}, prog_bar=True, sync_dist=self.trainer.world_size > 1)
-        return losses["loss"]
-
-    def _outputs(self, image: Tensor) -> dict[str, Tensor]:
-        try:
-            return self.model.outputs(image)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise ConfigError(
-                f"batch {self.config.batch} with crop {self.config.crop} leaves one value per channel, too few for "
-                "batch normalisation. Use a batch of 2 or more, or a larger crop."
-            ) from None
-
-    def configure_optimizers(self) -> Any:
-        optimizer, schedule = optimizer_of(self.model, self.config)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 class Bookkeeping(pl.Callback):
@@ -99,11 +55,14 @@ class Bookkeeping(pl.Callback):
         self.data = data
         self.record = record
         self.progress = progress
+        self.skipped = set(record.skipped())
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, SegmentationTask)
+        self._list_skipped(trainer.global_step, batch["faults"])
+        check_weights(pl_module.model, trainer.global_step, batch["names"])
         pl_module.averaged.update_parameters(pl_module.model)  # here: Lightning calls the module after its callbacks
         if not trainer.is_global_zero:
             return
@@ -113,6 +72,13 @@ class Bookkeeping(pl.Callback):
         self.progress.advance(facts=f"loss {values['loss']:.3f}")
         if step % config.evaluate_every == 0 or step == config.steps:
             self._evaluate(pl_module, step)
+
+    def _list_skipped(self, step: int, faults: dict[str, str]) -> None:
+        fresh = {name: fault for name, fault in faults.items() if name not in self.skipped}
+        if fresh:
+            self.skipped |= fresh.keys()
+            self.record.left_out(step, fresh)
+            self.progress.note("\n".join(f"step {step}: skipped {name}: {fault}" for name, fault in fresh.items()))
 
     def _evaluate(self, task: SegmentationTask, step: int) -> None:
         model = task.averaged.module
@@ -143,19 +109,22 @@ def train(
         UnknownName: no such recipe.
         ConfigError: an impossible setting.
         ClassMismatch, DatasetError and others: see ``LabelledData``.
-        TrainingError: ``out`` holds a run with other settings, or the loss is no longer a number.
+        TrainingError: ``out`` holds a run with other settings; the loss or the weights are no longer numbers; a process
+            that reads images died.
+        OutputError: ``out`` cannot be written to; what was saved before is whole.
     """
     config = with_recipe(recipe, settings)
     check_classes(model, data)
     record = Record(Path(out), model, data, config)
     if not record.is_finished:
-        check_labels(data)
-        _measure_bands(model, data)
-        with quiet():
+        skip = config.on_bad_image == "skip"
+        check_labels(data, skip=skip)
+        _measure_bands(model, data, skip=skip)
+        with quiet(), one_line():
             _fit(model, data, record, config, silent=silent)
         if _is_first():
             record.finish()
-    return Run(record.folder, record.best_file, record.best_scores())
+    return Run(record.folder, record.best_file, record.best_scores(), record.skipped())
 
 
 def _is_first() -> bool:
@@ -171,7 +140,8 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
     augmentation = Augmentation(
         config.crop, config.scale, config.flip, config.overhead, config.colour, config.crop_width
     )
-    pixels = class_pixels(data) if config.balance or config.class_weights == "balanced" else None
+    skip = config.on_bad_image == "skip"
+    pixels = class_pixels(data, skip=skip) if config.balance or config.class_weights == "balanced" else None
     stream = TrainingStream(
         data,
         augmentation=augmentation,
@@ -181,6 +151,7 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
         length=config.steps * config.batch,
         balance=config.balance,
         pixels=pixels,
+        on_bad_image=config.on_bad_image,
     )
     batches = training_batches(stream, batch=config.batch, start=done * config.batch, workers=config.workers)
     keep = ModelCheckpoint(
@@ -197,6 +168,7 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
             use_distributed_sampler=False,  # Onwards does it
             sync_batchnorm=torch.cuda.device_count() > 1,  # there is none for CPUs
             callbacks=[Bookkeeping(data, record, progress), keep],
+            plugins=[WholeCheckpoints()],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -227,11 +199,11 @@ def _steps_done(checkpoint: Path) -> int:
         ) from None
 
 
-def _measure_bands(model: Segmenter, data: LabelledData) -> None:
+def _measure_bands(model: Segmenter, data: LabelledData, *, skip: bool) -> None:
     """Give a fresh model on other bands than red, green, blue the mean and std of the training images."""
     if any(model.card.mean):
         return
-    measured = measure(data, model.bands)
+    measured = measure(data, model.bands, skip=skip)
     update = {"mean": measured.mean, "std": measured.std, "divisor": measured.divisor}
     model.card = model.card.model_copy(update=update)
 
