@@ -22,6 +22,7 @@ from regard.checkpoints.create import create
 from regard.checkpoints.file import load
 from regard.data.image_folder import folder
 from regard.engine.evaluate import evaluate
+from regard.engine.many import predict_many
 from regard.engine.predict import predict
 from regard.engine.train import train
 from regard.errors import (
@@ -150,7 +151,26 @@ IMAGES = {
     "missing photograph": Case(lambda w: w.predict(w.root / "no.jpg"), UnreadableImage, ("no.jpg does not exist",)),
     "missing raster": Case(lambda w: w.predict(w.root / "no.tif"), UnreadableImage, ("no.tif does not exist",)),
     "folder for an image": Case(lambda w: w.predict(w.root), UnreadableImage, ("is a folder", "Give the path")),
-    "truncated TIFF": Case(lambda w: w.predict(w.cut(w.tif(compress="deflate"), 0.5)), UnreadableImage, ("scene.tif",)),
+    "truncated TIFF": Case(
+        lambda w: w.predict(w.cut(w.tif(compress="deflate"), 0.5)), UnreadableImage, ("scene.tif", "Read error at scan")
+    ),
+    "GIF": Case(
+        lambda w: w.predict(save_image(w.root / "a.gif", PICTURE)), UnreadableImage, ("a.gif is no", "save it as PNG")
+    ),
+    "model for an image": Case(
+        lambda w: w.predict(w.saved), UnreadableImage, ("good.safetensors is no", "the model comes first")
+    ),
+    "black and white PNG": Case(
+        lambda w: Image.fromarray(PICTURE[..., 0] > 99).save(w.root / "a.png") or w.predict(w.root / "a.png"),
+        BandMismatch,
+        ("a.png is black and white, one band of 1 bit", "3 (red, green, blue) of 8"),
+    ),
+    "black and white TIFF": Case(lambda w: w.predict(w.tif(top=2, nbits=1)), BandMismatch, ("scene.tif has 1 bit a",)),
+    "grey TIFF": Case(
+        lambda w: w.predict(w.tif(bands=1)),
+        BandMismatch,
+        ("scene.tif has 1 band", "gdal_translate -b 1 -b 1 -b 1 scene.tif"),
+    ),
     "damaged TIFF block": Case(
         lambda w: w.predict(w.damaged(w.tif(compress="deflate"))), UnreadableImage, ("cannot be read", "Fetch")
     ),
@@ -180,7 +200,7 @@ IMAGES = {
         ("scene.tif has 5 bands", "trained on 3 (red, green, blue)", "--bands 1,2,3"),
     ),
     "too few bands": Case(
-        lambda w: w.predict(w.tif(bands=1)), BandMismatch, ("scene.tif has 1 band", "3 (red, green, blue)")
+        lambda w: w.predict(w.tif(bands=2)), BandMismatch, ("scene.tif has 2 bands", "3 (red, green, blue)")
     ),
     "photograph to a model of 4 bands": Case(
         lambda w: predict(
@@ -369,6 +389,14 @@ OUTPUTS = {
     "map into a file's inside": Case(
         lambda w: w.predict(w.tif(), to=w.put("file", "x") / "map.tif"), OutputError, ("cannot write to", "Choose")
     ),
+    "map into a file as folder": Case(
+        lambda w: predict_many(str(w.saved), [w.tif(), w.tif("b.tif")], w.put("maps", "x")),
+        OutputError,
+        ("maps (it is a file, not a folder)",),
+    ),
+    "areas onto a folder": Case(
+        lambda w: w.predict(w.tif(), to=w.root / "map.tif", areas=w.data), OutputError, ("set is a folder. Give the",)
+    ),
     "map onto a folder": Case(
         lambda w: (w.root / "map.tif").mkdir() or w.predict(w.tif(), to=w.root / "map.tif"),
         OutputError,
@@ -437,22 +465,28 @@ def test_nothing_is_left_where_a_result_was_refused(world: World):
 COMMANDS = {
     "missing image": ("predict", "MODEL", "no.tif", "-o", "map.tif"),
     "text as image": ("predict", "MODEL", "text.png", "-o", "map.png"),
-    "unknown model": ("predict", "dubay-s", "text.png", "-o", "map.png"),
-    "unknown split": ("evaluate", "MODEL", "set", "--split", "tset"),
     "no data": ("evaluate", "MODEL", "nowhere"),
     "foreign checkpoint": ("convert", "text.png", "out.safetensors"),
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_command_says_it_in_one_line_and_exits_1(
+WRONG_USAGE = {
+    "unknown model": ("explain", "dubay-s", "text.png", "--at", "1,1", "-o", "map.png"),
+    "unknown split": ("evaluate", "MODEL", "set", "--split", "tset"),
+    "tile of no multiple": ("predict", "MODEL", "set/images/tile0.png", "-o", "map.png", "--tile", "1000"),
+    "image where the model belongs": ("predict", "text.png", "MODEL", "-o", "map.png"),
+}
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *WRONG_USAGE])
+def test_the_command_says_it_in_one_line_and_by_its_code(
     name: str, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(world.root)
     world.put("text.png", "hello")
     assert world.data.is_dir()
     with pytest.raises(SystemExit) as stop:
-        cli.main([str(world.saved) if word == "MODEL" else word for word in COMMANDS[name]])
+        cli.main([str(world.saved) if word == "MODEL" else word for word in (COMMANDS | WRONG_USAGE)[name]])
     lines = capsys.readouterr().err.strip().splitlines()
-    assert stop.value.code == 1
+    assert stop.value.code == (2 if name in WRONG_USAGE else 1)
     assert len(lines) == 1 and "Traceback" not in lines[0], lines

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import regard.cli as cli
-from support import save_image, tiny, write_set
+from support import save_image, tiny, write_set, write_tif
 
 
 def regard(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -103,6 +105,29 @@ def test_failures_as_json_and_with_debug(capsys: pytest.CaptureFixture[str]) -> 
 
     with pytest.raises(DatasetError):
         cli.main(["evaluate", "dubai", "nowhere", "--debug"])
+
+
+def test_a_reader_that_has_had_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["doctor", "--json"])
+    assert stop.value.code == 0 and not capsys.readouterr().err
+
+
+def test_a_scene_without_data_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny().save(tmp_path / "m.safetensors")
+    scene = write_tif(tmp_path / "none.tif", np.zeros((3, 40, 50), np.uint8), nodata=0)
+    code, _, error = run_here(
+        capsys, "predict", model, scene, "-o", tmp_path / "map.tif", "--areas", tmp_path / "a.csv"
+    )
+    assert code == 0 and "map.tif is empty: no pixel of none.tif holds data" in error
+    assert "window 1/1" in error and " 0.00 Mpx/s" not in error
+    assert (tmp_path / "a.csv").read_text().splitlines()[1].endswith(",0,0.0,0.0,0.0")
 
 
 def test_doctor_names_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:

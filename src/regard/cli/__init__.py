@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from regard.classes import first_complaint
 from regard.cli import images, models, training, view  # noqa: F401 (they register their verbs)
 from regard.cli.app import Answer, app
-from regard.errors import RegardError
+from regard.errors import ConfigError, RegardError, UnknownName
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,7 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     json, debug = "--json" in tokens, "--debug" in tokens
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    code = _run([token for token in tokens if token not in ("--json", "--debug")], json=json, debug=debug)
+    code: int = 0
+    try:
+        code = _run([token for token in tokens if token not in ("--json", "--debug")], json=json, debug=debug)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has had enough: head, less
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(code)
 
 
@@ -41,7 +47,10 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> Literal[0, 1, 2]:
     except RegardError as error:
         if debug:
             raise
-        return _fail(type(error).__name__, str(error), 1, json)
+        wrong = isinstance(error, ConfigError | UnknownName)  # values that the parser lets pass
+        return _fail(type(error).__name__, str(error), 2 if wrong else 1, json)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if debug:
             raise

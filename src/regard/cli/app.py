@@ -25,6 +25,14 @@ app = App(
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 
 
+def _no_image(_: object, name: str | None) -> None:
+    if name is not None and Path(name).suffix.lower() in (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".jp2"):
+        raise ValueError(f"{name} is an image; the model comes first, then the image.")
+
+
+Model = Annotated[str, Parameter(validator=_no_image)]
+
+
 class Answer(NamedTuple):
     """What a verb found: for machines, and for people; ``code`` is 1 if what it looked at has errors."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from regard.cli.app import Answer, Out, app, area_of, bands_of
+from regard.cli.app import Answer, Model, Out, app, area_of, bands_of
 from regard.errors import ConfigError
 
 
@@ -67,7 +67,7 @@ NO_SIDES, DEFAULT_VIEW = SideFiles(), View()
 
 @app.command
 def predict(
-    model: str,
+    model: Model,
     sources: Annotated[tuple[Path, ...], Parameter(name="SOURCE")],
     /,
     *,
@@ -120,7 +120,7 @@ def predict(
 
 
 @app.command
-def explain(model: str, image: Path, /, *, at: str, out: Out, bands: str | None = None, tile: int = 1024) -> Answer:
+def explain(model: Model, image: Path, /, *, at: str, out: Out, bands: str | None = None, tile: int = 1024) -> Answer:
     """Show what a model listened to: its attention, object regions and probabilities.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from regard.cli.app import Answer, app, settings_of
+from regard.cli.app import Answer, Model, app, settings_of
 
 
 @app.command
@@ -37,7 +37,7 @@ def convert(
 
 
 @app.command
-def export(model: str, out: Path, /, *, normalise: bool = False) -> Answer:
+def export(model: Model, out: Path, /, *, normalise: bool = False) -> Answer:
     """Write a model as ONNX or as a torch.export program, for any image size, and check it against the model.
 
     Args:

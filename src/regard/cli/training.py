@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from regard.cli.app import Answer, Out, app, bands_of, settings_of
+from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
 from regard.engine.config import TrainConfig
 
 
@@ -75,7 +75,7 @@ def train(
 
 @app.command
 def evaluate(
-    model: str,
+    model: Model,
     data: Path,
     /,
     *,

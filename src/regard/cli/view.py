@@ -7,13 +7,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from regard.cli.app import Answer, app, bands_of
+from regard.cli.app import Answer, Model, app, bands_of
 from regard.errors import MissingExtra
 
 
 @app.command
 def view(
-    model: str,
+    model: Model,
     source: Path,
     map_: Annotated[Path | None, Parameter(name="MAP")] = None,
     /,

@@ -156,5 +156,5 @@ def write_areas(areas: Sequence[ClassArea], target: Path) -> Path:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["class", "name", "pixels", "area_m2", "hectares", "share"])
-    table.writerows(areas)
+    table.writerows(area._replace(share=round(area.share, 6)) for area in areas)
     return write_text(target, text.getvalue())

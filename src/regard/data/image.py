@@ -52,10 +52,17 @@ def read_photograph(
 ) -> Pixels:
     """An 8-bit image as red, green, blue (or one grey band if one is expected), turned upright by its EXIF tag.
 
+    A grey photograph stands for all three, as sets of photographs hold some; a raster's single band may be anything.
+
     Raises:
         UnreadableImage, BandMismatch: see :func:`read_image`.
     """
     image = ImageOps.exif_transpose(_open(path))
+    if expected is not None and image.mode == "1":
+        raise BandMismatch(
+            f"{path.name} is black and white, one band of 1 bit; the model was trained on {len(expected)} "
+            f"({', '.join(expected)}) of 8. Give the photograph that it was made from."
+        )
     alpha = (
         np.asarray(image.convert("RGBA").getchannel("A"))
         if "A" in image.getbands() or "transparency" in image.info

@@ -39,8 +39,9 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = "it is a file, not a folder" if folder.is_file() else error.strerror
         advice = "Make room, then go on" if error.errno in FULL else "Choose a folder that you can write to"
-        raise OutputError(f"cannot write to {folder} ({error.strerror}). {advice}.") from None
+        raise OutputError(f"cannot write to {folder} ({reason}). {advice}.") from None
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -18,17 +18,9 @@ from rasterio.features import geometry_mask
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from regard.data.place import driver_of
 from regard.errors import BandMismatch, UnreadableImage
 
-DRIVERS = {  # by the first bytes of the file; VRT is not here: it can read any file of the machine
-    b"II*\0": "GTiff",
-    b"MM\0*": "GTiff",
-    b"II+\0": "GTiff",
-    b"MM\0+": "GTiff",
-    b"\x89PNG": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"\0\0\0\x0cjP": "JP2OpenJPEG",
-}
 BLOCK_LIMIT = 2**30  # bytes that one block of a file may ask for
 
 
@@ -132,34 +124,19 @@ def open_raster(
         UnreadableImage: missing, of a kind that is not read, broken, or with blocks above 1 GiB.
         BandMismatch: the bands asked for are not there, or are not as many as the model's.
     """
-    driver = _driver(path)
+    driver = driver_of(path)
     with refusing(path, "the header"), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         dataset = rasterio.open(path, driver=driver)
     try:
         with refusing(path, "the header"):
             _check_blocks(path, dataset)
+            if expected:
+                _check_bits(path, dataset)
             return Raster(path, dataset, choose_bands(path, dataset, bands, expected))
     except BaseException:
         dataset.close()
         raise
-
-
-def _driver(path: Path) -> str:
-    if not path.is_file():
-        raise UnreadableImage(
-            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}. Give the path of an image."
-        )
-    with path.open("rb") as file:
-        start = file.read(8)
-    if not start:
-        raise UnreadableImage(f"{path} is empty. Fetch it again.")
-    driver = next((name for magic, name in DRIVERS.items() if start.startswith(magic)), None)
-    if driver is None:
-        raise UnreadableImage(
-            f"{path} is no GeoTIFF, JPEG 2000, PNG or JPEG. Convert it: gdal_translate {path.name} out.tif."
-        )
-    return driver
 
 
 def choose_bands(
@@ -181,13 +158,19 @@ def choose_bands(
         listed = ", ".join(f"{number + 1} {name}" for number, name in enumerate(names))
         raise BandMismatch(
             f"{path.name} has {len(chosen)} band{'s' * (len(chosen) > 1)} ({listed}); the model was trained on "
-            f"{len(expected)} ({', '.join(expected)}). {_advice(names, expected)}"
+            f"{len(expected)} ({', '.join(expected)}). {_advice(path, dataset, expected)}"
         )
     return chosen
 
 
-def _advice(names: Sequence[str], expected: Sequence[str]) -> str:
-    """Which bands to ask for: those whose names hold the model's band names, else the first ones."""
+def _advice(path: Path, dataset: Any, expected: Sequence[str]) -> str:
+    """Which bands to ask for: those whose names hold the model's band names, else the first ones; how to make them of
+    a single one.
+    """
+    names = band_names(dataset)
+    if len(names) == 1 and tuple(expected) == ("red", "green", "blue"):
+        how = "-expand rgb" if dataset.colorinterp[0] == ColorInterp.palette else "-b 1 -b 1 -b 1"
+        return f"If the band is a picture, make three of it: gdal_translate {how} {path.name} {path.stem}_rgb.tif."
     if len(names) < len(expected):
         return "Give an image with these bands."
     words = [name.lower().split() for name in names]
@@ -224,12 +207,23 @@ def _check_blocks(path: Path, dataset: Any) -> None:
             raise UnreadableImage(f"{path} holds complex numbers ({kind}). Convert it to real values first.")
 
 
+def _check_bits(path: Path, dataset: Any) -> None:
+    bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
+    if bits < 8:
+        raise BandMismatch(
+            f"{path.name} has {bits} bit{'s' * (bits > 1)} a band; a photograph or scene has 8 or more. Give the image "
+            "that it was made from."
+        )
+
+
 @contextmanager
 def refusing(path: Path, part: str) -> Iterator[None]:
     """Turn GDAL's errors into one line of ours."""
     try:
         yield
     except (rasterio.errors.RasterioError, CPLE_BaseError, MemoryError) as error:
+        while isinstance(error.__cause__, CPLE_BaseError):  # rasterio's own words are: see the previous exception
+            error = error.__cause__
         reason = " ".join(str(error).split())[:160]
         raise UnreadableImage(
             f"{path}: {part} cannot be read ({reason}). Fetch the file again or convert it to GeoTIFF."

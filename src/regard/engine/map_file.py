@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,7 +106,12 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
         _predict(job, journal, progress)
         if job.identity() != identity:
             raise UnreadableImage(f"{job.raster.path} was changed while it was read. Run the same again.")
-        _publish(job, journal)
+        if not _publish(job, journal) and progress:
+            print(
+                f"{outputs.labels.name} is empty: no pixel of {job.raster.path.name} holds data (nodata, mask, alpha, "
+                "NaN, area of interest)",
+                file=sys.stderr,
+            )
         _add_tables(job)
     return outputs.labels
 
@@ -158,7 +164,7 @@ def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
 
 
 def _with_speed(bar: Progress, megapixels: float) -> Callable[[int], None]:
-    return lambda count: bar.advance(count, facts=f"{megapixels * bar.rate:.2f} Mpx/s")
+    return lambda count: bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s")
 
 
 def _as_stored(parts: Sequence[Rows], measures: Sequence[str], nodata: int) -> dict[str, np.ndarray]:
@@ -170,8 +176,12 @@ def _as_stored(parts: Sequence[Rows], measures: Sequence[str], nodata: int) -> d
     return layers
 
 
-def _publish(job: MapJob, journal: Journal) -> None:
-    """Each layer as a cloud-optimised GeoTIFF, the labels last: where they are, all the rasters are."""
+def _publish(job: MapJob, journal: Journal) -> bool:
+    """Each layer as a cloud-optimised GeoTIFF, the labels last: where they are, all the rasters are.
+
+    Whether the map has any label.
+    """
+    mapped = False
     raster, tags = job.raster, {**job.tags, "regard_job": key_of(job.settings)}
     place = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
     for name, path in reversed(job.outputs.rasters.items()):
@@ -179,6 +189,8 @@ def _publish(job: MapJob, journal: Journal) -> None:
         with RasterWriter(path, layer, raster.size, **place, scratch=_same_disk(journal.folder, path)) as writer:
             for top, rows in _with_tops(journal.parts(name)):
                 writer.write(top, rows)
+                mapped = mapped or (name == "labels" and bool((rows != layer.nodata).any()))
+    return mapped
 
 
 def _same_disk(folder: Path, path: Path) -> Path | None:

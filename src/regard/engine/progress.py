@@ -56,10 +56,9 @@ class Progress:
         elif not self.silent:
             print(text, file=sys.stderr, flush=True)
 
-    @property
-    def rate(self) -> float:
-        """How many a second are done, in this run."""
-        return (self.done - self.start) / max(1e-9, time.monotonic() - self._began)
+    def rate(self, fresh: int = 0) -> float:
+        """How many a second are done in this run, with ``fresh`` more that are not counted yet."""
+        return (self.done + fresh - self.start) / max(1e-9, time.monotonic() - self._began)
 
     def _left(self, now: float) -> str:
         fresh = self.done - self.start

@@ -100,6 +100,7 @@ def test_the_table_is_read_back(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == list(CLASSES.names)
     assert [float(row["area_m2"]) for row in rows] == [area.area_m2 for area in areas]
+    assert [float(row["share"]) for row in rows] == [round(area.share, 6) for area in areas]
     assert list(rows[0]) == ["class", "name", "pixels", "area_m2", "hectares", "share"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["areas.csv"]
 
