@@ -30,7 +30,8 @@ def train(
     """Train a model on a folder of labelled images; run again, it goes on where it stopped.
 
     Args:
-        data: A folder: images/, masks/, classes.json, train.txt, val.txt (or mmsegmentation's layout, or one scene).
+        data: A folder: images/, masks/, classes.json, train.txt, val.txt (or mmsegmentation's layout, or one scene), or
+            a .json that describes scenes and the polygons over them.
         out: The folder of the run: best.safetensors, metrics.jsonl, run.json.
         recipe: Settings of the authors that hold where none are given: danet-cityscapes, mmseg-40k, ...
         architecture: A network of ``regard models``; without a recipe danet_ocr.

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyogrio
-import pyproj
 import shapely
 
 from regard.data.areas import to_map
 from regard.data.raster import Raster
-from regard.errors import ConfigError, UnreadableImage
+from regard.data.vector_file import read_polygons
+from regard.errors import ConfigError
 
 Area = str | Path | Sequence[float]
 
@@ -27,7 +25,7 @@ def area_of_interest(wanted: Area, raster: Raster) -> Any:
         UnreadableImage: the file cannot be read as vectors.
         ConfigError: no bounds, no polygon, no CRS to bring it to the raster's, or nothing of it on the raster.
     """
-    shapes = _polygons(Path(wanted), raster) if isinstance(wanted, str | Path) else [_box(wanted)]
+    shapes = read_polygons(Path(wanted), raster)[0] if isinstance(wanted, str | Path) else [_box(wanted)]
     area = shapely.transform(shapely.union_all(shapes), lambda xy: to_map(xy, ~raster.transform))
     if not area.intersects(shapely.box(0, 0, *raster.size[::-1])):
         raise ConfigError(
@@ -45,22 +43,3 @@ def _box(bounds: Sequence[float]) -> Any:
 
 def _rounded(bounds: Sequence[float]) -> str:
     return ", ".join(f"{value:.6g}" for value in bounds)
-
-
-def _polygons(path: Path, raster: Raster) -> list[Any]:
-    """The polygons of a vector file, in the raster's CRS."""
-    if not path.is_file():
-        raise UnreadableImage(f"{path} does not exist. Give bounds (west,south,east,north) or a vector file.")
-    try:
-        meta, _, geometry, _ = pyogrio.raw.read(path, columns=[])
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise UnreadableImage(f"{path} cannot be read as vectors ({' '.join(str(error).split())[:120]}).") from None
-    shapes = [shape for shape in shapely.from_wkb(geometry) if shape is not None and shape.area > 0]
-    if not shapes:
-        raise ConfigError(f"{path.name} has no polygon. Give polygons of the area that is wanted.")
-    if raster.crs is None or meta["crs"] is None:
-        raise ConfigError(
-            f"{path.name if meta['crs'] is None else raster.path.name} has no CRS, so the two do not meet."
-        )
-    change = pyproj.Transformer.from_crs(meta["crs"], raster.crs.to_wkt(), always_xy=True)
-    return list(shapely.transform(shapes, lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1)))

@@ -11,6 +11,7 @@ from regard.data.image import PHOTOGRAPHS, RASTERS
 from regard.data.known import known_folder, known_name
 from regard.data.raster_set import scene_splits
 from regard.data.sample import LabelledData, Pair
+from regard.data.vector_set import scenes_with_polygons
 from regard.errors import DatasetError
 
 SPLITS = ("train", "val", "test")
@@ -25,7 +26,8 @@ def folder(
     Three layouts are read: ``images/``, ``masks/``, ``classes.json`` with ``train.txt``, ``val.txt``, ``test.txt`` (one
     stem a line); ``img_dir/SPLIT``, ``ann_dir/SPLIT``, as mmsegmentation has it; and one georeferenced scene:
     ``image.tif``, ``mask.tif`` and, optionally, ``split.tif`` (0 train, 1 val, 2 test). ``NAME:FOLDER`` is a public
-    data set in its own layout: see :data:`regard.data.known.KNOWN`.
+    data set in its own layout: see :data:`regard.data.known.KNOWN`. A ``.json`` file describes scenes and the polygons
+    over them: see :class:`regard.data.vector_set.Scenes`.
 
     Raises:
         DatasetError: a part is missing or empty, or the parts contradict each other.
@@ -34,6 +36,8 @@ def folder(
         data = known_folder(root)
         return replace(data, bands=tuple(bands) if bands else None)
     base = Path(root)
+    if base.suffix == ".json" and base.is_file():
+        return replace(scenes_with_polygons(base), bands=tuple(bands) if bands else None)
     if not base.is_dir():
         raise DatasetError(f"{base} is no folder. Give one with images/, masks/ and classes.json.")
     named = ClassMap.of(classes) if classes is not None else ClassMap.read(base / "classes.json")

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from regard.classes import ClassMap
+from regard.data.drawn import Drawn
 from regard.data.image import image_bands, read_image, read_mask
 from regard.data.raster import Box
 from regard.errors import SizeMismatch, unknown
@@ -27,12 +28,23 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """An image file and its mask file, or one ``box`` of both."""
+    """An image file and its mask file, or one ``box`` of both; ``drawn`` labels come from the mask's polygons."""
 
     name: str
     image: Path
     mask: Path
     box: Box | None = None
+    drawn: Drawn | None = None
+
+    def read_labels(self, classes: ClassMap) -> Int[np.ndarray, "h w"]:
+        """The labels of the image.
+
+        Raises:
+            UnreadableImage, ClassMismatch: see ``read_mask``.
+        """
+        if self.drawn is not None and self.box is not None:
+            return self.drawn.draw(self.box, classes.ignore_index)
+        return read_mask(self.mask, classes, box=self.box)
 
 
 @dataclass(frozen=True)
@@ -66,18 +78,10 @@ class LabelledData:
             SizeMismatch: image and mask differ in size.
         """
         image, valid = read_image(pair.image, bands=self.bands, expected=expected, box=pair.box)
-        labels = self.read_labels(pair)
+        labels = pair.read_labels(self.classes)
         if image.shape[1:] != labels.shape:
             raise SizeMismatch(
                 f"{pair.image.name} is {image.shape[2]} x {image.shape[1]} pixels, its mask {pair.mask.name} "
                 f"{labels.shape[1]} x {labels.shape[0]}. Export both at one size."
             )
         return Sample(image, np.where(valid, labels, self.classes.ignore_index), valid, pair.name)
-
-    def read_labels(self, pair: Pair) -> Int[np.ndarray, "h w"]:
-        """The labels of one image.
-
-        Raises:
-            UnreadableImage, ClassMismatch: see ``read_mask``.
-        """
-        return read_mask(pair.mask, self.classes, box=pair.box)

@@ -71,7 +71,7 @@ def class_pixels(data: LabelledData, *, skip: bool = False) -> Int[np.ndarray, "
         UnreadableImage, ClassMismatch: see ``read_mask``.
     """
     counts = []
-    for labels in _usable(data.read_labels, data.split("train"), skip):
+    for labels in _usable(lambda pair: pair.read_labels(data.classes), data.split("train"), skip):
         known = np.empty(0, int) if labels is None else labels[labels != data.classes.ignore_index]
         counts.append(np.bincount(known, minlength=len(data.classes)))
     return np.stack(counts)
@@ -96,7 +96,7 @@ def check_labels(data: LabelledData, *, skip: bool = False) -> None:
         ClassMismatch: they hold one class or none: nothing can be learned.
     """
     ignore, found = data.classes.ignore_index, set[int]()
-    for labels in _usable(data.read_labels, data.split("train"), skip):
+    for labels in _usable(lambda pair: pair.read_labels(data.classes), data.split("train"), skip):
         found |= set() if labels is None else set(np.unique(labels).tolist())
         if len(found - {ignore}) > 1:
             return

@@ -1,11 +1,11 @@
-"""Polygons in, a GeoPackage, FlatGeobuf, GeoJSON or GeoParquet out, under its final name only when it is complete."""
+"""Polygons from any vector file; and into a GeoPackage, FlatGeobuf, GeoJSON or GeoParquet, complete or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import pyproj
 import shapely
 
 from regard.data.output import FileWriter, check_writable
-from regard.errors import ConfigError, MissingExtra
+from regard.data.raster import Raster
+from regard.errors import ConfigError, MissingExtra, UnreadableImage
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
 BATCH = 20_000  # polygons
@@ -41,6 +42,45 @@ def check_vector_target(path: Path) -> str:
         raise MissingExtra(f"{path.name} needs pyarrow, which is not installed: pip install pyarrow, or write .gpkg.")
     check_writable(path)
     return driver
+
+
+def read_polygons(path: Path, raster: Raster, columns: Sequence[str] = ()) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The polygons of a vector file in the raster's CRS, and their values in some columns.
+
+    Raises:
+        UnreadableImage: the file cannot be read as vectors.
+        ConfigError: no polygon, no such column, no CRS to bring it to the raster's, or the wrong one.
+    """
+    if not path.is_file():
+        raise UnreadableImage(f"{path} does not exist. Give the path of a vector file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Several features with id", RuntimeWarning)
+            meta, _, geometry, values = pyogrio.raw.read(path, columns=list(columns))
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise UnreadableImage(f"{path} cannot be read as vectors ({' '.join(str(error).split())[:120]}).") from None
+    fields = list(meta["fields"])
+    missing = [name for name in columns if name not in fields]
+    if missing:
+        names = ", ".join(pyogrio.read_info(path)["fields"])
+        raise ConfigError(f"{path.name} has no column {missing[0]!r}; it has {names or 'none'}. Choose one of them.")
+    shapes = shapely.from_wkb(geometry)
+    kept = shapely.area(shapes) > 0  # not so for points, lines and features without a place
+    if not kept.any():
+        raise ConfigError(f"{path.name} has no polygon. Give polygons of the area that is wanted.")
+    if raster.crs is None or meta["crs"] is None:
+        raise ConfigError(
+            f"{path.name if meta['crs'] is None else raster.path.name} has no CRS, so the two do not meet."
+        )
+    change = pyproj.Transformer.from_crs(meta["crs"], raster.crs.to_wkt(), always_xy=True)
+    moved = shapely.transform(shapes[kept], lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1))
+    if not np.isfinite(shapely.bounds(moved)).all():
+        reach = ", ".join(f"{value:.6g}" for value in shapely.total_bounds(shapes[kept]))
+        raise ConfigError(
+            f"{path.name} says that its CRS is {meta['crs'][:60]}, but its coordinates ({reach}) are none of that. Say "
+            f"the right one: ogr2ogr -a_srs EPSG:... {path.stem}_right.gpkg {path.name}."
+        )
+    return moved, [values[fields.index(name)][kept] for name in columns]
 
 
 class VectorWriter(FileWriter):

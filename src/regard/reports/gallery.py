@@ -16,7 +16,7 @@ from PIL import Image
 from regard.card import RGB
 from regard.classes import ClassMap
 from regard.data.augment import prepare
-from regard.data.image import read_image, read_mask, read_photograph
+from regard.data.image import read_image, read_photograph
 from regard.data.sample import LabelledData, Pair, Sample
 from regard.engine.evaluate import Scores
 from regard.engine.infer import class_scores, scaling_of
@@ -71,7 +71,7 @@ def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
         pictures.append(("image", f"{pair.name}: image", data_uri(shown, "JPEG")))
     with contextlib.suppress(RegardError):
         if classes is not None:
-            labels = read_mask(pair.mask, classes, box=pair.box)
+            labels = pair.read_labels(classes)
             words = spoken(labels, classes) if (labels != classes.ignore_index).any() else "nothing"
             pictures.append(("label", f"{pair.name}: label: {words}", data_uri(paint(labels, classes))))
     return pictures
