@@ -1,10 +1,9 @@
-"""A raster from north to south in full-width strips, whose rows are read once and ahead of time."""
+"""A raster window by window from north to south, read ahead of time in pieces of bounded size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -12,74 +11,45 @@ from jaxtyping import Bool, Shaped
 from regard.data.raster import Box, Raster
 
 Cut = tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]
+ROWS_AT_ONCE = 512e6  # bytes that a piece may take where a file has full-width blocks, which its parts would all decode
 
 
-class HeldStrip(NamedTuple):
-    """Rows of a raster, in memory."""
+def read_windows(
+    raster: Raster, tops: Sequence[int], lefts: Sequence[int], size: tuple[int, int], *, at_most: float
+) -> Iterator[Cut]:
+    """Pixels and validity of the windows of ``size`` at ``tops`` x ``lefts``, row by row, each from left to right.
 
-    pixels: Shaped[np.ndarray, "c h w"]
-    valid: Bool[np.ndarray, "h w"]
-
-    def cut(self, left: int, width: int) -> Cut:
-        """Pixels and validity of some columns."""
-        return self.pixels[..., left : left + width], self.valid[:, left : left + width]
-
-
-class DistantStrip:
-    """Rows of a raster that stay in the file, for where they would fill the memory: only what is cut is read.
-
-    ``valid`` is complete when every column was cut.
-    """
-
-    def __init__(self, raster: Raster, top: int, height: int, width: int) -> None:
-        self.raster = raster
-        self.top = top
-        self.valid = np.zeros((height, width), dtype=bool)
-
-    def cut(self, left: int, width: int) -> Cut:
-        """Pixels and validity of some columns."""
-        height = len(self.valid)
-        pixels, valid = padded(self.raster, Box(self.top, left, height, width))
-        self.valid[:, left : left + width] = valid
-        return pixels, valid
-
-
-Strip = HeldStrip | DistantStrip
-
-
-def read_strips(
-    raster: Raster, tops: Sequence[int], height: int, width: int, *, at_most: float = float("inf")
-) -> Iterator[Strip]:
-    """The strips of ``height`` rows that begin at ``tops``, each valid until the next one is asked for.
-
-    Rows that two strips share are read once; while one is worked on, a thread reads what the next one adds. What lies
-    beyond the raster's edge mirrors what lies before it, as data that is there. A strip above ``at_most`` bytes is not
-    held: its parts are read when they are cut.
+    Neighbours are read together, as pieces of ``at_most`` bytes or of one window; while one piece is worked on, a
+    thread reads the next. What lies beyond the raster's edge mirrors what lies before it, as data that is there.
 
     Raises:
         UnreadableImage: a block of the file is damaged.
     """
-    if raster.bytes_of(height, width) > at_most:
-        yield from (DistantStrip(raster, top, height, width) for top in tops)
-        return
+    height, width = size
+    if raster.dataset.block_shapes[0][1] >= raster.size[1]:
+        at_most = max(at_most, ROWS_AT_ONCE)
+    groups = list(_neighbours(lefts, width, at_most / raster.bytes_of(height, 1)))
+    pieces = [(group, Box(top, group[0], height, group[-1] - group[0] + width)) for top in tops for group in groups]
     with ThreadPoolExecutor(1, "reader") as reader:
-        fresh = reader.submit(padded, raster, Box(tops[0], 0, height, width))
-        strip, end = HeldStrip(*fresh.result()), tops[0] + height
-        for top, following in zip(tops, [*tops[1:], None], strict=True):
+        coming = reader.submit(padded, raster, pieces[0][1])
+        for (group, box), following in zip(pieces, [*pieces[1:], None], strict=True):
+            pixels, valid = coming.result()
             if following is not None:
-                fresh = reader.submit(padded, raster, Box(end, 0, following - top, width))
-            yield strip
-            if following is not None:
-                _move_up(strip, fresh.result())
-                end = following + height
+                coming = reader.submit(padded, raster, following[1])
+            for left in group:
+                columns = slice(left - box.left, left - box.left + width)
+                yield pixels[..., columns], valid[:, columns]
 
 
-def _move_up(strip: HeldStrip, fresh: Cut) -> None:
-    """Drop a strip's first rows and append as many fresh ones, in place."""
-    for held, added in zip(strip, fresh, strict=True):
-        count = added.shape[-2]
-        held[..., :-count, :] = held[..., count:, :]
-        held[..., -count:, :] = added
+def _neighbours(lefts: Sequence[int], width: int, at_most: float) -> Iterator[list[int]]:
+    """Windows that begin at ``lefts`` in groups that cover up to ``at_most`` columns."""
+    group = [lefts[0]]
+    for left in lefts[1:]:
+        if left + width - group[0] > at_most:
+            yield group
+            group = []
+        group.append(left)
+    yield group
 
 
 def padded(raster: Raster, box: Box) -> Cut:

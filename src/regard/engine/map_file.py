@@ -6,7 +6,7 @@ import glob
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,20 +160,22 @@ def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
         advance = _with_speed(bar, raster.size[0] * raster.size[1] / 1e6 / windows)
         rows = predict_rows(model, raster, tiling, first=first, measures=measures, advance=advance)
         for _, group in groupby(rows, attrgetter("row")):
-            journal.keep(_as_stored(list(group), measures, nodata))
+            journal.keep(_as_stored(group, measures, nodata))
 
 
 def _with_speed(bar: Progress, megapixels: float) -> Callable[[int], None]:
     return lambda count: bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s")
 
 
-def _as_stored(parts: Sequence[Rows], measures: Sequence[str], nodata: int) -> dict[str, np.ndarray]:
-    """The layers of some rows in the integers that they are written in."""
+def _as_stored(parts: Iterable[Rows], measures: Sequence[str], nodata: int) -> dict[str, np.ndarray]:
+    """The layers of some rows in the integers that they are written in, to which each is brought when it comes."""
     dtype = np.uint8 if nodata < 256 else np.uint16
-    layers = {"labels": np.concatenate([np.where(rows.valid, rows.labels, nodata).astype(dtype) for rows in parts])}
-    for name in measures:
-        layers[name] = np.concatenate([as_bytes(rows.measures[name], rows.valid) for rows in parts])
-    return layers
+    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("labels", *measures)}
+    for rows in parts:
+        layers["labels"].append(np.where(rows.valid, rows.labels, nodata).astype(dtype))
+        for name in measures:
+            layers[name].append(as_bytes(rows.measures[name], rows.valid))
+    return {name: np.concatenate(pieces) for name, pieces in layers.items()}
 
 
 def _publish(job: MapJob, journal: Journal) -> bool:

@@ -11,7 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from regard.ops.resize import most_likely
+
 GRID_ROWS_AT_ONCE = 8
+FLOATS_AT_ONCE = 2**23  # scores at full size, where so many rows do not come to more
 
 
 def confidence(probabilities: Float[Tensor, "k h w"]) -> Float[Tensor, "h w"]:
@@ -68,21 +71,22 @@ class Painter:
         assert self._scores is not None
         count = self._scores.shape[1]
         bottom = self.size[0] if last else (self._origin + count) * self.stride - self.stride // 2
-        for first in range(0, count, GRID_ROWS_AT_ONCE):
+        floats = self.stride**2 * self._scores[:, 0].numel()  # of one cell row
+        step = max(1, min(GRID_ROWS_AT_ONCE, FLOATS_AT_ONCE // floats))
+        for first in range(0, count, step):
             top = max(self._top, (self._origin + first) * self.stride)
-            end = min(bottom, (self._origin + first + GRID_ROWS_AT_ONCE) * self.stride)
+            end = min(bottom, (self._origin + first + step) * self.stride)
             if top < end:
-                yield self._paint(row, first, top, end)
+                yield self._paint(row, slice(max(0, first - 1), min(count, first + step + 1)), top, end)
 
-    def _paint(self, row: int, first: int, top: int, end: int) -> Rows:
+    def _paint(self, row: int, cells: slice, top: int, end: int) -> Rows:
         assert self._scores is not None
-        above, below = max(0, first - 1), min(self._scores.shape[1], first + GRID_ROWS_AT_ONCE + 1)
-        part = self._scores[None, :, above:below]
-        size = ((below - above) * self.stride, part.shape[3] * self.stride)
-        skipped = (self._origin + above) * self.stride
+        part = self._scores[None, :, cells]
+        size = (part.shape[2] * self.stride, part.shape[3] * self.stride)
+        skipped = (self._origin + cells.start) * self.stride
         full = F.interpolate(part, size, mode="bilinear", align_corners=False)[0]
         full = full[:, top - skipped : end - skipped, : self.size[1]]
-        labels = full.max(dim=0).indices.to(torch.int32)
+        labels = most_likely(full[None])[0].to(torch.int32)
         shares = full.softmax(dim=0) if self.measures else full
         measured = {name: MEASURES[name](shares).numpy() for name in self.measures}
         return Rows(row, top, labels.numpy(), self._valid[top - self._top : end - self._top], measured)

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regard.data.augment import prepare
 from regard.data.raster import Raster
-from regard.data.strips import Strip, read_strips
+from regard.data.strips import Cut, read_windows
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.paint import Painter, Rows
 from regard.errors import ConfigError
@@ -32,7 +33,7 @@ class Tiling:
     """Windows of ``tile`` pixels that share ``overlap`` pixels, seen at ``scales`` and, with ``flip``, mirrored too.
 
     ``batch`` windows at a time go to a GPU; a CPU takes them one by one, which is as fast and keeps the result the same
-    to the bit. ``strip_bytes``: the most that the rows of one window may take in memory.
+    to the bit. ``strip_bytes``: what is read at once; twice as much is held.
     """
 
     tile: int = 1024
@@ -40,7 +41,7 @@ class Tiling:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     batch: int = 2
-    strip_bytes: float = 1e9
+    strip_bytes: float = 32e6
 
     @classmethod
     def of(cls, *, scales: Sequence[float] = (1.0,), **view: Any) -> Tiling:
@@ -129,28 +130,35 @@ def predict_rows(
     start = vertical.first_that_reaches(vertical.begins[first] - 1) if first else 0
     painter = Painter(raster.size, model.stride, measures)
     canvas = torch.zeros(len(model.classes), vertical.window, horizontal.cells)
-    tops = [begin * model.stride for begin in vertical.begins[start:]]
-    size = vertical.window * model.stride, horizontal.cells * model.stride
-    for row, strip in enumerate(read_strips(raster, tops, *size, at_most=tiling.strip_bytes), start):
-        for scores, left, weight in _windows(model, strip, tiling, horizontal):
+    tops, lefts = (
+        [begin * model.stride for begin in begins] for begins in (vertical.begins[start:], horizontal.begins)
+    )
+    size = vertical.window * model.stride, horizontal.window * model.stride
+    windows = read_windows(raster, tops, lefts, size, at_most=tiling.strip_bytes)
+    for row in range(start, len(vertical.begins)):
+        there = np.zeros((size[0], horizontal.cells * model.stride), dtype=bool)
+        for scores, left, weight in _windows(model, windows, tiling, horizontal, there):
             canvas[:, :, left : left + horizontal.window] += scores * (weight * vertical.weights[row][:, None])
             if row >= first:
                 advance(1)
         count = vertical.settled(row + 1) - vertical.begins[row]
-        painter.take(vertical.begins[row], canvas[:, :count], strip.valid)
+        painter.take(vertical.begins[row], canvas[:, :count], there)
         yield from painter.rows(row, last=row + 1 == len(vertical.begins)) if row >= first else ()
         canvas = F.pad(canvas[:, count:], (0, 0, 0, count))
 
 
 def _windows(
-    model: Segmenter, strip: Strip, tiling: Tiling, horizontal: Axis
+    model: Segmenter, windows: Iterator[Cut], tiling: Tiling, horizontal: Axis, there: Bool[np.ndarray, "_ _"]
 ) -> Iterator[tuple[Float[Tensor, "k h w"], int, Float[Tensor, "w"]]]:
-    """Scores of the windows of one strip, left to right, with their place and weights; none where there is no data."""
-    width = horizontal.window * model.stride
+    """Scores of the next row of windows, left to right, with their place and weights; none where there is no data.
+
+    Which pixels hold data is noted in ``there``.
+    """
     at_once = 1 if next(model.parameters()).device.type == "cpu" else tiling.batch
     waiting: list[tuple[int, Float[Tensor, "w"], Tensor]] = []
-    for number, (left, weight) in enumerate(zip(horizontal.begins, horizontal.weights, strict=True), 1):
-        pixels, valid = strip.cut(left * model.stride, width)
+    places = zip(horizontal.begins, horizontal.weights, windows)  # noqa: B905  (windows go on with the next row)
+    for number, (left, weight, (pixels, valid)) in enumerate(places, 1):
+        there[:, left * model.stride :][:, : valid.shape[1]] = valid
         if valid.any():
             waiting.append((left, weight, prepare(pixels, valid, scaling_of(model))))
         else:
