@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import ValidationError
@@ -14,29 +14,53 @@ from torch import Tensor
 
 from regard.card import Card
 from regard.checkpoints.create import build
+from regard.checkpoints.exported import RUNTIMES, open_exported
 from regard.checkpoints.hub import PREFIX, fetch
 from regard.classes import first_reason
-from regard.errors import CheckpointError, unknown
+from regard.errors import CheckpointError, ConfigError, unknown
 from regard.models import Segmenter
 from regard.models.fast import make_fast
+from regard.models.runner import has_fast_bfloat16, in_bfloat16
 from regard.models.weights import digest, read_tensors
 
+Precision = Literal["float32", "bfloat16", "auto"]
 
-def load(source: str | Path, *, device: str = "cpu", fast: bool = False, **config: Any) -> Segmenter:
+
+def load(
+    source: str | Path,
+    *,
+    device: str = "cpu",
+    fast: bool = False,
+    precision: Precision = "float32",
+    runtime: str | None = None,
+    **config: Any,
+) -> Segmenter:
     """A saved model, ready to predict (eval mode): a path, the name of a bundled model, or ``hf:user/repo``.
 
     ``config`` changes settings that keep the weights, such as ``output_stride=8`` (finer, slower). ``fast``
-    rebuilds the network for prediction alone (see ``make_fast``): the same answers but for rounding.
+    rebuilds the network for prediction alone (see ``make_fast``): the same answers but for rounding. ``precision``
+    ``auto`` does so too, in bfloat16 where the processor or GPU has fast products of it: other labels for less than
+    one pixel in a hundred. An exported ``.onnx`` or ``.xml`` runs on ``runtime``: onnxruntime or openvino.
 
     Raises:
         UnknownName: neither a file nor a bundled model.
         CheckpointError: broken, not written by regard, changed since it was written, or not to be had from the hub.
+        ConfigError, MissingExtra: an impossible precision or runtime; see :func:`open_exported`.
     """
+    if precision not in get_args(Precision):
+        raise ConfigError(f"got precision {precision!r}; need {', '.join(get_args(Precision))}. Choose one of these.")
     path = find_model(source)
+    if path.suffix in RUNTIMES:
+        return open_exported(path, runtime=runtime, precision=precision)
+    if runtime is not None:
+        raise ConfigError(f"runtime {runtime!r} is for exported models (.onnx, .xml); got {path.name}. Leave it out.")
     card, tensors = read_model(path)
     model = build(card.model_copy(update={"config": {**card.config, **config}}))
     fit(model, tensors, path)
-    return (make_fast(model) if fast else model.eval()).to(device)
+    model = make_fast(model) if fast or precision != "float32" else model.eval()
+    if precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device)):
+        model = in_bfloat16(model).eval()
+    return model.to(device)
 
 
 def bundled() -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""A model as a file that runs without regard, and without PyTorch where that is ONNX."""
+"""A model as a file that runs without regard, and without PyTorch where that is ONNX or OpenVINO."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.data.output import check_writable
+from regard.checkpoints.exported import CELLS, RT_INFO, needed
+from regard.data.output import check_writable, writing
 from regard.engine.train import quiet
-from regard.errors import ConfigError, ExportError, MissingExtra
+from regard.errors import ConfigError, ExportError
 from regard.models import Segmenter
 
 CHECKED_SIZES = ((256, 256), (192, 320))
 TOLERANCE = 1e-3  # of the largest logit
-SUFFIXES = (".onnx", ".pt2")
 
 
 class Exported(nn.Module):
@@ -40,35 +40,57 @@ class Exported(nn.Module):
         self.normalise = normalise
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.model((image - self.offset) / self.spread if self.normalise else image)
+        return self.model(self.scaled(image))
+
+    def scaled(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The image as the network wants it."""
+        return (image - self.offset) / self.spread if self.normalise else image
+
+
+class WithCells(nn.Module):
+    """The same, and the logits on the network's own grid, which :class:`regard.models.Runner` reads."""
+
+    def __init__(self, network: Exported) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k _ _"]]:
+        image = self.network.scaled(image)
+        cells = self.network.model.main_logits(image)
+        return self.network.model.at_size_of(image, cells), cells
 
 
 def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Path:
-    """Write ``model`` as ``.onnx`` or ``.pt2`` (torch.export) for any batch, height and width, and check it.
+    """Write ``model`` as ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export) for any batch, height and width.
 
     The file is run on random images of two sizes and must give the model's logits up to a thousandth of the largest;
-    only then does it appear under its name. ONNX files carry the card and the keys that QGIS's Deepness plugin reads.
+    only then does it appear under its name. ONNX and OpenVINO files carry the card, so that :func:`regard.load` opens
+    them, and the keys that QGIS's Deepness plugin reads. OpenVINO's weights lie beside the ``.xml`` as a ``.bin``.
 
     Raises:
         ConfigError: another ending, or the model was loaded with ``fast=True``.
-        MissingExtra: the packages for ONNX are not installed.
+        MissingExtra: the packages for ONNX or OpenVINO are not installed.
         ExportError: the file does not agree with the model, or torch cannot write such a network as a program.
         OutputError: it cannot be written.
     """
     target, was_training = Path(path), model.training
-    if target.suffix not in SUFFIXES:
-        raise ConfigError(f"models are exported as {' or '.join(SUFFIXES)}; got {target.name}. Choose one of these.")
+    if target.suffix not in WRITERS:
+        raise ConfigError(f"models are exported as {' or '.join(WRITERS)}; got {target.name}. Choose one of these.")
     model.check_plain("exported")
     check_writable(target)
     network = Exported(model.eval(), normalise=normalise).eval()
     part = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
-        run = _write_onnx(network, part) if target.suffix == ".onnx" else _write_program(network, part)
-        check(network, run, target)
-        os.replace(part, target)
+        check(network, WRITERS[target.suffix](network, part), target)
+        with writing(target.parent):
+            if part.with_suffix(".bin").exists():
+                target.unlink(missing_ok=True)  # an old .xml must not stand beside new weights
+                os.replace(part.with_suffix(".bin"), target.with_suffix(".bin"))
+            os.replace(part, target)
     finally:
         model.train(was_training)
-        part.unlink(missing_ok=True)
+        for left in (part, part.with_suffix(".bin")):
+            left.unlink(missing_ok=True)
     return target
 
 
@@ -99,11 +121,11 @@ def sample_image(network: Exported, size: tuple[int, int]) -> Float[Tensor, "1 c
     return smooth * network.model.card.divisor if network.normalise else (smooth - 0.5) * 4
 
 
-def _program(network: Exported) -> torch.export.ExportedProgram:
+def _program(network: Exported, whole: nn.Module | None = None) -> torch.export.ExportedProgram:
     dims = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     images = torch.cat([sample_image(network, CHECKED_SIZES[1])] * 2)
     with torch.no_grad():
-        return torch.export.export(network, (images,), dynamic_shapes=(dims,))
+        return torch.export.export(whole or network, (images,), dynamic_shapes=(dims,))
 
 
 def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
@@ -120,24 +142,39 @@ def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(f"{error.name} is not installed; ONNX needs it. Do: pip install 'regard[export]'.") from None
+    onnx, _ = needed("onnx"), needed("onnxscript")
+    onnxruntime = needed("onnxruntime")
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = _program(network, WithCells(network))
         written = torch.onnx.export(
-            _program(network), dynamo=True, verbose=False, input_names=["image"], output_names=["logits"]
+            program, dynamo=True, verbose=False, input_names=["image"], output_names=["logits", CELLS]
         )
     assert written is not None
     proto = written.model_proto
+    del proto.graph.output[1]  # it stays a value inside, under its name
     onnx.helper.set_model_props(proto, onnx_facts(network.model, normalised=network.normalise))
-    onnx.save(proto, part)
+    with writing(part.parent):
+        onnx.save(proto, part)
     session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
+    openvino = needed("openvino")
+    middle = part.with_suffix(".onnx")
+    try:
+        _write_onnx(network, middle)
+        written = openvino.convert_model(middle)
+    finally:
+        middle.unlink(missing_ok=True)
+    for name, value in onnx_facts(network.model, normalised=network.normalise).items():
+        written.set_rt_info(value, [RT_INFO, name])
+    with writing(part.parent):
+        openvino.save_model(written, part, compress_to_fp16=False)
+    run = openvino.compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda image: torch.from_numpy(run(image.numpy())[0])
 
 
 def onnx_facts(model: Segmenter, *, normalised: bool, tile: int = 512) -> dict[str, str]:
@@ -149,6 +186,8 @@ def onnx_facts(model: Segmenter, *, normalised: bool, tile: int = 512) -> dict[s
         "tile_size": str(tile),
         "tiles_overlap": "25",
         "regard_card": card.model_dump_json(),
+        "regard_stride": str(model.stride),
+        "regard_input": "raw" if normalised else "scaled",
     }
     if card.ground_resolution is not None:
         facts["resolution"] = str(round(card.ground_resolution * 100, 3))  # centimetres per pixel
@@ -156,3 +195,6 @@ def onnx_facts(model: Segmenter, *, normalised: bool, tile: int = 512) -> dict[s
         facts["standardization_mean"] = json.dumps(list(card.mean))
         facts["standardization_std"] = json.dumps(list(card.std))
     return facts
+
+
+WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_program}

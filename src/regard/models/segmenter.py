@@ -119,10 +119,13 @@ class Segmenter(nn.Module):
         """Whether the network is as its card says, not rebuilt for prediction.
 
         Raises:
-            ConfigError: it was loaded with ``fast=True``.
+            ConfigError: it was loaded with ``fast=True``, another precision, or from an exported file.
         """
         if self.fast:
-            raise ConfigError(f"a model loaded with fast=True cannot be {purpose}. Load it without.")
+            raise ConfigError(
+                f"a model loaded with fast=True, in another precision or from an exported file cannot be {purpose}. "
+                "Load its .safetensors without."
+            )
 
     def save(self, path: str | Path, *, half: bool = False) -> Path:
         """Write weights and card into one ``.safetensors``; ``half`` stores the floats as float16.
