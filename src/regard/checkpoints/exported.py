@@ -23,7 +23,7 @@ RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
 
 
 class Facts(NamedTuple):
-    """What an exported file says of itself: ``raw`` if it takes raw pixel values, not values scaled as the card says."""
+    """What an exported file says of itself; ``raw``: it takes raw pixel values, not values scaled as the card says."""
 
     card: Card
     stride: int

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from regard.cli.app import Answer, Model, Out, app, area_of, bands_of
+from regard.cli.app import AS_TRAINED, Answer, Computing, Model, Out, app, area_of, bands_of
 from regard.errors import ConfigError
 
 
@@ -74,6 +74,7 @@ def predict(
     out: Out,
     sides: Annotated[SideFiles, Parameter(name="*")] = NO_SIDES,
     view: Annotated[View, Parameter(name="*")] = DEFAULT_VIEW,
+    computing: Annotated[Computing, Parameter(name="*")] = AS_TRAINED,
     overwrite: bool = False,
     verify: bool = False,
     dry_run: bool = False,
@@ -87,11 +88,12 @@ def predict(
     left alone.
 
     Args:
-        model: A bundled model (dubai-s, globe-s) or a .safetensors file.
+        model: A bundled model (dubai-s, globe-s), a .safetensors file, or an exported .onnx or .xml.
         sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2), or patterns of them in quotes: 'tiles/*.tif'.
         out: The file to write (.png for photographs, .tif for rasters); with several sources, a folder.
         sides: What to write beside the map.
         view: How to look at the image.
+        computing: How the network computes.
         overwrite: Replace a map that is there and was made otherwise.
         verify: Afterwards, compute some places again in other windows, and say how much of the map would change.
         dry_run: Say what would be done, with memory, disk and time, and do nothing.
@@ -99,20 +101,21 @@ def predict(
         shard: i/n: of several sources, take every n-th from the i-th on (array jobs).
         cluster: Address of a Dask scheduler that shares out several sources; local: one on this machine.
     """
-    from regard.engine.many import predict_many
+    from regard.engine.many import How, predict_many
     from regard.engine.outputs import Outputs
     from regard.engine.verify import plan, verify_map
 
+    how = How(**asdict(computing))
     if (dry_run or verify) and len(sources) != 1:
         raise ConfigError(f"--dry-run and --verify look at one raster; got {len(sources)} sources.")
     if dry_run:
-        facts = plan(model, sources[0], Outputs.of(out, **sides.options()), **view.options())
+        facts = plan(model, sources[0], Outputs.of(out, **sides.options()), how=how, **view.options())
         return Answer(facts, "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
-    options = {**sides.options(), **view.options(), "overwrite": overwrite}
+    options = {**sides.options(), **view.options(), "overwrite": overwrite, "how": how}
     facts = predict_many(model, sources, out, workers=workers, shard=shard, cluster=cluster, **options)
     lines = [*facts["files"], f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"]
     if verify:
-        found = facts["verified"] = verify_map(model, sources[0], Path(facts["files"][0]), **view.options())
+        found = facts["verified"] = verify_map(model, sources[0], Path(facts["files"][0]), how=how, **view.options())
         lines.append(
             f"verified: {found['windows']} windows again, {found['changed_percent']:.2f} % of the labels differ"
         )

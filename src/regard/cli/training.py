@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
+from regard.cli.app import AS_TRAINED, Answer, Computing, Model, Out, app, bands_of, settings_of
 from regard.engine.config import TrainConfig
 
 
@@ -88,12 +89,13 @@ def evaluate(
     boundary: int | None = None,
     leave_out: tuple[str, ...] = (),
     bands: str | None = None,
+    computing: Annotated[Computing, Parameter(name="*")] = AS_TRAINED,
     save: Path | None = None,
 ) -> Answer:
     """Compare a model with labels: mIoU, accuracy, F1, per class.
 
     Args:
-        model: A bundled model or a .safetensors file.
+        model: A bundled model, a .safetensors file, or an exported .onnx or .xml.
         data: A folder of labelled images.
         split: train, val or test.
         scales: Average over several sizes of the image.
@@ -103,6 +105,7 @@ def evaluate(
         boundary: Also score the classes' boundaries, found where at most so many pixels off.
         leave_out: Classes that count in no mean, such as clutter.
         bands: The bands to use, by number from 1 or by name.
+        computing: How the network computes.
         save: Write the scores there as JSON.
     """
     from regard.checkpoints.file import load
@@ -111,7 +114,7 @@ def evaluate(
 
     labelled = folder(data, bands=bands_of(bands))
     how = partial(score, split=split, scales=scales, flip=flip, window=window, averaging=averaging)
-    scores = how(load(model), labelled, boundary=boundary).without(*leave_out)
+    scores = how(load(model, **asdict(computing)), labelled, boundary=boundary).without(*leave_out)
     if save is not None:
         scores.save(save)
     return Answer(scores.as_dict(), f"mIoU {100 * scores.miou:.2f}\n{scores.table()}")

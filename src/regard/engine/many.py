@@ -11,9 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from regard.checkpoints.file import load
+from regard.checkpoints.file import Precision, load
 from regard.data.image import PHOTOGRAPHS, image_size
 from regard.data.output import check_writable
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
@@ -25,6 +25,16 @@ from regard.models import Segmenter
 MOST_NAMED = 5  # failed scenes in a message
 
 
+class How(NamedTuple):
+    """How a network computes: see :func:`regard.load`."""
+
+    precision: Precision = "float32"
+    runtime: str | None = None
+
+
+FLOAT32 = How()
+
+
 @dataclass(frozen=True)
 class Scene:
     """One source to be mapped. To run it twice is the same as once: a map that is done is left alone."""
@@ -33,6 +43,7 @@ class Scene:
     source: Path
     target: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+    how: How = FLOAT32
 
     @property
     def files(self) -> list[str]:
@@ -63,17 +74,17 @@ def predict_scene(scene: Scene) -> Receipt:
 
 def _mapped(scene: Scene, *, progress: bool = False) -> Receipt:
     height, width = image_size(scene.source)
-    model = network(scene.model)
+    model = network(scene.model, scene.how)
     began = time.perf_counter()
     predict(model, scene.source, scene.target, progress=progress, **scene.options)
     return Receipt(str(scene.source), scene.files, height * width, time.perf_counter() - began, peak_memory_mb())
 
 
 @cache
-def network(name: str) -> Segmenter:
+def network(name: str, how: How = FLOAT32) -> Segmenter:
     """The model, loaded once in each process."""
     keep_freed_memory()
-    return load(name)
+    return load(name, **how._asdict())
 
 
 def predict_many(
@@ -84,6 +95,7 @@ def predict_many(
     workers: int = 1,
     shard: str | None = None,
     cluster: str | None = None,
+    how: How = FLOAT32,
     **options: Any,
 ) -> dict[str, Any]:
     """Predict each source; the files written, megapixels a second (with reading and writing, and with loading the model
@@ -102,7 +114,8 @@ def predict_many(
     found = _expanded(sources)
     if named and len(found) > 1:
         raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
-    scenes = [Scene(model, source, _target(source, out, many=len(found) > 1), options) for source in found]
+    many = len(found) > 1
+    scenes = [Scene(model, source, _target(source, out, many=many), options, how) for source in found]
     if len({scene.target for scene in scenes}) < len(scenes):
         raise OutputError("two sources have the same name, and so would their maps. Predict them into two folders.")
     for scene in scenes:

@@ -13,7 +13,7 @@ from regard.data.augment import prepare
 from regard.data.raster import Box, Raster, open_raster
 from regard.data.strips import padded
 from regard.engine.infer import class_scores, scaling_of
-from regard.engine.many import network
+from regard.engine.many import FLOAT32, How, network
 from regard.engine.map_file import BYTES_A_PIXEL
 from regard.engine.outputs import Outputs
 from regard.engine.predict import opened
@@ -23,20 +23,21 @@ from regard.ops.resize import most_likely
 
 
 def verify_map(
-    model: str, source: Path, labels: Path, *, windows: int = 8, seed: int = 0, **view: Any
+    model: str, source: Path, labels: Path, *, how: How = FLOAT32, windows: int = 8, seed: int = 0, **view: Any
 ) -> dict[str, float | int]:
     """Compute some places again, each in one window half as large again around it, and compare with the map.
 
     This tells how far the map is a matter of where windows fell: ``changed_percent`` of the pixels get another label.
     """
-    with opened(network(model), source, **view) as (raster, tiling), open_raster(labels, bands=[1]) as made:
+    loaded = network(model, how)
+    with opened(loaded, source, **view) as (raster, tiling), open_raster(labels, bands=[1]) as made:
         side, middle = (ALIGNMENT * round(part * tiling.tile / ALIGNMENT) for part in (1.5, 0.5))
         rng = np.random.default_rng(seed)
         changed = compared = 0
         for _ in range(windows):
             places = [ALIGNMENT * rng.integers(max(0, length - middle) // ALIGNMENT + 1) for length in raster.size]
             core = Box(int(places[0]), int(places[1]), *(min(middle, length) for length in raster.size))
-            again, valid = _labels_again(network(model), raster, core, side, tiling)
+            again, valid = _labels_again(loaded, raster, core, side, tiling)
             stored, _ = made.read(core)
             changed += int(((again != stored[0]) & valid).sum())
             compared += int(valid.sum())
@@ -57,9 +58,9 @@ def _labels_again(
     return found[part], valid[part]
 
 
-def plan(model: str, source: Path, outputs: Outputs, **view: Any) -> dict[str, Any]:
+def plan(model: str, source: Path, outputs: Outputs, *, how: How = FLOAT32, **view: Any) -> dict[str, Any]:
     """What a map takes: windows, memory beside the model, disk, and minutes, by the time of one window."""
-    loaded = network(model)
+    loaded = network(model, how)
     with opened(loaded, source, **view) as (raster, tiling):
         height, width = raster.size
         windows = count_windows(raster.size, tiling, loaded.stride)

@@ -70,7 +70,7 @@ def test_a_network_that_torch_cannot_write_down_is_refused(
 
 
 def test_a_fast_model_is_not_exported(tiny_model: Segmenter, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="fast=True cannot be exported"):
+    with pytest.raises(ConfigError, match=r"fast=True.* cannot be exported"):
         export(make_fast(tiny_model), tmp_path / "m.onnx")
 
 
