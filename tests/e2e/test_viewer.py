@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from browser_support import PHONE, faults
 from regard.checkpoints.file import bundled
 from support import write_tif
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
-]
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
-Page = playwright.Page
-
-AXE = Path(__file__).with_name("axe.min.js")
+pytestmark = pytest.mark.slow
 SAMPLE = next(iter(bundled().values())).parent
 LAPTOP = {"viewport": {"width": 1366, "height": 768}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 
 
 @contextmanager
@@ -53,16 +45,8 @@ def viewing(*arguments: object) -> Iterator[str]:
         process.communicate()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @contextmanager
-def opened(browser: object, url: str, device: dict[str, object]) -> Iterator[Page]:
+def opened(browser: Any, url: str, device: dict[str, object]) -> Iterator[Any]:
     """The page, which then must have had no error, and asked nothing of another host."""
     context = browser.new_context(**device)
     page, complaints = context.new_page(), []
@@ -80,14 +64,7 @@ def opened(browser: object, url: str, device: dict[str, object]) -> Iterator[Pag
     context.close()
 
 
-def faults(page: Page) -> list[str]:
-    """Serious faults of accessibility that axe-core finds."""
-    page.evaluate(AXE.read_text() + "; 0")
-    found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.impact, v.id, v.nodes[0].html])")
-    return [fault for fault in found if fault[0] in ("serious", "critical")]
-
-
-def shoot(page: Page, name: str) -> None:
+def shoot(page: Any, name: str) -> None:
     """Keep a picture for the documentation, where one is asked for."""
     if folder := os.environ.get("REGARD_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / name, scale="css")
@@ -103,7 +80,7 @@ def cropped(path: Path, to: Path) -> Path:
     return write_tif(to / path.name, values, crs="EPSG:4326", transform=place)
 
 
-def test_a_scene_on_a_laptop(browser: object, tmp_path: Path) -> None:
+def test_a_scene_on_a_laptop(browser: Any, tmp_path: Path) -> None:
     scene, labels = (cropped(SAMPLE / "globe" / f"americas_atlantic{end}.tif", tmp_path) for end in ("", "_mask"))
     with (
         viewing("globe-s", scene, "--labels", labels) as url,
@@ -152,7 +129,7 @@ def test_a_scene_on_a_laptop(browser: object, tmp_path: Path) -> None:
         assert overlay.count() == 0
 
 
-def test_a_photograph_on_a_phone(browser: object) -> None:
+def test_a_photograph_on_a_phone(browser: Any) -> None:
     with (
         viewing("dubai-s", SAMPLE / "city" / "images" / "t4_p2.jpg") as url,
         opened(browser, url, PHONE) as page,

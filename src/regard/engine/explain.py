@@ -16,8 +16,9 @@ from regard.blocks import ChannelAttention, NonLocal, NonLocalPosition, ObjectAt
 from regard.data.augment import prepare
 from regard.data.image import PHOTOGRAPHS, Pixels, image_size, read_image
 from regard.data.raster import Box
-from regard.engine.explanation import Explanation, Place, visible
+from regard.engine.explanation import Explanation, Place
 from regard.engine.infer import class_scores, scaling_of
+from regard.engine.pictures import visible
 from regard.engine.scene import ALIGNMENT, Tiling
 from regard.errors import ConfigError
 from regard.models import Segmenter
@@ -120,7 +121,7 @@ def explain(
     return Explanation(
         name=path.name,
         place=place,
-        picture=visible(pixels, model.bands),
+        picture=visible(*pixels, model.bands),
         origin=(box.left, box.top),
         where=where,
         classes=model.classes,

@@ -21,9 +21,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from regard.card import RGB
 from regard.classes import ClassMap
-from regard.data.image import Pixels
 from regard.data.output import check_writable
 from regard.engine.segmentation import paint
 from regard.errors import ConfigError
@@ -242,16 +240,6 @@ def _bars(axis: Axes, classes: ClassMap, series: Mapping[str, Float[np.ndarray, 
     axis.set_title(title, fontsize=9, loc="left", color=INK)
     if len(values) > 1:
         axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(-0.1, -0.1), ncols=3)
-
-
-def visible(pixels: Pixels, bands: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
-    """Red, green, blue (else the first bands) in 8 bits; other values between their 2nd and 98th percentile."""
-    chosen = [bands.index(name) if set(RGB) <= set(bands) else min(i, len(bands) - 1) for i, name in enumerate(RGB)]
-    values = np.where(pixels.valid, pixels.values[chosen], 0)
-    if values.dtype != np.uint8 and pixels.valid.any():
-        low, high = np.percentile(values[:, pixels.valid], (2, 98), axis=1)[..., None, None]
-        values = 255 * ((values - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
-    return np.ascontiguousarray(values.transpose(1, 2, 0), dtype=np.uint8)
 
 
 def _small(values: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "_ _ 3"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from regard.data.sample import LabelledData, Pair, Sample
 from regard.engine.evaluate import Scores
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.paint import confidence
+from regard.engine.pictures import visible
 from regard.engine.segmentation import NO_DATA_COLOUR, paint
 from regard.errors import RegardError
 from regard.models import Segmenter
@@ -53,12 +53,16 @@ def extremes(model: Segmenter, data: LabelledData, split: str, scores: Scores) -
 
 
 def picture(caption: str, path: Path) -> Picture:
-    """A picture file, made small enough for a page.
+    """A picture file, made small enough for a page; what is transparent stays so.
 
     Raises:
         UnreadableImage: it cannot be read.
     """
-    return caption, caption, data_uri(read_photograph(path).values.transpose(1, 2, 0), "JPEG", WIDE)
+    pixels = read_photograph(path)
+    if pixels.valid.all():
+        return caption, caption, data_uri(pixels.values.transpose(1, 2, 0), "JPEG", WIDE)
+    with Image.open(path) as image:
+        return caption, caption, data_uri(np.asarray(image.convert("RGBA")), "WEBP", WIDE)
 
 
 def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
@@ -67,7 +71,7 @@ def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
     with contextlib.suppress(RegardError):
         values, valid = read_image(pair.image, box=pair.box)
         bands = RGB if len(values) == 3 else tuple(str(index) for index in range(len(values)))
-        shown = _photograph(Sample(values, np.zeros(valid.shape, dtype=np.int64), valid, pair.name), bands)
+        shown = visible(values, valid, bands)
         pictures.append(("image", f"{pair.name}: image", data_uri(shown, "JPEG")))
     with contextlib.suppress(RegardError):
         if classes is not None:
@@ -84,7 +88,7 @@ def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores) -> 
     error = np.array(list(ERROR_COLOURS.values()), dtype=np.uint8)[kinds.astype(int)]
     wrong = f"{100 * (1 - scores.accuracy):.0f} % of the labelled pixels are wrong"
     pictures = [
-        ("image", f"{pair.name}: image", data_uri(_photograph(sample, model.bands), "JPEG")),
+        ("image", f"{pair.name}: image", data_uri(visible(sample.image, sample.valid, model.bands), "JPEG")),
         ("label", f"{pair.name}: label: {spoken(sample.labels, classes)}", data_uri(paint(sample.labels, classes))),
         ("prediction", f"{pair.name}: prediction: {spoken(predicted, classes)}", data_uri(paint(predicted, classes))),
         ("error", f"{pair.name}: error: {wrong}", data_uri(error)),
@@ -105,19 +109,8 @@ def _predict(model: Segmenter, sample: Sample) -> tuple[Int[np.ndarray, "h w"], 
     return most_likely(scores)[0].numpy().astype(np.int64), confidence(scores[0].softmax(dim=0)).numpy()
 
 
-def _photograph(sample: Sample, bands: Sequence[str]) -> np.ndarray:
-    """Red, green, blue (else the first bands) in 8 bits; other values between their 2nd and 98th percentile."""
-    chosen = [bands.index(name) for name in RGB] if set(RGB) <= set(bands) else [0, 1, 2]
-    values = sample.image[[band if band < len(bands) else 0 for band in chosen]].transpose(1, 2, 0)
-    if values.dtype != np.uint8 and sample.valid.any():
-        low, high = np.percentile(values[sample.valid], (2, 98), axis=0)
-        stretched = (np.nan_to_num(values) - low) / np.maximum(high - low, 1e-9)
-        values = (255 * stretched.clip(0, 1)).astype(np.uint8)
-    return values
-
-
 def data_uri(pixels: np.ndarray, kind: str = "PNG", side: int = SIDE) -> str:
-    """8-bit colours ``(h, w, 3)`` as a data address, at most ``side`` pixels long; labels (PNG) keep their colours."""
+    """8-bit colours (h, w, 3 or 4) as a data address, at most ``side`` pixels long; labels (PNG) keep their colours."""
     image, buffer = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
     image.thumbnail((side, side), Image.Resampling.NEAREST if kind == "PNG" else Image.Resampling.LANCZOS)
     image.save(buffer, kind, optimize=True)

@@ -17,9 +17,7 @@ Row = tuple[str, int, list[float | None]]  # a true class, its own column, its s
 
 def matrix(scores: Scores, limit: int = MATRIX_LIMIT) -> tuple[list[str], list[Row]]:
     """Column names and rows of all classes; beyond ``limit``, of those in most mistakes and a column of others."""
-    names, shares, mistakes = scores.classes.names, _row_shares(scores.confusion), _mistakes(scores.confusion)
-    worst = np.argsort(-(mistakes.sum(axis=0) + mistakes.sum(axis=1)), kind="stable")[:limit]
-    kept = sorted(worst.tolist())
+    names, shares, kept = scores.classes.names, _row_shares(scores.confusion), _kept(scores, limit)
     cells, columns = shares[:, kept], [names[label] for label in kept]
     if len(kept) < len(names):
         cells, columns = np.column_stack([cells, shares.sum(axis=1) - cells.sum(axis=1)]), [*columns, "all others"]
@@ -36,12 +34,23 @@ def pairs(scores: Scores, count: int = 10) -> list[Pair]:
 
 
 def reading(scores: Scores) -> str:
-    """One sentence that reads the largest share of a class that was called another."""
-    shares = _mistakes(_row_shares(scores.confusion))
+    """One sentence that reads the cell of the matrix with the largest share of a class that was called another."""
+    shares, seen = _mistakes(_row_shares(scores.confusion)), np.zeros(scores.confusion.shape, dtype=bool)
+    seen[np.ix_(kept := _kept(scores), kept)] = True
     if not shares.any():
         return "Every labelled pixel got its true class."
-    true, called, share, _ = _pair(scores, int(shares.argmax()))
-    return f"Of the pixels that are {true}, {100 * share:.0f} % were called {called}."
+    true, called, share, _ = _pair(scores, int(np.where(seen, shares, 0).argmax()))
+    percent = f"{100 * share:.0f}"
+    return (
+        f"For example, {percent} in the row {true} under {called}: of the pixels that are {true}, {percent} % were "
+        f"called {called}."
+    )
+
+
+def _kept(scores: Scores, limit: int = MATRIX_LIMIT) -> list[int]:
+    """The classes that take part in most mistakes, in their own order."""
+    mistakes = _mistakes(scores.confusion)
+    return sorted(np.argsort(-(mistakes.sum(axis=0) + mistakes.sum(axis=1)), kind="stable")[:limit].tolist())
 
 
 def _pair(scores: Scores, index: int) -> Pair:

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from regard.data.image_folder import folder
-from regard.data.sample import LabelledData, Sample
+from regard.data.sample import LabelledData
 from regard.engine.evaluate import evaluate
+from regard.engine.pictures import visible
 from regard.models import Segmenter
 from regard.reports import gallery
 from support import save_image, write_set
@@ -86,14 +87,14 @@ def test_large_pictures_are_made_small_and_labels_keep_their_colours():
 
 @pytest.mark.parametrize(
     ("bands", "shown"),
-    [(("red", "green", "blue"), [0, 1, 2]), (("nir", "blue", "green", "red"), [3, 2, 1]), (("a", "b"), [0, 1, 0])],
+    [(("red", "green", "blue"), [0, 1, 2]), (("nir", "blue", "green", "red"), [3, 2, 1]), (("a", "b"), [0, 1, 1])],
 )
 def test_deep_images_are_stretched_and_bands_found_by_name(bands: tuple[str, ...], shown: list[int]):
     rng = np.random.default_rng(7)
     values = rng.uniform(0, 1, size=(len(bands), 30, 40)).astype(np.float32) * 3000
     valid = np.ones((30, 40), dtype=bool)
     values[:, 0, 0], valid[0, 0] = np.nan, False
-    picture = gallery._photograph(Sample(values, np.zeros((30, 40), dtype=np.int64), valid, "deep"), bands)
+    picture = visible(values, valid, bands)
     assert picture.dtype == np.uint8 and picture.shape == (30, 40, 3)
     for channel, band in enumerate(shown):
         low, high = np.percentile(values[band][valid], (2, 98))
@@ -105,3 +106,12 @@ def test_images_without_a_label_are_not_shown(tiny_model: Segmenter, set_folder:
     save_image(set_folder / "masks" / "tile4.png", np.full((40, 48), 255))
     shown = shown_of(tiny_model, folder(set_folder))
     assert [name for name, _, _ in shown["Worst"]] == ["tile5"] and "Best" not in shown
+
+
+def test_a_transparent_picture_stays_so(tmp_path: Path):
+    values = np.full((400, 1600, 4), 90, np.uint8)
+    values[:, 800:, 3] = 0
+    _, _, uri = gallery.picture("half", save_image(tmp_path / "half.png", values))
+    image = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/webp;base64,"))))
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    assert image.size == (gallery.WIDE, 320) and (alpha[:, :630] == 90).all() and not alpha[:, 650:].any()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.transform import Affine
 
 import regard
@@ -20,6 +21,7 @@ from regard.data.sample import LabelledData
 from regard.engine.config import TrainConfig
 from regard.engine.evaluate import Scores, evaluate
 from regard.engine.record import Record
+from regard.engine.segmentation import Segmentation
 from regard.engine.train import Run
 from regard.errors import (
     ClassMismatch,
@@ -144,7 +146,11 @@ def test_a_matrix_explains_itself(tmp_path: Path):
     names = ("building", "land", "road")
     scores = Scores(ClassMap.of(names), np.array([[80, 20, 0], [5, 95, 0], [31, 9, 60]]))
     reader = read(report(scores, tmp_path / "page.html"))
-    for words in ("Of the pixels that are road, 31 % were called building.", "what the model called it", "what it is"):
+    for words in (
+        "31 in the row road under building: of the pixels that are road, 31 % were called building.",
+        "what the model called it",
+        "what it is",
+    ):
         assert words in reader.text
     assert "road 31 9 60" in reader.text
     html = (tmp_path / "page.html").read_text()
@@ -225,7 +231,7 @@ def test_a_map_tells_its_areas_its_confidence_and_its_model(tmp_path: Path, tiny
     labels, sure = tmp_path / "map.tif", tmp_path / "sure.tif"
     regard.predict(tiny_model, scene, labels, confidence=sure)
     reader = read(report(labels, tmp_path / "page.html", confidence=sure))
-    assert len(reader.all("img")) == 2 and ("hectares" in reader.text) == (crs is not None)
+    assert len(reader.all("img")) == 2 and ("ha pixels" in reader.text) == (crs is not None)
     for area in class_areas(labels):
         assert (
             area.name in reader.text and f"{100 * area.share:.1f}" in reader.text and f"{area.pixels:,}" in reader.text
@@ -244,6 +250,18 @@ def test_a_map_tells_its_areas_its_confidence_and_its_model(tmp_path: Path, tiny
         report(labels, tmp_path / "no.html", confidence=write_tif(tmp_path / "deep.tif", values[:1].astype(np.int16)))
     with pytest.raises(SizeMismatch, match="40 x 30"):
         report(labels, tmp_path / "no.html", confidence=write_tif(tmp_path / "small.tif", values[:1, :30, :40]))
+
+
+def test_large_areas_are_in_square_kilometres(tmp_path: Path, tiny_model: Segmenter):
+    values, crs = np.zeros((90, 120), dtype=np.uint8), rasterio.CRS.from_epsg(32633)
+    values[:10] = 1
+    for metres, unit, sizes in ((100, "ha", ("9,600", "1,200")), (1000, "km²", ("9,600", "1,200"))):
+        place = Affine(metres, 0, 5e5, 0, -metres, 5e6)
+        found = Segmentation(values, np.ones((90, 120)), tiny_model.classes, None, crs, place)
+        labels = found.save(tmp_path / "labels.tif")
+        text = read(report(labels, tmp_path / "page.html")).text
+        assert all(f"{size} " in text for size in sizes) and f"{unit} pixels" in text
+        assert ("hectares" in text) == (unit == "ha") and f"10,800 {unit}" in text
 
 
 def test_pictures_stand_in_the_page_with_their_captions(tmp_path: Path):

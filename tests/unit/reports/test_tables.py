@@ -75,8 +75,16 @@ def test_pairs_come_by_pixels_with_their_share_of_the_class_and_of_all_mistakes(
 
 def test_the_sentence_reads_the_largest_share_not_the_most_pixels():
     assert tables.reading(scores([[900, 100, 0], [0, 50, 0], [31, 0, 69]], ["land", "water", "road"])) == (
-        "Of the pixels that are road, 31 % were called land."
+        "For example, 31 in the row road under land: of the pixels that are road, 31 % were called land."
     )
+
+
+def test_the_sentence_reads_a_cell_that_is_shown():
+    counts = 1000 * np.eye(22, dtype=int)
+    counts[:20, :20] += 30
+    counts[20, 21] = 500  # a large share of class 20; classes 20 and 21 take part in fewer mistakes than the others
+    assert counts[:20, :20].sum() // 20 > 1500
+    assert "row class 20 " not in tables.reading(scores(counts)) and "class 21" not in tables.reading(scores(counts))
 
 
 @pytest.mark.parametrize("counts", [[[5, 0], [0, 3]], [[0, 0], [0, 0]]])

@@ -1,0 +1,94 @@
+"""The reports as a person reads them: in a real browser, light and dark, on a phone, on paper, by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from browser_support import PHONE, faults
+from regard.data.image_folder import folder
+from regard.data.sample import LabelledData
+from regard.engine.evaluate import evaluate
+from regard.engine.pictures import panel
+from regard.engine.predict import predict
+from regard.engine.segmentation import paint
+from regard.models import Segmenter
+from regard.reports.page import report
+from support import write_tif
+
+DEVICES = {
+    "light": {"viewport": {"width": 1000, "height": 800}},
+    "dark": {"viewport": {"width": 1000, "height": 800}, "color_scheme": "dark"},
+    "phone": PHONE,
+    "paper": {"viewport": {"width": 794, "height": 1123}},
+}
+
+
+@contextmanager
+def opened(browser: Any, path: Path, device: str) -> Iterator[Any]:
+    """The page, which then must have had no error, and asked nothing of anyone."""
+    context = browser.new_context(**DEVICES[device], offline=True)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("request", lambda asked: complaints.append(asked.url) if not asked.url.startswith(path.as_uri()) else None)
+    page.emulate_media(media="print" if device == "paper" else "screen")
+    page.goto(path.as_uri())
+    yield page
+    assert not [said for said in complaints if not said.startswith("data:")], complaints
+    context.close()
+
+
+@pytest.fixture
+def pages(tmp_path: Path, tiny_model: Segmenter, set_folder: Path) -> dict[str, Path]:
+    """A report of labelled images with everything that it can show, and one of a map."""
+    data: LabelledData = folder(set_folder)
+    scene = write_tif(tmp_path / "scene.tif", np.random.default_rng(1).integers(1, 255, size=(3, 128, 160)))
+    predict(tiny_model, scene, tmp_path / "map.tif", confidence=tmp_path / "sure.tif")
+    pictures = [
+        (
+            "A panel",
+            panel(
+                [("labels", paint(np.eye(40, 30, dtype=np.int64), data.classes))], data.classes, tmp_path / "panel.png"
+            ),
+        )
+    ]
+    scores = report(
+        evaluate(tiny_model, data), tmp_path / "scores.html", model=tiny_model, data=data, pictures=pictures
+    )
+    return {
+        "scores": scores,
+        "map": report(tmp_path / "map.tif", tmp_path / "map.html", confidence=tmp_path / "sure.tif"),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["scores", "map"])
+def test_a_report_reads_well_everywhere(browser: Any, pages: dict[str, Path], name: str) -> None:
+    for device in DEVICES:
+        with opened(browser, pages[name], device) as page:
+            assert not faults(page), device
+            wide = page.evaluate(
+                "[...document.querySelectorAll('html, .scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+            )
+            assert not wide, f"something is cut off: {device}"
+    with opened(browser, pages[name], "light") as page:
+        page.keyboard.press("Tab")
+        link = page.evaluate(
+            "[document.activeElement.getAttribute('href'), getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        page.keyboard.press("Enter")
+        assert link[1] == "solid" and page.url.endswith(link[0])
+        page.locator(".scroll").first.focus()
+        assert page.locator(".scroll").first.get_attribute("aria-label")
+
+
+def test_axe_would_find_a_fault(browser: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text('<html><body><img src="data:,"><p style="color:#ddd;background:#fff">pale</p></body></html>')
+    with opened(browser, bad, "light") as page:
+        assert {"image-alt", "color-contrast", "html-has-lang"} <= {fault[1] for fault in faults(page)}
