@@ -1,5 +1,8 @@
 """Kill a training with SIGKILL at random moments, give the command again each time, and compare the final weights.
 
+Prints one row a kill: when it fell, the step of the checkpoint that the run then went on from, and whether the weights
+and the record at the end are those of the run that nothing stopped.
+
 python tests/bench/training_kills.py 20
 """
 
@@ -20,16 +23,16 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support import tiny, write_set
 
-STEPS = 60
+STEPS, EVERY = 30, 3
 
 
 def train_here(data: str, out: str) -> None:
-    """The run that is killed: a tiny network of real structure, a checkpoint every 5 steps, one loading process."""
+    """The run that is killed: a tiny network of real structure, a checkpoint every few steps, one loading process."""
     from regard.data.image_folder import folder
     from regard.engine.train import train
 
     torch.set_num_threads(1)
-    settings = {"steps": STEPS, "batch": 2, "crop": 32, "workers": 1, "evaluate_every": 5, "seed": 1, "warmup": 2}
+    settings = {"steps": STEPS, "batch": 2, "crop": 32, "workers": 1, "evaluate_every": EVERY, "seed": 1, "warmup": 2}
     train(tiny(), folder(data), out, silent=True, **settings)
 
 
@@ -42,29 +45,39 @@ def steps_in(out: Path) -> int:
     return sum('"loss"' in line for line in path.read_text().splitlines()) if path.is_file() else 0
 
 
+def checkpoint_in(out: Path) -> int:
+    path = out / "last.ckpt"
+    return int(torch.load(path, weights_only=True)["global_step"]) if path.is_file() else 0
+
+
+def kill_one(data: Path, out: Path, expected: Path, rng: random.Random) -> tuple[str, bool]:
+    """Start, kill, start again; the row of the table without its number, and whether the end is the same."""
+    process, last = start(data, out), rng.randrange(1, STEPS)
+    while steps_in(out) < last and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.1))
+    process.send_signal(signal.SIGKILL)
+    killed = process.wait() == -signal.SIGKILL
+    steps, saved = steps_in(out), checkpoint_in(out)
+    assert start(data, out).wait() == 0
+    one, other = (load_file(folder / "last.safetensors") for folder in (out, expected))
+    same = one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    same &= (out / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
+    when = f"{steps} of {STEPS}" if killed else "it had finished"
+    return f"{when} | {saved} | {'yes' if same else 'NO'} |", same
+
+
 def main(kills: int) -> int:
-    same = 0
-    rng = random.Random(0)
+    same, rng = 0, random.Random(0)
+    print("| kill | after steps | went on from | the same to the bit |\n| ---: | ---: | ---: | --- |", flush=True)
     with tempfile.TemporaryDirectory() as place:
-        data = write_set(Path(place) / "toy")
-        whole = Path(place) / "whole"
+        data, whole = write_set(Path(place) / "toy"), Path(place) / "whole"
         assert start(data, whole).wait() == 0
-        expected = load_file(whole / "last.safetensors")
-        for number in range(kills):
-            out = Path(place) / f"killed-{number}"
-            process, last = start(data, out), rng.randrange(1, STEPS)
-            while steps_in(out) < last and process.poll() is None:
-                time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-            ended = process.wait()
-            steps = steps_in(out)
-            assert start(data, out).wait() == 0
-            found = load_file(out / "last.safetensors")
-            equal = found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+        for number in range(1, kills + 1):
+            row, equal = kill_one(data, Path(place) / f"killed-{number}", whole, rng)
             same += equal
-            what = "killed" if ended == -signal.SIGKILL else "finished before the kill"
-            print(f"{number + 1}: {what} after {steps} of {STEPS} steps; {'same' if equal else 'OTHER'}", flush=True)
-    print(f"{same} of {kills} final weights are bit-identical to those of the run that was not stopped")
+            print(f"| {number} | {row}", flush=True)
+    print(f"\n{same} of {kills} runs ended with the weights and the record of the run that nothing stopped.")
     return 0 if same == kills else 1
 
 

@@ -99,8 +99,15 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
         ClassMismatch: it holds a value or a colour that no class has.
     """
     values = mask_values(path, box)
-    if values.ndim == 3:
-        return labels_of_colours(path, values, classes)
+    return labels_of_colours(path, values, classes) if values.ndim == 3 else labels_of(path, values, classes)
+
+
+def labels_of(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
+    """The labels that a mask's values stand for.
+
+    Raises:
+        ClassMismatch: a value that no class has.
+    """
     if np.issubdtype(values.dtype, np.floating):
         values = np.where(np.isnan(values), classes.ignore_index, values)
     values = translate(path, values, classes)

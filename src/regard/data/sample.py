@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int, Shaped
 
 from regard.classes import ClassMap
 from regard.data.drawn import Drawn
-from regard.data.image import image_bands, read_image, read_mask
+from regard.data.image import Pixels, image_bands, read_image, read_mask
 from regard.data.raster import Box
 from regard.errors import SizeMismatch, unknown
 
@@ -35,6 +35,18 @@ class Pair:
     mask: Path
     box: Box | None = None
     drawn: Drawn | None = None
+
+    def band_names(self, bands: Sequence[int | str] | None) -> tuple[str, ...]:
+        """The names of the image's bands, or of those chosen."""
+        return image_bands(self.image, bands=bands)
+
+    def read_image(self, bands: Sequence[int | str] | None, expected: Sequence[str] | None) -> Pixels:
+        """The image.
+
+        Raises:
+            UnreadableImage, BandMismatch: see ``regard.data.image.read_image``.
+        """
+        return read_image(self.image, bands=bands, expected=expected, box=self.box)
 
     def read_labels(self, classes: ClassMap) -> Int[np.ndarray, "h w"]:
         """The labels of the image.
@@ -68,7 +80,7 @@ class LabelledData:
 
     def band_names(self) -> tuple[str, ...]:
         """The names of the bands of the first training image: what a new model for this data is to expect."""
-        return image_bands(self.split("train")[0].image, bands=self.bands)
+        return self.split("train")[0].band_names(self.bands)
 
     def read(self, pair: Pair, *, expected: Sequence[str] | None = None) -> Sample:
         """One image and its labels.
@@ -77,7 +89,7 @@ class LabelledData:
             UnreadableImage, BandMismatch, ClassMismatch: see ``read_image`` and ``read_mask``.
             SizeMismatch: image and mask differ in size.
         """
-        image, valid = read_image(pair.image, bands=self.bands, expected=expected, box=pair.box)
+        image, valid = pair.read_image(self.bands, expected)
         labels = pair.read_labels(self.classes)
         if image.shape[1:] != labels.shape:
             raise SizeMismatch(
