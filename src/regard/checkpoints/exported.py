@@ -53,8 +53,8 @@ class Facts(NamedTuple):
         return (image * std + mean) * self.card.divisor
 
 
-def needed(package: str) -> Any:
-    """A package of the extra ``export``.
+def needed(package: str, extra: str = "export") -> Any:
+    """A package of an extra.
 
     Raises:
         MissingExtra: it is not installed.
@@ -63,7 +63,7 @@ def needed(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         missing = error.name or package
-        raise MissingExtra(f"{missing} is not installed. Do: pip install 'regard[export]'.") from None
+        raise MissingExtra(f"{missing} is not installed. Do: pip install 'regard[{extra}]'.") from None
 
 
 def open_exported(path: Path, *, runtime: str | None = None, precision: str = "float32") -> Runner:

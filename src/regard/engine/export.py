@@ -82,16 +82,25 @@ def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Pa
     part = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
         check(network, WRITERS[target.suffix](network, part), target)
-        with writing(target.parent):
-            if part.with_suffix(".bin").exists():
-                target.unlink(missing_ok=True)  # an old .xml must not stand beside new weights
-                os.replace(part.with_suffix(".bin"), target.with_suffix(".bin"))
-            os.replace(part, target)
+        publish(part, target)
     finally:
         model.train(was_training)
         for left in (part, part.with_suffix(".bin")):
             left.unlink(missing_ok=True)
     return target
+
+
+def publish(part: Path, target: Path) -> None:
+    """Give a finished file, and OpenVINO's weights beside it, their names.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(target.parent):
+        if part.with_suffix(".bin").exists():
+            target.unlink(missing_ok=True)  # an old .xml must not stand beside new weights
+            os.replace(part.with_suffix(".bin"), target.with_suffix(".bin"))
+        os.replace(part, target)
 
 
 def check(network: Exported, run: Callable[[Tensor], Tensor], target: Path) -> float:
