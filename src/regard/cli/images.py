@@ -34,6 +34,21 @@ class SideFiles:
 
 
 @dataclass(frozen=True)
+class Patches:
+    """Which patches of the map become polygons, and how; the map itself stays as it is.
+
+    Args:
+        sieve: Of --polygons: give patches below that many pixels to their largest neighbour.
+        simplify: Of --polygons: simplify borders by that many metres, on both sides alike.
+        minimum_area: Of --polygons: leave out what is then below that many square metres.
+    """
+
+    sieve: int = 0
+    simplify: float = 0.0
+    minimum_area: float = 0.0
+
+
+@dataclass(frozen=True)
 class View:
     """How to look at the image.
 
@@ -62,7 +77,7 @@ class View:
         return {**asdict(self), "bands": bands_of(self.bands), "aoi": area_of(self.aoi)}
 
 
-NO_SIDES, DEFAULT_VIEW = SideFiles(), View()
+NO_SIDES, ALL_PATCHES, DEFAULT_VIEW = SideFiles(), Patches(), View()
 
 
 @app.command
@@ -73,6 +88,7 @@ def predict(
     *,
     out: Out,
     sides: Annotated[SideFiles, Parameter(name="*")] = NO_SIDES,
+    patches: Annotated[Patches, Parameter(name="*")] = ALL_PATCHES,
     view: Annotated[View, Parameter(name="*")] = DEFAULT_VIEW,
     computing: Annotated[Computing, Parameter(name="*")] = AS_TRAINED,
     overwrite: bool = False,
@@ -92,6 +108,7 @@ def predict(
         sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2), or patterns of them in quotes: 'tiles/*.tif'.
         out: The file to write (.png for photographs, .tif for rasters); with several sources, a folder.
         sides: What to write beside the map.
+        patches: Which patches of the map become polygons.
         view: How to look at the image.
         computing: How the network computes.
         overwrite: Replace a map that is there and was made otherwise.
@@ -111,7 +128,7 @@ def predict(
     if dry_run:
         facts = plan(model, sources[0], Outputs.of(out, **sides.options()), how=how, **view.options())
         return Answer(facts, "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
-    options = {**sides.options(), **view.options(), "overwrite": overwrite, "how": how}
+    options = {**sides.options(), **asdict(patches), **view.options(), "overwrite": overwrite, "how": how}
     facts = predict_many(model, sources, out, workers=workers, shard=shard, cluster=cluster, **options)
     lines = [*facts["files"], f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"]
     if verify:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -24,7 +25,7 @@ from regard.data.qgis_style import style_path, write_style
 from regard.data.raster import Raster, open_raster
 from regard.data.raster_writer import RasterWriter, label_layer, measure_layer
 from regard.engine.journal import Journal, key_of
-from regard.engine.outputs import Outputs
+from regard.engine.outputs import Outputs, Patches
 from regard.engine.paint import Rows
 from regard.engine.progress import Progress
 from regard.engine.scene import Tiling, count_windows, predict_rows, window_rows
@@ -37,12 +38,20 @@ BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # parts, wo
 
 @dataclass(frozen=True)
 class MapJob:
-    """One raster to be mapped: with which model, how, and into which files."""
+    """One raster to be mapped: with which model, how, and into which files.
+
+    Raises:
+        ConfigError: patches that cannot be told from others in this raster.
+    """
 
     model: Segmenter
     raster: Raster
     tiling: Tiling
     outputs: Outputs
+    patches: Patches
+
+    def __post_init__(self) -> None:
+        self.patches.pixels_to_simplify(self.raster)
 
     @cached_property
     def tags(self) -> dict[str, str]:
@@ -69,19 +78,29 @@ class MapJob:
         source = [str(self.raster.path.resolve()), facts.st_size, facts.st_mtime_ns]
         return {**self.settings, "source": source, "layers": list(self.outputs.rasters)}
 
+    @cached_property
+    def marks(self) -> dict[str, str]:
+        """What tells the rasters, and the polygons made of them, from those of other settings: in the rasters' tags."""
+        patches = {} if self.outputs.polygons is None else {"regard_polygons": json.dumps(asdict(self.patches))}
+        return {"regard_job": key_of(self.settings), **patches}
+
     def is_done(self) -> bool:
-        """Whether every file is there already, made with these settings and later than the raster was changed."""
-        changed, key = self.raster.path.stat().st_mtime_ns, key_of(self.settings)
-        for path in self.outputs.files:
-            if not path.is_file() or path.stat().st_mtime_ns < changed:
-                return False
-        return all(_job_of(path) == key for path in self.outputs.rasters.values())
+        """Whether every file is there already, made with these settings: rasters later than the source was changed, the
+        others later than the map.
+        """
+        files, rasters = self.outputs.files, list(self.outputs.rasters.values())
+        if not all(path.is_file() for path in files):
+            return False
+        before = [self.raster.path if path in rasters else self.outputs.labels for path in files]
+        if any(path.stat().st_mtime_ns < early.stat().st_mtime_ns for path, early in zip(files, before, strict=True)):
+            return False
+        return all(self.marks.items() <= _tags(path).items() for path in rasters)
 
 
-def _job_of(path: Path) -> str | None:
+def _tags(path: Path) -> dict[str, str]:
     with suppress(UnreadableImage), open_raster(path) as raster:
-        return raster.dataset.tags().get("regard_job")
-    return None
+        return raster.dataset.tags()
+    return {}
 
 
 def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) -> Path:
@@ -184,7 +203,7 @@ def _publish(job: MapJob, journal: Journal) -> bool:
     Whether the map has any label.
     """
     mapped = False
-    raster, tags = job.raster, {**job.tags, "regard_job": key_of(job.settings)}
+    raster, tags = job.raster, {**job.tags, **job.marks}
     place = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
     for name, path in reversed(job.outputs.rasters.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
@@ -211,7 +230,8 @@ def _add_tables(job: MapJob) -> None:
     outputs, classes = job.outputs, job.model.classes
     write_style(outputs.labels, classes)
     if outputs.polygons is not None:
-        write_polygons(outputs.labels, outputs.polygons, classes=classes, confidence=outputs.confidence)
+        rules = asdict(job.patches) | {"simplify": job.patches.pixels_to_simplify(job.raster)}
+        write_polygons(outputs.labels, outputs.polygons, classes=classes, confidence=outputs.confidence, **rules)
     if outputs.areas is not None:
         write_areas(class_areas(outputs.labels, classes), outputs.areas)
 

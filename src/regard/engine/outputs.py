@@ -1,13 +1,16 @@
-"""The files that a prediction writes."""
+"""The files that a prediction writes, and which patches of the map stand among its polygons."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from regard.data.areas import ground_resolution
 from regard.data.output import check_writable
+from regard.data.raster import Raster
 from regard.data.vector_file import check_vector_target
-from regard.errors import OutputError
+from regard.errors import ConfigError, OutputError
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,31 @@ class Outputs:
 
 
 SIDE_FILES = tuple(field.name for field in fields(Outputs) if field.name != "labels")
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Which patches become polygons, and how: those below ``sieve`` pixels go to their largest neighbour, borders are
+    simplified by ``simplify`` metres on both sides alike, and what is then below ``minimum_area`` m² is left out.
+    """
+
+    sieve: int = 0
+    minimum_area: float = 0.0
+    simplify: float = 0.0
+
+    def pixels_to_simplify(self, raster: Raster) -> float:
+        """``simplify`` in pixels of the raster.
+
+        Raises:
+            ConfigError: a negative value, or metres of a raster without a CRS.
+        """
+        for name, value in asdict(self).items():
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name} {value} must be 0 (off) or above.")
+        side = ground_resolution(raster)
+        if side is None and (self.simplify or self.minimum_area):
+            name = "simplify" if self.simplify else "minimum area"
+            raise ConfigError(
+                f"{raster.path.name} has no CRS, so {name} in metres means nothing. Use sieve, in pixels."
+            )
+        return self.simplify / side if side else 0.0

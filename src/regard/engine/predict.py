@@ -19,7 +19,7 @@ from regard.data.raster import Raster, open_raster
 from regard.data.raster_writer import RasterWriter, measure_layer
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.map_file import MapJob, as_bytes, tags_of, write_map
-from regard.engine.outputs import Outputs
+from regard.engine.outputs import Outputs, Patches
 from regard.engine.scene import ALIGNMENT, Tiling, predict_rows
 from regard.engine.segmentation import Segmentation
 from regard.errors import ConfigError
@@ -38,6 +38,9 @@ def predict(
     entropy: str | Path | None = None,
     polygons: str | Path | None = None,
     areas: str | Path | None = None,
+    sieve: int = 0,
+    minimum_area: float = 0.0,
+    simplify: float = 0.0,
     bands: Sequence[int | str] | None = None,
     aoi: Area | None = None,
     gsd: float | None = None,
@@ -58,7 +61,9 @@ def predict(
 
     Beside the map, if named: ``confidence`` and ``entropy``, GeoTIFFs of the chosen class's probability and of the
     indecision over all classes; ``polygons``, a vector file (.gpkg, .geojson, .fgb, .parquet) with one polygon for each
-    patch of a class; ``areas``, a CSV of the ground that each class covers. A style for QGIS is always written.
+    patch of a class; ``areas``, a CSV of the ground that each class covers. A style for QGIS is always written. In the
+    file of polygons, not in the map, patches below ``sieve`` pixels are given to their largest neighbour, borders are
+    simplified by ``simplify`` metres, and polygons then below ``minimum_area`` m² are left out.
 
     ``aoi`` limits the map to bounds (west, south, east, north in the raster's CRS) or to a vector file's polygons.
     ``gsd`` shows the model the raster at that many metres per pixel (0: at those of its training images) while the map
@@ -73,6 +78,11 @@ def predict(
     path, was_training = Path(source), model.training
     view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "batch": batch}
     extras = {"entropy": entropy, "polygons": polygons, "areas": areas}
+    patches = Patches(sieve, minimum_area, simplify)
+    if polygons is None and patches != Patches():
+        raise ConfigError(
+            "sieve, minimum_area and simplify choose among polygons. Name their file: polygons='map.gpkg'."
+        )
     model.eval()
     try:
         if path.suffix.lower() in PHOTOGRAPHS:
@@ -82,7 +92,7 @@ def predict(
             if to is None:
                 _need_a_map(path, **extras, confidence=confidence)
                 return _collect(model, raster, tiling)
-            job = MapJob(model, raster, tiling, Outputs.of(to, confidence=confidence, **extras))
+            job = MapJob(model, raster, tiling, Outputs.of(to, confidence=confidence, **extras), patches)
             return write_map(job, overwrite=overwrite, progress=progress)
     finally:
         model.train(was_training)
