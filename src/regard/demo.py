@@ -81,7 +81,8 @@ def map_globe(scene: Path, out: Path) -> dict[str, str]:
     image, labels = scene_and_map(scene, to, model.classes)
     panel([image, labels], model.classes, out / "globe.png", columns=1)
     panel([("overlay", blend(image[1], labels[1]))], model.classes, out / "overlay.png")
-    return {"map": str(to), "confidence": str(confidence), "overlay": str(out / "overlay.png")}
+    names = {"map": "map.tif", "style for QGIS": "map.qml", "confidence": "confidence.tif"}
+    return {what: str(out / name) for what, name in (names | {"globe": "globe.png", "overlay": "overlay.png"}).items()}
 
 
 def map_city(model: Segmenter, city: LabelledData, out: Path) -> dict[str, str]:
@@ -95,7 +96,7 @@ def map_city(model: Segmenter, city: LabelledData, out: Path) -> dict[str, str]:
         ("label", paint(truth, city.classes)),
         ("dubai-s", predicted.colours()),
     ]
-    return {"city": str(panel(pictures, city.classes, out / "city.png"))}
+    return {"city": str(panel(pictures, city.classes, out / "city.png")), "city labels": str(out / "city_labels.png")}
 
 
 def fine_tune(model: Segmenter, city: LabelledData, out: Path) -> Run:

@@ -36,7 +36,10 @@ def test_the_demo_maps_trains_scores_and_reports(tmp_path: Path, capsys: pytest.
     assert (labels[known] == truth[known]).mean() > 0.6
     assert facts["losses"]["last"] < 0.9 * facts["losses"]["first"]
     assert facts["scores"]["miou"] > 0.45
-    assert all(Path(path).is_file() for path in facts["files"].values())
+    listed = {Path(path) for path in facts["files"].values()}
+    made = {path for path in tmp_path.iterdir() if path.is_file() and not path.name.endswith(".aux.xml")}
+    assert all(path.is_file() for path in listed)
+    assert listed - made == {tmp_path / "run" / "best.safetensors"} and made <= listed
     assert np.asarray(Image.open(tmp_path / "overlay.png")).std() > 10
     assert "http://" not in (tmp_path / "report.html").read_text().replace("http://www.w3.org", "")
 

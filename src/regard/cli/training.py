@@ -144,7 +144,7 @@ def report(
 
 @app.command
 def demo(*, out: Out = Path("demo")) -> Answer:
-    """Map a real place, fine-tune, evaluate and report, with what comes with regard; about three minutes, no network.
+    """Map a real place, fine-tune, evaluate and report, with what comes with regard; about two minutes, no network.
 
     Args:
         out: The folder for the results.
