@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Shaped
 
 from regard.data.raster import Box, Raster
 
+os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; else GDAL keeps a twentieth of the machine's memory
 Cut = tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]
 ROWS_AT_ONCE = 512e6  # bytes that a piece may take where a file has full-width blocks, which its parts would all decode
 

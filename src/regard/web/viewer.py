@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,7 +50,6 @@ class Viewer:
     """One model, one scene, and what is known of it."""
 
     def __init__(self, model: Segmenter, sources: Sources, tiling: Tiling) -> None:
-        os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; else GDAL keeps a twentieth of the machine's memory
         self.model, self.sources, self.tiling = model.eval(), sources, tiling.checked()
         self.raster = self._open_scene()
         self.grid: Grid = grid_of(self.raster.size, self.raster.crs, self.raster.transform)
