@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -129,6 +130,7 @@ def test_images_that_are_all_broken_end_the_run_also_when_skipped(toy: LabelledD
         run(toy, tmp_path / "run", on_bad_image="skip")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # PyTorch, interrupted, leaves one open
 def test_a_data_process_that_dies_is_told_in_one_line(
     toy: LabelledData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ):
@@ -140,6 +142,7 @@ def test_a_data_process_that_dies_is_told_in_one_line(
         at(patched, 3, kill)
         run(toy, tmp_path / "run", workers=1)
     assert "a process that reads images died (" in str(caught.value) and "\n" not in str(caught.value)
+    gc.collect()
     run(toy, tmp_path / "run", workers=0)
     assert same_end(whole, tmp_path / "run")
 
