@@ -13,10 +13,8 @@ import threading
 import time
 from pathlib import Path
 
-import dask
 import numpy as np
 import psutil
-from distributed import LocalCluster
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from regard.engine.cluster import run_on_cluster
@@ -28,8 +26,8 @@ def keep_killing(stop: threading.Event, wanted: int, killed: list[int]) -> None:
     """Kill a random worker process now and then."""
     rng = np.random.default_rng(0)
     while not stop.wait(float(rng.uniform(1, 4))) and len(killed) < wanted:
-        workers = [child for nanny in psutil.Process().children() for child in (nanny, *nanny.children())]
-        busy = [worker for worker in workers if worker.cpu_times().user > 2]  # torch is loaded: it is at work
+        workers = psutil.Process().children()
+        busy = [worker for worker in workers if worker.cpu_times().user > 2]  # torch is loaded, or nearly
         if busy:
             chosen = busy[int(rng.integers(len(busy)))]
             os.kill(chosen.pid, signal.SIGKILL)
@@ -52,14 +50,12 @@ def main(wanted: int, count: int) -> None:
             predict_scene(Scene(model, source, root / "serial" / source.name, view))
         while len(killed) < wanted:
             out, stop = root / f"maps{rounds}", threading.Event()
-            dask.config.set({"distributed.scheduler.allowed-failures": 100})  # deaths of the workers that had a scene
-            with LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
-                killer = threading.Thread(target=keep_killing, args=(stop, wanted, killed))
-                killer.start()
-                scenes = [Scene(model, source, out / source.name, view) for source in sources]
-                receipts = list(run_on_cluster(scenes, cluster.scheduler_address, 2))
-                stop.set()
-                killer.join()
+            killer = threading.Thread(target=keep_killing, args=(stop, wanted, killed))
+            killer.start()
+            scenes = [Scene(model, source, out / source.name, view) for source in sources]
+            receipts = list(run_on_cluster(scenes, "local", 2))
+            stop.set()
+            killer.join()
             names = [Path(receipt.source).name for receipt in receipts if not receipt.failed]
             missing += count - len(set(names))
             twice += len(names) - len(set(names))

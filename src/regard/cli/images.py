@@ -60,6 +60,7 @@ class View:
         overlap: How many pixels neighbouring windows share and blend.
         scales: Look at the image at several sizes and average: slower, a little better.
         flip: Look at the mirror image too.
+        d4: Look at the image and its mirror image in all four quarter turns, for views from above: eight times as slow.
         batch: Windows looked at together, on a GPU.
     """
 
@@ -70,6 +71,7 @@ class View:
     overlap: int = 256
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    d4: bool = False
     batch: int = 2
 
     def options(self) -> dict[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from regard.engine.many import Receipt, Scene, predict_scene
+from regard.engine.memory import peak_memory_mb
 from regard.errors import ConfigError, MissingExtra
 
 LOCAL = "local"
 RETRIES = 10  # a scene whose worker died is given to another one
+MS_BETWEEN_LOOKS = 2000  # at whether workers are missing
 
 
 def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Iterator[Receipt]:
@@ -25,6 +28,7 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
     try:
         import dask
         from distributed import Client, LocalCluster, as_completed
+        from tornado.ioloop import PeriodicCallback
     except ImportError:
         raise MissingExtra("distributed is not installed. Do: pip install 'regard[cluster]'.") from None
     with ExitStack() as stack:
@@ -33,6 +37,10 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
             stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": RETRIES}))
             place = LocalCluster(workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
             stack.enter_context(place)
+            # Dask starts a dead worker again, but not one that died while it started: without a look, none may be left.
+            look = PeriodicCallback(partial(place.scale, workers), MS_BETWEEN_LOOKS)
+            place.loop.add_callback(look.start)
+            stack.callback(place.loop.add_callback, look.stop)
         try:
             client = stack.enter_context(Client(place, timeout="20s"))
         except OSError as error:
@@ -40,6 +48,9 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
                 f"no Dask scheduler answers at {address} ({error}). Start it, or give its address."
             ) from None
         futures = client.map(predict_scene, scenes, pure=False, retries=RETRIES)
-        for future, receipt in as_completed(futures, with_results=True):
-            yield receipt
+        sources = {future.key: str(scene.source) for future, scene in zip(futures, scenes, strict=True)}
+        for future in as_completed(futures):
+            lost = future.exception()  # its workers died again and again
+            reason = f"{type(lost).__name__}: {' '.join(str(lost).split())[:160]}"
+            yield Receipt(sources[future.key], [], 0, 0.0, peak_memory_mb(), reason) if lost else future.result()
             future.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Literal, NamedTuple
 
 import torch
@@ -32,13 +33,15 @@ def class_scores(
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    d4: bool = False,
     window: int | None = None,
     averaging: Averaging = "softmax",
 ) -> Float[Tensor, "b k h w"]:
     """Scores at the image's size whose softmax is the class probability.
 
-    One scale without flip gives the model's own logits. ``window`` looks through squares of that many pixels, two
-    thirds apart. Several views are averaged as a code base does it:
+    One scale without flip gives the model's own logits. ``d4`` looks at the image and its mirror image in all four
+    quarter turns, for views from above; it is averaged as ``softmax``. ``window`` looks through squares of
+    that many pixels, two thirds apart. Several views are averaged as a code base does it:
 
     - ``softmax``: the log of the mean probability of all views; windows average logits. Source: mmsegmentation.
     - ``logits``: by scale and window exp(mean of the logits of the image and its mirror image), summed over scales;
@@ -52,18 +55,18 @@ def class_scores(
         raise ConfigError(
             f"got scales {list(scales)}, window {window}; need scales above 0 and a window of 2 pixels or more."
         )
-    views = [(scale, flipped) for scale in scales for flipped in ((False, True) if flip else (False,))]
-    if views == [(1.0, False)] and (averaging == "softmax" or window is None):
+    views = list(product(scales, (False, True) if flip or d4 else (False,), range(4 if d4 else 1)))
+    if views == [(1.0, False, 0)] and (averaging == "softmax" or window is None):
         return _look(model, image, window)
-    if averaging != "softmax":
+    if averaging != "softmax" and not d4:
         return _log_of_powers(Powers(model, flip, 0.5 if averaging == "logits" else 1.0), image, scales, window)
     total = image.new_zeros(1)
-    for scale, flipped in views:
-        view = _scaled(image, scale)
+    for scale, flipped, turns in views:
+        view = _scaled(image, scale).rot90(turns, (-2, -1))
         scores = _look(model, view.flip(-1) if flipped else view, window)
-        scores = scores.flip(-1) if flipped else scores
+        scores = (scores.flip(-1) if flipped else scores).rot90(-turns, (-2, -1))
         total = total + resize_logits(scores, image.shape[-2:], align_corners=False).softmax(dim=1)
-    return (total / len(views)).log()
+    return (total / len(views)).clamp(min=torch.finfo(total.dtype).tiny).log()
 
 
 class Powers(NamedTuple):

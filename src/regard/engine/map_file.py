@@ -67,7 +67,7 @@ class MapJob:
             "card": self.model.card.model_dump(mode="json"),
             "size": self.raster.size,
             "bands": self.raster.bands,
-            "tiling": [tiling.tile, tiling.overlap, tiling.scales, tiling.flip],
+            "tiling": [tiling.tile, tiling.overlap, tiling.views],
             "area": None if area is None else area.wkt,
             "version": __version__,
         }

@@ -67,7 +67,7 @@ class Parts:
         if not valid.any():
             return torch.zeros(self.shape)
         image = prepare(pixels, valid, scaling_of(self.model))[None]
-        return grid_scores(self.model, image, self.tiling.scales, self.tiling.flip)[0]
+        return grid_scores(self.model, image, self.tiling)[0]
 
     def scores(self, box: Box) -> Float[Tensor, "k h w"]:
         """Class scores of the pixels of ``box``, blended as in the whole map; their softmax is the probability."""

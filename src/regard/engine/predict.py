@@ -48,6 +48,7 @@ def predict(
     overlap: int = 256,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    d4: bool = False,
     batch: int = 2,
     overwrite: bool = True,
     progress: bool = False,
@@ -76,7 +77,7 @@ def predict(
         OutputError: the result cannot be written.
     """
     path, was_training = Path(source), model.training
-    view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "batch": batch}
+    view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "d4": d4, "batch": batch}
     extras = {"entropy": entropy, "polygons": polygons, "areas": areas}
     patches = Patches(sieve, minimum_area, simplify)
     if polygons is None and patches != Patches():
@@ -164,7 +165,7 @@ def _predict_photograph(
             check_writable(Path(target))
     pixels = read_image(path, bands=bands, expected=model.bands)
     image = prepare(pixels.values, pixels.valid, scaling_of(model))[None].to(next(model.parameters()).device)
-    best, labels = class_scores(model, image, scales=tiling.scales, flip=tiling.flip).softmax(dim=1).max(dim=1)
+    best, labels = class_scores(model, image, **tiling.views).softmax(dim=1).max(dim=1)
     masked = _masked(labels[0].cpu().numpy(), pixels.valid, model.classes.ignore_index)
     result = Segmentation(masked, best[0].cpu().numpy(), model.classes, path)
     if to is not None:

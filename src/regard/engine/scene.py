@@ -30,7 +30,8 @@ ALIGNMENT = 32  # pixels: windows and overlaps are multiples of it, and so of ev
 
 @dataclass(frozen=True)
 class Tiling:
-    """Windows of ``tile`` pixels that share ``overlap`` pixels, seen at ``scales`` and, with ``flip``, mirrored too.
+    """Windows of ``tile`` pixels that share ``overlap`` pixels, seen at ``scales`` and, with ``flip``, mirrored too, or
+    with ``d4`` mirrored and turned in all eight ways.
 
     ``batch`` windows at a time go to a GPU; a CPU takes them one by one, which is as fast and keeps the result the same
     to the bit. ``strip_bytes``: what is read at once; twice as much is held.
@@ -42,6 +43,7 @@ class Tiling:
     flip: bool = False
     batch: int = 2
     strip_bytes: float = 32e6
+    d4: bool = False
 
     @classmethod
     def of(cls, *, scales: Sequence[float] = (1.0,), **view: Any) -> Tiling:
@@ -51,6 +53,11 @@ class Tiling:
             ConfigError: see :meth:`checked`.
         """
         return cls(scales=tuple(scales), **view).checked()
+
+    @property
+    def views(self) -> dict[str, Any]:
+        """How each window is looked at, as :func:`class_scores` takes it."""
+        return {"scales": self.scales, "flip": self.flip, "d4": self.d4}
 
     def checked(self) -> Tiling:
         """Itself.
@@ -165,21 +172,17 @@ def _windows(
             yield torch.zeros(len(model.classes), 1, 1), left, weight
         if waiting and (len(waiting) == at_once or number == len(horizontal.begins)):
             images = torch.stack([image for _, _, image in waiting])
-            for (place, share, _), scores in zip(
-                waiting, grid_scores(model, images, tiling.scales, tiling.flip), strict=True
-            ):
+            for (place, share, _), scores in zip(waiting, grid_scores(model, images, tiling), strict=True):
                 yield scores, place, share
             waiting = []
 
 
 @torch.inference_mode()
-def grid_scores(
-    model: Segmenter, images: Float[Tensor, "b c h w"], scales: Sequence[float], flip: bool
-) -> Float[Tensor, "b k _ _"]:
+def grid_scores(model: Segmenter, images: Float[Tensor, "b c h w"], tiling: Tiling) -> Float[Tensor, "b k _ _"]:
     """Class scores at the centres of cells of ``stride`` pixels; the network's own logits where its grid is that."""
     images = images.to(next(model.parameters()).device)
-    if tuple(scales) == (1.0,) and not flip and not model.config.align_corners:
+    if tiling.views == Tiling().views and not model.config.align_corners:
         return model.main_logits(images).float().cpu()
-    scores = class_scores(model, images, scales=scales, flip=flip)
+    scores = class_scores(model, images, **tiling.views)
     cells = [length // model.stride for length in images.shape[-2:]]
     return F.interpolate(scores, cells, mode="bilinear", align_corners=False).cpu()

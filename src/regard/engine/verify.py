@@ -53,7 +53,7 @@ def _labels_again(
     pixels, valid = padded(raster, Box(top, left, side, side))
     image = prepare(pixels, valid, scaling_of(model))[None]
     with torch.inference_mode():
-        found = most_likely(class_scores(model, image, scales=tiling.scales, flip=tiling.flip))[0].numpy()
+        found = most_likely(class_scores(model, image, **tiling.views))[0].numpy()
     part = np.s_[core.top - top : core.top - top + core.height, core.left - left : core.left - left + core.width]
     return found[part], valid[part]
 
@@ -81,7 +81,7 @@ def plan(model: str, source: Path, outputs: Outputs, *, how: How = FLOAT32, **vi
 
 def _seconds_a_window(model: Segmenter, height: int, width: int, tiling: Tiling) -> float:
     image = torch.zeros(1, len(model.bands), height, width)
-    class_scores(model, image, scales=tiling.scales, flip=tiling.flip)
+    class_scores(model, image, **tiling.views)
     began = time.perf_counter()
-    class_scores(model, image, scales=tiling.scales, flip=tiling.flip)
+    class_scores(model, image, **tiling.views)
     return time.perf_counter() - began
