@@ -1,0 +1,38 @@
+"""Whether numbers too small for float32's full precision slow a trained network down.
+
+    python tests/bench/denormals.py dubai-s DATA/dubai
+
+One val image, one thread, processor time with and without such numbers set to zero, in turn.
+"""
+
+from __future__ import annotations
+
+import sys
+from statistics import median
+
+import torch
+
+import regard
+from regard.data.augment import prepare
+from regard.engine.infer import scaling_of
+from regard.engine.measure import spent
+
+
+def main(name: str, root: str, *, pairs: int = 7, side: int = 416) -> None:
+    torch.set_num_threads(1)
+    model, data = regard.load(name), regard.folder(root)
+    sample = data.read(data.split("val")[0], expected=model.bands)
+    image = prepare(sample.image, sample.valid, scaling_of(model))[None, :, :side, :side]
+    ratios = []
+    with torch.inference_mode():
+        model.main_logits(image)
+        for _ in range(pairs):
+            torch.set_flush_denormal(False)
+            kept = spent(lambda: model.main_logits(image))
+            torch.set_flush_denormal(True)
+            ratios.append(kept / spent(lambda: model.main_logits(image)))
+    print(f"{name}: {median(ratios):.2f} times as fast without them ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
