@@ -84,17 +84,30 @@ def measure(scene: Path, name: str) -> Iterator[str]:
     with viewing(scene) as (url, process):
         with urllib.request.urlopen(f"{url}about.json") as answer:
             about = json.load(answer)
-        finest, far = about["finest"], about["coarsest"] + 1
-        first = finest - int(np.log2(about["near"])) + 1 if about["near"] else far
-        x, y = tile_at(about, first, 0.5, 0.5)
-        yield f"| {name}: first tile, zoom {first} | {1000 * took(f'{url}scene/{first}/{x}/{y}.png'):.0f} ms |"
+        finest, far, began = about["finest"], about["coarsest"] + 1, time.perf_counter()
         x, y = tile_at(about, far, 0.5, 0.5)
-        yield f"| {name}: the whole scene, zoom {far} | {1000 * took(f'{url}scene/{far}/{x}/{y}.png'):.0f} ms |"
+        first = took(f"{url}scene/{far}/{x}/{y}.png")
+        with urllib.request.urlopen(f"{url}about.json") as answer:
+            read = json.load(answer)["progress"]
+        yield f"| {name}: first tile, the whole scene at zoom {far} | {1000 * first:.0f} ms, {read:.0%} read |"
+        x, y = tile_at(about, finest, 0.5, 0.5)
+        near = took(f"{url}scene/{finest}/{x}/{y}.png")
+        yield f"| {name}: first tile at full resolution, zoom {finest} | {1000 * near:.0f} ms |"
+        while read < 1:
+            time.sleep(0.5)
+            with urllib.request.urlopen(f"{url}about.json") as answer:
+                read = json.load(answer)["progress"]
+        yield f"| {name}: the whole scene read | {time.perf_counter() - began:.0f} s |"
         x, y = tile_at(about, finest, 0.4, 0.4)
         held = [held_mb(process)]
-        for layer, count in (("scene", TILES), ("prediction", PREDICTED), ("scene", 4 * TILES)):
-            places = [(x + n % 10, y + n // 10) for n in range(count)]
-            for how in ("new", "panned over again")[: 1 + (count <= TILES)]:
+        for layer, count, shift in (
+            ("scene", TILES, 0),
+            ("prediction", PREDICTED, 0),
+            ("scene", 4 * TILES, 0),
+            ("prediction", PREDICTED, 20),
+        ):
+            places = [(x + n % 10, y + shift + n // 10) for n in range(count)]
+            for how in ("new", "panned over again")[: 1 + (count <= TILES and not shift)]:
                 times = [took(f"{url}{layer}/{finest}/{column}/{row}.png") for column, row in places]
                 median, worst = (1000 * pick(times) for pick in (statistics.median, max))
                 yield f"| {name}: {layer}, {count} tiles, {how}: median (worst) | {median:.0f} ms ({worst:.0f} ms) |"

@@ -28,7 +28,7 @@ LAPTOP = {"viewport": {"width": 1366, "height": 768}}
 
 @contextmanager
 def viewing(*arguments: object) -> Iterator[str]:
-    """The address of a running viewer, which then ends by Ctrl-C within five seconds and without a complaint."""
+    """The address of a running viewer, which then ends by Ctrl-C and without a complaint."""
     command = [sys.executable, "-m", "regard", "view", *map(str, arguments), "--no-browser"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -38,7 +38,7 @@ def viewing(*arguments: object) -> Iterator[str]:
         assert found, first + process.stderr.read()
         yield found[0]
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=15)
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == 0 and "Traceback" not in errors, errors
     finally:
         process.kill()

@@ -54,7 +54,7 @@ def view(
     from regard.engine.scene import Tiling
 
     sources = Sources(source, map_, confidence, labels, bands_of(bands))
+    keep_freed_memory(one_heap=True)
     viewer = Viewer(load(model), sources, Tiling(tile, overlap))
-    keep_freed_memory()
     url = serve(viewer, host=host, port=port, browser=browser)
     return Answer({"url": url}, "closed")

@@ -6,24 +6,24 @@ import ctypes
 import resource
 import sys
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.h of glibc
 NEVER = 2**31 - 1
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(*, one_heap: bool = False) -> bool:
     """Tell glibc to reuse freed memory instead of giving it back to the system after each large tensor.
 
     Every forward pass asks for the same large tensors again; fresh pages cost more time than the arithmetic on some
-    machines (2 to 7 times a training step's on a virtual one). False where the C library is not glibc.
+    machines (2 to 7 times a training step's on a virtual one). ``one_heap``: all threads share what is kept; else each
+    keeps its own. False where the C library is not glibc.
     """
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return all(
-        mallopt(option, value) for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26))
-    )
+    wishes = [(M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26), *[(M_ARENA_MAX, 1)] * one_heap]
+    return all(mallopt(option, value) for option, value in wishes)
 
 
 def peak_memory_mb() -> float:

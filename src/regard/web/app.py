@@ -112,7 +112,8 @@ def about(viewer: ViewerOf) -> Response:
 @router.get("/scene/{z}/{x}/{y}.png")
 def scene(viewer: ViewerOf, tile: Tile) -> Response:
     """A tile of the scene."""
-    return _picture(viewer.scene(tile))
+    headers = FRESH if viewer.layers["scene"].is_rough(tile) else KEPT
+    return Response(viewer.scene(tile), media_type="image/png", headers=headers)
 
 
 @router.get("/prediction/{z}/{x}/{y}.png")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -25,7 +27,8 @@ from regard.web.grid import SIDE, Address, Grid, PixelGrid
 READERS = 4  # tiles read at the same time
 READ_WHOLE = 4096  # pixels: larger files without overviews get one of at most FAR pixels a side, in memory
 FAR = 2048
-STRIP = 512
+CHUNK = 512  # pixels: about what is read of such a file at a time
+FIRST, AGAIN = 0.7, 3.0  # seconds of reading until the rough copy is shown, and until it is shown again
 MERCATOR = CRS.from_epsg(3857)
 SOMEWHERE = Affine(1, 0, 1, 0, -1, 1)  # for pictures: rasterio warns where nothing is said
 GDAL = {"GDAL_TIFF_INTERNAL_MASK": True}
@@ -39,7 +42,8 @@ class RasterLayer:
         self._near = Handles(lambda: reopen().dataset, bands)
         self._far: Handles | None = None
         self._turns = threading.BoundedSemaphore(READERS)
-        self.ready, self.stopped = threading.Event(), threading.Event()
+        self.begun, self.ready, self.stopped = threading.Event(), threading.Event(), threading.Event()
+        self.progress = 0.0
         with reopen() as raster:
             self.path, self.size = raster.path, raster.size
             shrunk = max(raster.dataset.overviews(bands[0]), default=1)
@@ -48,16 +52,20 @@ class RasterLayer:
         if large:
             threading.Thread(target=self._prepare, daemon=True).start()
         else:
-            self.ready.set()
+            self._finish()
 
-    def tile(self, address: Address) -> Pixels:
-        """The pixels of a tile; no valid ones outside the raster.
+    def is_rough(self, address: Address) -> bool:
+        """Whether the tile would be cut from a copy that is not finished."""
+        return bool(self.factor) and self.grid.step(address.z) >= self.factor and not self.ready.is_set()
+
+    def tile(self, address: Address, *, rough: bool = False) -> Pixels:
+        """The pixels of a tile; no valid ones outside the raster. ``rough`` ones do not wait for the whole file.
 
         Raises:
             UnreadableImage: a block of the file is damaged.
         """
         far = self.factor and self.grid.step(address.z) >= self.factor
-        while far and not self.ready.wait(0.2):
+        while far and not (self.begun if rough else self.ready).wait(0.2):
             if self.stopped.is_set():
                 return self._empty()
         handles = self._far if far and self._far is not None else self._near
@@ -110,32 +118,75 @@ class RasterLayer:
         return Pixels(np.zeros((len(self._near.bands), SIDE, SIDE), dtype), np.zeros((SIDE, SIDE), bool))
 
     def _prepare(self) -> None:
-        """Read the file once, from top to bottom, for a small copy that far views are cut from."""
+        """Read the file once for a small copy that far views are cut from: here and there first, the gaps later."""
         try:
             with rasterio.Env(**GDAL), self._near.borrow() as dataset:
-                pixels = self._shrunk(dataset)
-                across, down = self.size[1] / pixels.valid.shape[1], self.size[0] / pixels.valid.shape[0]
-                a, b, c, d, e, f = dataset.transform[:6]
-                memory = in_memory(pixels, dataset.crs, Affine(a * across, b * down, c, d * across, e * down, f))
-            self._far = Handles(memory.open, range(1, 1 + len(pixels.values)))
+                shape = [-(-length // self.factor) for length in self.size]
+                values, valid = np.zeros((len(self._near.bands), *shape), dataset.dtypes[0]), np.zeros(shape, bool)
+                chunks, due = _spread(dataset.shape, self._chunk(dataset)), time.monotonic() + FIRST
+                for done, (window, reach) in enumerate(chunks, 1):
+                    if self.stopped.is_set():
+                        return
+                    self._shrink(dataset, window, reach, Pixels(values, valid))
+                    if time.monotonic() > due or done == len(chunks):
+                        self._show(Pixels(values, valid), dataset, done / len(chunks))
+                        due = time.monotonic() + AGAIN
         except rasterio.errors.RasterioError:  # a damaged block: far views are read from the file, and say so
             self.factor = 0
+        self._finish()
+
+    def _finish(self) -> None:
+        self.progress = 1.0
+        self.begun.set()
         self.ready.set()
 
-    def _shrunk(self, dataset: Any) -> Pixels:
-        (height, width), factor, bands = self.size, self.factor, self._near.bands
-        shape = (-(-height // factor), -(-width // factor))
-        values, valid = np.zeros((len(bands), *shape), dataset.dtypes[0]), np.zeros(shape, bool)
-        rows = max(1, STRIP // factor) * factor
+    def _chunk(self, dataset: Any) -> tuple[int, int]:
+        """Height and width of what is read at a time: whole blocks as far as they fit, whole pixels of the copy."""
+        rows, columns = dataset.block_shapes[0]
+        wide = max(columns, CHUNK)
+        tall = max(rows, CHUNK * CHUNK // wide)
+        return -(-tall // self.factor) * self.factor, -(-wide // self.factor) * self.factor
+
+    def _shrink(self, dataset: Any, window: Window, reach: tuple[int, int], copy: Pixels) -> None:
+        """One chunk of the copy; as far as ``reach``, where nothing is read yet, its middle stands for all."""
+        top, left = int(window.row_off) // self.factor, int(window.col_off) // self.factor
+        shape = [-(-int(length) // self.factor) for length in (window.height, window.width)]
         how = Resampling.nearest if self.nearest else Resampling.average
-        for top in range(0, height, rows):
-            if self.stopped.is_set():
-                break
-            window = Window(0, top, width, min(rows, height - top))
-            part = np.s_[..., top // factor : -(-(top + window.height) // factor), :]
-            values[part] = dataset.read(bands, window=window, out_shape=values[part].shape, resampling=how)
-            valid[part] = dataset.dataset_mask(window=window, out_shape=valid[part].shape) > 0
-        return Pixels(values, valid)
+        part = dataset.read(self._near.bands, window=window, out_shape=(len(copy.values), *shape), resampling=how)
+        there = dataset.dataset_mask(window=window, out_shape=shape) > 0
+        around = np.s_[top : top + -(-reach[0] // self.factor), left : left + -(-reach[1] // self.factor)]
+        copy.values[(slice(None), *around)] = part[:, shape[0] // 2, shape[1] // 2, None, None]
+        copy.valid[around] = there[shape[0] // 2, shape[1] // 2]
+        inside = np.s_[top : top + shape[0], left : left + shape[1]]
+        copy.values[(slice(None), *inside)], copy.valid[inside] = part, there
+
+    def _show(self, pixels: Pixels, dataset: Any, progress: float) -> None:
+        """Cut far views from the copy as it is now."""
+        across, down = self.size[1] / pixels.valid.shape[1], self.size[0] / pixels.valid.shape[0]
+        a, b, c, d, e, f = dataset.transform[:6]
+        memory = in_memory(pixels, dataset.crs, Affine(a * across, b * down, c, d * across, e * down, f))
+        before, self._far = self._far, Handles(memory.open, range(1, 1 + len(pixels.values)))
+        if before is not None:
+            before.close()
+        self.progress = progress
+        self.begun.set()
+
+
+def _spread(size: Sequence[int], chunk: tuple[int, int]) -> list[tuple[Window, tuple[int, int]]]:
+    """The chunks of a raster from coarse to fine, and how far to the right and down of its corner each one is alone."""
+    rows, columns = (-(-length // side) for length, side in zip(size, chunk, strict=True))
+    step = 2 ** math.ceil(math.log2(max(rows, columns)))
+    places = [(0, 0, step)]
+    while step > 1:
+        double, step = step, step // 2
+        grid = product(range(0, rows, step), range(0, columns, step))
+        places += [(row, column, step) for row, column in grid if row % double or column % double]
+    found = []
+    for row, column, step in places:
+        top, left = row * chunk[0], column * chunk[1]
+        window = Window(left, top, min(chunk[1], size[1] - left), min(chunk[0], size[0] - top))
+        found.append((window, (step * chunk[0], step * chunk[1])))
+    return found
 
 
 class Handles:

@@ -90,8 +90,11 @@ class Viewer:
         return RasterLayer(partial(open_raster, path), self.grid, bands, nearest=name != "confidence")
 
     def scene(self, tile: Address) -> bytes:
-        """The scene itself."""
-        return self._scene_tiles.get(tile, lambda: scene_png(self.layers["scene"].tile(tile), self.stretch))
+        """The scene itself; far away, as far as it has been read."""
+        layer = self.layers["scene"]
+        if layer.is_rough(tile):
+            return scene_png(layer.tile(tile, rough=True), self.stretch)
+        return self._scene_tiles.get(tile, lambda: scene_png(layer.tile(tile), self.stretch))
 
     def prediction(self, tile: Address, shown: Bool[np.ndarray, "k"], going_on: GoingOn) -> bytes:
         """The classes that are shown, in their colours."""
@@ -183,7 +186,7 @@ class Viewer:
             "coarsest": self.grid.coarsest,
             "finest": self.grid.finest,
             "coarsest_live": self.grid.coarsest if known else self.coarsest_live,
-            "near": self.layers["scene"].factor,
+            "progress": self.layers["scene"].progress,
             "classes": [
                 {"name": name, "colour": list(colour)}
                 for name, colour in zip(card.classes.names, card.classes.palette, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -121,7 +123,7 @@ def test_far_views_of_a_large_file_without_overviews_come_from_a_small_copy(
 ) -> None:
     monkeypatch.setattr(raster_layer, "READ_WHOLE", 512)
     monkeypatch.setattr(raster_layer, "FAR", 256)
-    monkeypatch.setattr(raster_layer, "STRIP", 64)
+    monkeypatch.setattr(raster_layer, "CHUNK", 64)
     smooth = np.add.outer(np.arange(1000) / 1000, np.sin(np.arange(900) / 200))[None] * 60 + 80
     path = write_tif(tmp_path / "a.tif", np.repeat(smooth, 3, axis=0).astype(np.uint8), **place)
     layer = layer_of(path, nearest=False)
@@ -143,6 +145,49 @@ def test_far_views_of_a_large_file_without_overviews_come_from_a_small_copy(
     assert seen > 10_000 and not layer._far._idle.empty()
     layer.close()
     assert layer._far._idle.empty() and layer._near._idle.empty()
+
+
+def test_a_far_view_is_rough_at_first_and_then_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"READ_WHOLE": 512, "FAR": 256, "CHUNK": 64, "FIRST": 0, "AGAIN": 0}.items():
+        monkeypatch.setattr(raster_layer, name, value)
+    go_on, shrink, read = threading.Event(), RasterLayer._shrink, []
+
+    def slowly(layer: RasterLayer, *arguments: object) -> None:
+        read.append(arguments)
+        assert len(read) < 6 or go_on.wait(20)
+        shrink(layer, *arguments)
+
+    monkeypatch.setattr(RasterLayer, "_shrink", slowly)
+    values = np.broadcast_to(np.linspace(20, 250, 900).astype(np.uint8), (3, 1000, 900))
+    path = write_tif(tmp_path / "a.tif", values, crs=None, transform=None, tiled=True, blockxsize=64, blockysize=64)
+    layer, far = layer_of(path, nearest=False), Address(0, 0, 0)
+    while layer.progress < 5 / 240:
+        time.sleep(0.01)
+    found = layer.tile(far, rough=True)
+    assert layer.is_rough(far) and not layer.is_rough(Address(layer.grid.finest, 0, 0)) and 0 < layer.progress < 0.1
+    inside = np.s_[:250, :225]
+    assert found.valid[inside].all() and (found.values[0][inside] > 0).all()
+    go_on.set()
+    whole = layer.tile(far)
+    assert not layer.is_rough(far) and layer.progress == 1 and len(read) == 16 * 15
+    expected = values[0, :, :900].reshape(250, 4, 225, 4).mean(axis=(1, 3))
+    assert np.abs(whole.values[0][inside] - expected).max() <= 1
+    assert np.abs(found.values[0][inside] - expected).mean() < 70
+    layer.close()
+
+
+@pytest.mark.parametrize(("size", "chunk"), [((100, 70), (8, 16)), ((64, 64), (64, 64)), ((9, 500), (3, 500))])
+def test_chunks_cover_a_raster_once_and_reach_over_what_is_not_read(
+    size: tuple[int, int], chunk: tuple[int, int]
+) -> None:
+    read, shown = np.zeros(size, int), np.zeros(size, bool)
+    for window, reach in raster_layer._spread(size, chunk):
+        top, left = int(window.row_off), int(window.col_off)
+        assert not read[top : top + reach[0], left : left + reach[1]].any()
+        read[top : top + window.height, left : left + window.width] += 1
+        shown[top : top + reach[0], left : left + reach[1]] = True
+        assert shown.all()
+    assert (read == 1).all()
 
 
 def test_a_damaged_file_says_so_in_one_line(tmp_path: Path) -> None:

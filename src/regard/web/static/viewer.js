@@ -84,7 +84,9 @@ const viewer = {
   makeLayers() {
     const { about, map } = this;
     const options = { bounds: this.bounds, noWrap: true, minZoom: about.coarsest, maxZoom: about.finest + 3, maxNativeZoom: about.finest, keepBuffer: 1 };
-    L.tileLayer('scene/{z}/{x}/{y}.png', { ...options, pane: 'scene', alt: '' }).addTo(map);
+    this.sceneOptions = { ...options, pane: 'scene', alt: '' };
+    this.scene = L.tileLayer('scene/{z}/{x}/{y}.png', this.sceneOptions).addTo(map);
+    if (about.progress < 1) setTimeout(() => this.readOn(), 1000);
     this.layers = {};
     for (const name of about.layers) {
       const from = name === 'labels' ? about.coarsest : about.coarsest_live;
@@ -98,8 +100,7 @@ const viewer = {
       box.dataset.layer = name;
       $('layers').append(make('label', 'line', box, make('span', 'text', TITLES[name])));
     }
-    if (about.near) map.setView(this.bounds.getCenter(), about.finest - Math.log2(about.near) + 1);
-    else map.fitBounds(this.bounds, { padding: [2, 2] });
+    map.fitBounds(this.bounds, { padding: [2, 2] });
   },
 
   makeLegend() {
@@ -158,10 +159,25 @@ const viewer = {
     return `${Math.abs(y).toFixed(digits)}° ${y < 0 ? 'S' : 'N'}, ${Math.abs(x).toFixed(digits)}° ${x < 0 ? 'W' : 'E'}`;
   },
 
+  /** A large file without overviews is being read: say how far, and show what there is of it. */
+  async readOn() {
+    const before = this.about.progress;
+    this.about.progress = (await (await fetch('about.json')).json()).progress;
+    this.tellBusy(queue.running + queue.waiting.length);
+    if (this.about.progress > before) {
+      const old = this.scene;
+      this.scene = L.tileLayer(`scene/{z}/{x}/{y}.png?read=${this.about.progress.toFixed(3)}`, this.sceneOptions);
+      this.scene.once('load', () => old.remove()).addTo(this.map);
+    }
+    if (this.about.progress < 1) setTimeout(() => this.readOn(), 1000);
+  },
+
   tellBusy(count) {
-    const far = this.map.getZoom() < this.about.coarsest_live;
-    $('note').textContent = far ? 'Zoom in to see the prediction' : 'Predicting what you look at …';
-    $('note').hidden = !far && (count === 0 || Boolean(this.about.map));
+    const far = this.map.getZoom() < this.about.coarsest_live, { progress } = this.about;
+    const notes = far ? ['Zoom in to see the prediction'] : count && !this.about.map ? ['Predicting what you look at …'] : [];
+    if (progress < 1) notes.push(`Reading the scene: ${Math.floor(100 * progress)} %`);
+    $('note').textContent = notes.join('. ');
+    $('note').hidden = notes.length === 0;
   },
 
   countSoon() { clearTimeout(this.timer); this.timer = setTimeout(() => this.count(), 250); },
