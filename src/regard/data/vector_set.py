@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
@@ -67,31 +66,37 @@ def scenes_with_polygons(path: Path) -> LabelledData:
     """
     told = Scenes.read(path)
     images, vectors = [path.parent / name for name in told.images], path.parent / told.labels
-    columns = (told.column, *([told.split] if told.split else []))
-    found = [_over(image, vectors, columns) for image in images]
-    classes = ClassMap.of(told.classes or sorted({str(name) for _, values, _ in found for name in values[0]}))
-    known = [_labelled(shapes, values, classes, told) for shapes, values, _ in found]
-    sides = [told.block or max(1, max(size) // BLOCKS) for _, _, size in found]
-    parts = _parts([drawn for drawn, _ in known], [names for _, names in known], sides, told)
+    over = [_over(image, vectors, told) for image in images]
+    kinds = over[0].values[0]  # of all polygons of the file, as what follows
+    used = np.any([scene.here for scene in over], axis=0)
+    classes = ClassMap.of(told.classes or sorted(set(kinds[used].tolist())))
+    labels = _labels(kinds, used, classes, told.labels)
+    part = _split_by_blocks(over[0], labels, used, told) if told.split is None else _split_as_told(over[0], used, told)
     splits: dict[str, tuple[Pair, ...]] = {}
-    for image, (drawn, _), part, (_, _, size) in zip(images, known, parts, found, strict=True):
+    for image, scene in zip(images, over, strict=True):
         for split in SPLITS:
-            pairs = _windows(image, vectors, drawn.of(part == split), size, told.window)
-            splits[split] = (*splits.get(split, ()), *pairs)
+            chosen = scene.here & (part == split)
+            drawn = Drawn(scene.shapes[chosen], labels[chosen], told.touched)
+            splits[split] = (*splits.get(split, ()), *_windows(image, vectors, drawn, scene.size, told.window))
     return LabelledData(path, classes, {split: pairs for split, pairs in splits.items() if pairs})
 
 
-Found = tuple[np.ndarray, list[np.ndarray], tuple[int, int]]
+class Over(NamedTuple):
+    """All polygons of a file in a scene's pixels, which of them lie on it and have a class, and their values."""
+
+    shapes: np.ndarray
+    here: Bool[np.ndarray, " n"]
+    values: list[np.ndarray]
+    size: tuple[int, int]
 
 
-def _over(image: Path, vectors: Path, columns: Sequence[str]) -> Found:
-    """The polygons with a class on a scene in its pixels, their values in each column, and the scene's size."""
+def _over(image: Path, vectors: Path, how: Scenes) -> Over:
     with open_raster(image) as raster:
-        shapes, values = read_polygons(vectors, raster, columns)
+        shapes, values = read_polygons(vectors, raster, [how.column, *([how.split] if how.split else [])])
         inverse, size, bounds = ~raster.transform, raster.size, raster.dataset.bounds
     pixels = np.array(shapely.transform(shapes, lambda xy: to_map(xy, inverse)), dtype=object)
-    here = shapely.intersects(shapely.box(*shapely.bounds(pixels).T), shapely.box(0, 0, size[1], size[0]))
     texts = [np.array([_text(value) for value in column]) for column in values]
+    here = shapely.intersects(shapely.box(*shapely.bounds(pixels).T), shapely.box(0, 0, size[1], size[0]))
     here &= texts[0] != ""
     if not here.any():
         reach, extent = (
@@ -101,7 +106,7 @@ def _over(image: Path, vectors: Path, columns: Sequence[str]) -> Found:
             f"{vectors.name} has no polygon with a class on {image.name}: in its CRS it covers {reach}, the scene "
             f"{extent}. Take the scene off the list, or correct the CRS."
         )
-    return pixels[here], [column[here] for column in texts], size
+    return Over(pixels, here, texts, size)
 
 
 def _text(value: Any) -> str:
@@ -111,35 +116,38 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float | np.floating) else str(value).strip()
 
 
-def _labelled(shapes: np.ndarray, values: Sequence[np.ndarray], classes: ClassMap, how: Scenes) -> tuple[Drawn, Any]:
-    """The polygons with their labels, and the split that each is told to be in, if there is such a column."""
-    strange = sorted(set(values[0].tolist()) - set(classes.names))
+def _labels(kinds: np.ndarray, used: Bool[np.ndarray, " n"], classes: ClassMap, file: str) -> Int[np.ndarray, " n"]:
+    """The label of each polygon; the ignore index for those that are not used."""
+    strange = sorted(set(kinds[used].tolist()) - set(classes.names))
     if strange:
-        count = int((values[0] == strange[0]).sum())
         raise ClassMismatch(
-            f"{how.labels} has {count} polygons of {strange[0]!r}; the classes are {', '.join(classes.names)}. "
-            "Add it to 'classes', or correct the column."
+            f"{file} has {(kinds[used] == strange[0]).sum()} polygons of {strange[0]!r}; the classes are "
+            f"{', '.join(classes.names)}. Add it to 'classes', or correct the column."
         )
-    labels = np.array([classes.names.index(name) for name in values[0].tolist()], dtype=np.int64)
-    return Drawn(shapes, labels, how.touched), values[1] if len(values) > 1 else None
+    known = {name: label for label, name in enumerate(classes.names)}
+    return np.array([known.get(kind, classes.ignore_index) for kind in kinds.tolist()], dtype=np.int64)
 
 
-def _parts(scenes: Sequence[Drawn], told: Sequence[Any], sides: Sequence[int], how: Scenes) -> list[np.ndarray]:
-    """The split of each polygon of each scene: as the column says, else by blocks of ground."""
-    if how.split is not None:
-        strange = sorted({name for names in told for name in names.tolist()} - set(SPLITS))
-        if strange:
-            raise DatasetError(f"column {how.split} says {strange[0]!r}; it may say {', '.join(SPLITS)}. Correct it.")
-        return list(told)
-    centres = [shapely.get_coordinates(shapely.centroid(scene.shapes)) for scene in scenes]
-    cells = [np.column_stack([np.full(len(at), i), at // sides[i]]) for i, at in enumerate(centres)]
-    _, block = np.unique(np.concatenate(cells), axis=0, return_inverse=True)
-    labels = np.concatenate([scene.labels for scene in scenes])
-    area = np.concatenate([shapely.area(scene.shapes) for scene in scenes])
-    table = np.zeros((block.max() + 1, labels.max() + 1))
-    np.add.at(table, (block.ravel(), labels), area)
-    part = np.where(blocks_for_val(table, how.val)[block.ravel()], "val", "train")
-    return np.split(part, np.cumsum([len(scene.labels) for scene in scenes])[:-1])
+def _split_as_told(first: Over, used: Bool[np.ndarray, " n"], how: Scenes) -> np.ndarray:
+    """The split of each polygon as a column says it."""
+    strange = sorted(set(first.values[1][used].tolist()) - set(SPLITS))
+    if strange:
+        raise DatasetError(f"column {how.split} says {strange[0]!r}; it may say {', '.join(SPLITS)}. Correct it.")
+    return first.values[1]
+
+
+def _split_by_blocks(
+    first: Over, labels: Int[np.ndarray, " n"], used: Bool[np.ndarray, " n"], how: Scenes
+) -> np.ndarray:
+    """The split of each polygon by the block of ground that holds its centre, in the grid of the first scene."""
+    side = how.block or max(1, max(first.size) // BLOCKS)
+    cells = shapely.get_coordinates(shapely.centroid(first.shapes[used])) // side
+    block = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
+    area = np.zeros((block.max() + 1, labels[used].max() + 1))
+    np.add.at(area, (block, labels[used]), shapely.area(first.shapes[used]))
+    part = np.full(len(used), "", dtype="U5")
+    part[used] = np.where(blocks_for_val(area, how.val)[block], "val", "train")
+    return part
 
 
 def blocks_for_val(area: Float[np.ndarray, "m k"], share: float) -> Bool[np.ndarray, " m"]:

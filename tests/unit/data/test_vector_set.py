@@ -131,6 +131,12 @@ def test_polygons_in_another_crs_and_several_scenes(tmp_path: Path):
     for pair in pairs:
         labelled[pair.image.name] += int((data.read(pair).labels != 255).sum())
     assert labelled == {"scene.tif": 10 * 6 * 50, "coarse.tif": 10 * 3 * 25}
+    ground = {split: set[int]() for split in data.splits}  # the scenes show the same: so do the splits
+    for split, pairs in data.splits.items():
+        for pair in pairs:
+            columns = np.flatnonzero((data.read(pair).labels != 255).any(axis=0))
+            ground[split] |= set((columns // (10 if pair.image.name == "scene.tif" else 5)).tolist())
+    assert not ground["train"] & ground["val"] and ground["train"] | ground["val"] == set(range(10))
 
 
 @given(
