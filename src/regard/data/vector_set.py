@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regard.classes import ClassMap, first_reason
