@@ -22,11 +22,11 @@ from regard.engine.many import Scene, predict_scene
 from support import tiny, write_tif
 
 
-def keep_killing(stop: threading.Event, wanted: int, killed: list[int]) -> None:
-    """Kill a random worker process now and then."""
+def keep_killing(out: Path, stop: threading.Event, wanted: int, killed: list[int]) -> None:
+    """Kill a random worker process now and then, once the first map is in ``out``."""
     rng = np.random.default_rng(0)
     while not stop.wait(float(rng.uniform(1, 4))) and len(killed) < wanted:
-        workers = psutil.Process().children()
+        workers = psutil.Process().children() if any(out.glob("*.tif")) else []
         busy = [worker for worker in workers if worker.cpu_times().user > 2]  # torch is loaded, or nearly
         if busy:
             chosen = busy[int(rng.integers(len(busy)))]
@@ -50,7 +50,7 @@ def main(wanted: int, count: int) -> None:
             predict_scene(Scene(model, source, root / "serial" / source.name, view))
         while len(killed) < wanted:
             out, stop = root / f"maps{rounds}", threading.Event()
-            killer = threading.Thread(target=keep_killing, args=(stop, wanted, killed))
+            killer = threading.Thread(target=keep_killing, args=(out, stop, wanted, killed))
             killer.start()
             scenes = [Scene(model, source, out / source.name, view) for source in sources]
             receipts = list(run_on_cluster(scenes, "local", 2))

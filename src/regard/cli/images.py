@@ -21,12 +21,14 @@ class SideFiles:
         entropy: A GeoTIFF of the indecision over all classes, from 0 to 1.
         polygons: A vector file of the map's patches: .gpkg, .geojson, .fgb or .parquet.
         areas: A table (.csv) of the ground that each class covers.
+        stac: An item (.json) for a SpatioTemporal Asset Catalog: the map's place, files and model.
     """
 
     confidence: Path | None = None
     entropy: Path | None = None
     polygons: Path | None = None
     areas: Path | None = None
+    stac: Path | None = None
 
     def options(self) -> dict[str, Any]:
         """As keyword arguments."""

@@ -29,6 +29,7 @@ from regard.engine.outputs import Outputs, Patches
 from regard.engine.paint import Rows
 from regard.engine.progress import Progress
 from regard.engine.scene import Tiling, count_windows, predict_rows, window_rows
+from regard.engine.stac import write_item
 from regard.errors import OutputError, UnreadableImage
 from regard.models import Segmenter
 from regard.models.weights import digest
@@ -226,7 +227,7 @@ def _with_tops(parts: Iterator[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _add_tables(job: MapJob) -> None:
-    """What is made from the finished map: QGIS's style, polygons and areas."""
+    """What is made from the finished map: QGIS's style, polygons, areas and the catalog's item."""
     outputs, classes = job.outputs, job.model.classes
     write_style(outputs.labels, classes)
     if outputs.polygons is not None:
@@ -234,6 +235,8 @@ def _add_tables(job: MapJob) -> None:
         write_polygons(outputs.labels, outputs.polygons, classes=classes, confidence=outputs.confidence, **rules)
     if outputs.areas is not None:
         write_areas(class_areas(outputs.labels, classes), outputs.areas)
+    if outputs.stac is not None:
+        write_item(job.raster, job.model, outputs, outputs.stac, weights=job.tags["regard_weights_sha256"])
 
 
 def as_bytes(share: np.ndarray, valid: np.ndarray) -> np.ndarray:

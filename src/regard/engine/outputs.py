@@ -22,6 +22,7 @@ class Outputs:
     entropy: Path | None = None
     polygons: Path | None = None
     areas: Path | None = None
+    stac: Path | None = None
 
     @classmethod
     def of(cls, labels: str | Path, **others: str | Path | None) -> Outputs:
@@ -49,6 +50,8 @@ class Outputs:
         for path in self.rasters.values():
             if path.suffix.lower() not in (".tif", ".tiff"):
                 raise OutputError(f"the map of a raster is a GeoTIFF; got {path.name}. Name it {path.stem}.tif.")
+        if self.stac is not None and self.stac.suffix.lower() != ".json":
+            raise OutputError(f"a STAC item is a .json; got {self.stac.name}. Name it {self.stac.stem}.json.")
         places = [path.resolve() for path in self.files]
         if source.resolve() in places:
             raise OutputError(f"{source} is the input itself. Choose another name for the map.")

@@ -38,6 +38,7 @@ def predict(
     entropy: str | Path | None = None,
     polygons: str | Path | None = None,
     areas: str | Path | None = None,
+    stac: str | Path | None = None,
     sieve: int = 0,
     minimum_area: float = 0.0,
     simplify: float = 0.0,
@@ -62,9 +63,10 @@ def predict(
 
     Beside the map, if named: ``confidence`` and ``entropy``, GeoTIFFs of the chosen class's probability and of the
     indecision over all classes; ``polygons``, a vector file (.gpkg, .geojson, .fgb, .parquet) with one polygon for each
-    patch of a class; ``areas``, a CSV of the ground that each class covers. A style for QGIS is always written. In the
-    file of polygons, not in the map, patches below ``sieve`` pixels are given to their largest neighbour, borders are
-    simplified by ``simplify`` metres, and polygons then below ``minimum_area`` m² are left out.
+    patch of a class; ``areas``, a CSV of the ground that each class covers; ``stac``, a STAC item (.json) of the map,
+    its files and its model. A style for QGIS is always written. In the file of polygons, not in the map, patches below
+    ``sieve`` pixels are given to their largest neighbour, borders are simplified by ``simplify`` metres, and polygons
+    then below ``minimum_area`` m² are left out.
 
     ``aoi`` limits the map to bounds (west, south, east, north in the raster's CRS) or to a vector file's polygons.
     ``gsd`` shows the model the raster at that many metres per pixel (0: at those of its training images) while the map
@@ -78,7 +80,7 @@ def predict(
     """
     path, was_training = Path(source), model.training
     view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "d4": d4, "batch": batch}
-    extras = {"entropy": entropy, "polygons": polygons, "areas": areas}
+    extras = {"entropy": entropy, "polygons": polygons, "areas": areas, "stac": stac}
     patches = Patches(sieve, minimum_area, simplify)
     if polygons is None and patches != Patches():
         raise ConfigError(
