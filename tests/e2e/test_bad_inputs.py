@@ -189,7 +189,9 @@ IMAGES = {
     "metres per pixel below 0": Case(
         lambda w: w.predict(w.tif(), gsd=-1.0), ConfigError, ("gsd -1 must be", "above 0")
     ),
-    "VRT named .tif reads any file": Case(lambda w: w.predict(w.put("a.tif", VRT)), UnreadableImage, ("no GeoTIFF",)),
+    "VRT named .tif reads any file": Case(
+        lambda w: w.predict(w.put("a.tif", VRT)), UnreadableImage, ("no GeoTIFF", "--vrt")
+    ),
     "header of 64 GiB": Case(lambda w: w.predict(w.put("a.tif", huge_header())), UnreadableImage, ("64 GiB", "TILED")),
     "complex numbers": Case(
         lambda w: w.predict(w.tif(dtype="complex64")), UnreadableImage, ("complex numbers (complex64)", "Convert")

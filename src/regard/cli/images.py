@@ -57,6 +57,7 @@ class View:
     Args:
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         aoi: Map this part only: WEST,SOUTH,EAST,NORTH in the raster's CRS, or a vector file with polygons.
+        vrt: Allow a VRT (a list of other files) as source; it may read any file of this machine.
         gsd: Show the model the raster at that many metres per pixel; 0: at those that it was trained with.
         tile: Side of the windows in pixels, for rasters.
         overlap: How many pixels neighbouring windows share and blend.
@@ -69,6 +70,7 @@ class View:
     bands: str | None = None
     aoi: str | None = None
     gsd: float | None = None
+    vrt: bool = False
     tile: int = 1024
     overlap: int = 256
     scales: tuple[float, ...] = (1.0,)
@@ -96,6 +98,7 @@ def predict(
     view: Annotated[View, Parameter(name="*")] = DEFAULT_VIEW,
     computing: Annotated[Computing, Parameter(name="*")] = AS_TRAINED,
     overwrite: bool = False,
+    mosaic: bool = False,
     verify: bool = False,
     dry_run: bool = False,
     workers: int = 1,
@@ -116,17 +119,21 @@ def predict(
         view: How to look at the image.
         computing: How the network computes.
         overwrite: Replace a map that is there and was made otherwise.
+        mosaic: Take several rasters on one grid as one scene; where they overlap, the last one that has data is seen.
         verify: Afterwards, compute some places again in other windows, and say how much of the map would change.
         dry_run: Say what would be done, with memory, disk and time, and do nothing.
         workers: Processes that share several sources.
         shard: i/n: of several sources, take every n-th from the i-th on (array jobs).
         cluster: Address of a Dask scheduler that shares out several sources; local: one on this machine.
     """
-    from regard.engine.many import How, predict_many
+    from regard.data.mosaic import mosaic as as_one
+    from regard.engine.many import How, expanded, predict_many
     from regard.engine.outputs import Outputs
     from regard.engine.verify import plan, verify_map
 
     how = How(**asdict(computing))
+    if mosaic:
+        sources = (as_one(expanded(sources), vrt=view.vrt),)
     if (dry_run or verify) and len(sources) != 1:
         raise ConfigError(f"--dry-run and --verify look at one raster; got {len(sources)} sources.")
     if dry_run:

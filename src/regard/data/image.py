@@ -186,7 +186,7 @@ def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: 
     return labels
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path, *, vrt: bool = False) -> tuple[int, int]:
     """Height and width, upright, without reading the pixels.
 
     Raises:
@@ -196,7 +196,7 @@ def image_size(path: Path) -> tuple[int, int]:
         with _open(path, load=False) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
-    with open_raster(path) as raster:
+    with open_raster(path, vrt=vrt) as raster:
         return raster.size
 
 

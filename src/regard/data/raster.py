@@ -13,12 +13,15 @@ import numpy as np
 import rasterio
 from jaxtyping import Bool, Shaped
 from rasterio._err import CPLE_BaseError
+from rasterio._path import _UnparsedPath
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.features import geometry_mask
+from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from regard.data.place import driver_of
+from regard.data.bands import band_names, check_bits, choose_bands
+from regard.data.place import MOSAICS, VRT, Stamp, drivers_of, gdal_name, is_virtual, stamp
 from regard.errors import BandMismatch, UnreadableImage
 
 BLOCK_LIMIT = 2**30  # bytes that one block of a file may ask for
@@ -63,9 +66,15 @@ class Raster:
         return tuple(names[number - 1] for number in self.bands)
 
     @property
-    def _reads_alpha(self) -> bool:
+    def reads_alpha(self) -> bool:
         """Whether a band marked as alpha was asked for: in truth near infrared, as many files have it."""
         return any(self.dataset.colorinterp[number - 1] == ColorInterp.alpha for number in self.bands)
+
+    @property
+    def stamps(self) -> list[Stamp]:
+        """The files that the raster is made of, as they are now: itself; of a VRT, those that it names too."""
+        whole = self.dataset.driver == VRT
+        return [stamp(name) for name in (self.dataset.files if whole else [gdal_name(self.path)])]
 
     @property
     def is_georeferenced(self) -> bool:
@@ -81,7 +90,7 @@ class Raster:
         with refusing(self.path, f"a part of {box.width} x {box.height} pixels from row {box.top}"):
             pixels = self.dataset.read(self.bands, window=window)
             valid = (
-                np.ones(pixels.shape[1:], bool) if self._reads_alpha else self.dataset.dataset_mask(window=window) > 0
+                np.ones(pixels.shape[1:], bool) if self.reads_alpha else self.dataset.dataset_mask(window=window) > 0
             )
         if np.issubdtype(pixels.dtype, np.floating):
             valid &= np.isfinite(pixels).all(axis=0)
@@ -116,84 +125,40 @@ def inside(area: Any, box: Box) -> Bool[np.ndarray, "h w"]:
 
 
 def open_raster(
-    path: Path, *, bands: Sequence[int | str] | None = None, expected: Sequence[str] | None = None
+    path: Path,
+    *,
+    bands: Sequence[int | str] | None = None,
+    expected: Sequence[str] | None = None,
+    vrt: bool = False,
 ) -> Raster:
     """Open a raster and choose its bands: ``bands`` by number from 1 or by name; else those that a model ``expected``.
+
+    ``vrt`` allows a VRT, which may read any file of the machine.
 
     Raises:
         UnreadableImage: missing, of a kind that is not read, broken, or with blocks above 1 GiB.
         BandMismatch: the bands asked for are not there, or are not as many as the model's.
     """
-    driver = driver_of(path)
-    with refusing(path, "the header"), warnings.catch_warnings():
+    drivers = drivers_of(path, vrt=vrt)
+    with refusing(path, "the header"), warnings.catch_warnings(), rasterio.Env():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        dataset = rasterio.open(path, driver=driver)
+        dataset = DatasetReader(_UnparsedPath(gdal_name(path)), driver=drivers)
     try:
         with refusing(path, "the header"):
             _check_blocks(path, dataset)
+            _check_parts(path, dataset)
             if expected:
-                _check_bits(path, dataset)
-            return Raster(path, dataset, choose_bands(path, dataset, bands, expected))
+                check_bits(path, dataset)
+            raster = Raster(path, dataset, choose_bands(path, dataset, bands, expected))
+            if raster.reads_alpha and str(path).startswith(MOSAICS):
+                raise BandMismatch(
+                    "an alpha band of a mosaic says where there is data, and is no data itself. If it is, mark it so "
+                    "in every file: gdal_edit.py -colorinterp_4 undefined."
+                )
+            return raster
     except BaseException:
         dataset.close()
         raise
-
-
-def choose_bands(
-    path: Path, dataset: Any, bands: Sequence[int | str] | None, expected: Sequence[str] | None
-) -> tuple[int, ...]:
-    """Numbers (from 1) of the bands to read: those asked for; else all but alpha, in the model's order if named alike.
-
-    Raises:
-        BandMismatch: see :func:`open_raster`.
-    """
-    names = band_names(dataset)
-    if bands:
-        chosen = tuple(_band_number(path, band, names) for band in bands)
-    else:
-        chosen = tuple(i + 1 for i, kind in enumerate(dataset.colorinterp) if kind != ColorInterp.alpha)
-        if expected and sorted(expected) == sorted(names[number - 1] for number in chosen):
-            chosen = tuple(names.index(band) + 1 for band in expected)
-    if expected and len(chosen) != len(expected):
-        listed = ", ".join(f"{number + 1} {name}" for number, name in enumerate(names))
-        raise BandMismatch(
-            f"{path.name} has {len(chosen)} band{'s' * (len(chosen) > 1)} ({listed}); the model was trained on "
-            f"{len(expected)} ({', '.join(expected)}). {_advice(path, dataset, expected)}"
-        )
-    return chosen
-
-
-def _advice(path: Path, dataset: Any, expected: Sequence[str]) -> str:
-    """Which bands to ask for: those whose names hold the model's band names, else the first ones; how to make them of
-    a single one.
-    """
-    names = band_names(dataset)
-    if len(names) == 1 and tuple(expected) == ("red", "green", "blue"):
-        how = "-expand rgb" if dataset.colorinterp[0] == ColorInterp.palette else "-b 1 -b 1 -b 1"
-        return f"If the band is a picture, make three of it: gdal_translate {how} {path.name} {path.stem}_rgb.tif."
-    if len(names) < len(expected):
-        return "Give an image with these bands."
-    words = [name.lower().split() for name in names]
-    alike = [number for band in expected for number, held in enumerate(words, 1) if band.lower() in held]
-    numbers = alike if len(alike) == len(expected) else range(1, len(expected) + 1)
-    return f"Choose them with --bands {','.join(map(str, numbers))}."
-
-
-def band_names(dataset: Any) -> list[str]:
-    """The bands' descriptions, or their colours, or band_1, band_2, ..."""
-    fallback = [kind.name if kind.value > 2 else f"band_{i + 1}" for i, kind in enumerate(dataset.colorinterp)]
-    return [text or other for text, other in zip(dataset.descriptions, fallback, strict=True)]
-
-
-def _band_number(path: Path, band: int | str, names: list[str]) -> int:
-    text = str(band)
-    if text in names:
-        return names.index(text) + 1
-    if text.isdigit() and 1 <= int(text) <= len(names):
-        return int(text)
-    raise BandMismatch(
-        f"{path.name} has no band {text!r}; it has 1 to {len(names)}: {', '.join(names)}. Choose among them."
-    )
 
 
 def _check_blocks(path: Path, dataset: Any) -> None:
@@ -207,13 +172,10 @@ def _check_blocks(path: Path, dataset: Any) -> None:
             raise UnreadableImage(f"{path} holds complex numbers ({kind}). Convert it to real values first.")
 
 
-def _check_bits(path: Path, dataset: Any) -> None:
-    bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
-    if bits < 8:
-        raise BandMismatch(
-            f"{path.name} has {bits} bit{'s' * (bits > 1)} a band; a photograph or scene has 8 or more. Give the image "
-            "that it was made from."
-        )
+def _check_parts(path: Path, dataset: Any) -> None:
+    gone = [file for file in dataset.files if not is_virtual(Path(file)) and not Path(file).is_file()]
+    if gone:
+        raise UnreadableImage(f"{path} is made of {gone[0]}, which does not exist. Fetch it, or make the VRT again.")
 
 
 @contextmanager
@@ -222,12 +184,18 @@ def refusing(path: Path, part: str) -> Iterator[None]:
     try:
         yield
     except (rasterio.errors.RasterioError, CPLE_BaseError, MemoryError) as error:
-        while isinstance(error.__cause__, CPLE_BaseError):  # rasterio's own words are: see the previous exception
-            error = error.__cause__
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(_told(error).split())[:240]
         raise UnreadableImage(
             f"{path}: {part} cannot be read ({reason}). Fetch the file again or convert it to GeoTIFF."
         ) from None
+
+
+def _told(error: BaseException) -> str:
+    """The first and the deepest of GDAL's complaints; rasterio's own words only tell to look there."""
+    told = [error]
+    while told[-1].__cause__ is not None:
+        told.append(told[-1].__cause__)
+    return "; ".join(dict.fromkeys(str(one) for one in (told[min(1, len(told) - 1)], told[-1])))
 
 
 def gdal_version() -> str:

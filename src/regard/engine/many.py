@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from regard.checkpoints.file import Precision, load
 from regard.data.image import PHOTOGRAPHS, image_size
 from regard.data.output import check_writable
+from regard.data.place import is_virtual
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
 from regard.engine.outputs import SIDE_FILES, Outputs
 from regard.engine.predict import predict
@@ -73,7 +74,7 @@ def predict_scene(scene: Scene) -> Receipt:
 
 
 def _mapped(scene: Scene, *, progress: bool = False) -> Receipt:
-    height, width = image_size(scene.source)
+    height, width = image_size(scene.source, vrt=bool(scene.options.get("vrt")))
     model = network(scene.model, scene.how)
     began = time.perf_counter()
     predict(model, scene.source, scene.target, progress=progress, **scene.options)
@@ -111,7 +112,7 @@ def predict_many(
         ScenesFailed: some of several sources could not be predicted. Of a single source, its own error.
     """
     named = [name for name in SIDE_FILES if options.get(name) is not None]
-    found = _expanded(sources)
+    found = expanded(sources)
     if named and len(found) > 1:
         raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
     many = len(found) > 1
@@ -129,11 +130,11 @@ def predict_many(
     return _summary(receipts, time.perf_counter() - began)
 
 
-def _expanded(sources: Iterable[Path]) -> list[Path]:
+def expanded(sources: Iterable[Path]) -> list[Path]:
     """Sources with their patterns resolved, each once, in order."""
     found: list[Path] = []
     for source in sources:
-        if source.exists() or not glob.has_magic(str(source)):
+        if source.exists() or is_virtual(source) or not glob.has_magic(str(source)):
             found.append(source)
             continue
         matches = sorted(Path(name) for name in glob.glob(str(source)))

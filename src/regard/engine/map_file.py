@@ -70,14 +70,13 @@ class MapJob:
             "bands": self.raster.bands,
             "tiling": [tiling.tile, tiling.overlap, tiling.views],
             "area": None if area is None else area.wkt,
+            "elsewhere": [list(one) for one in self.raster.stamps if not isinstance(one[2], int)],
             "version": __version__,
         }
 
     def identity(self) -> dict[str, Any]:
         """All that decides the map's values: the settings, and the file as it is now."""
-        facts = self.raster.path.stat()
-        source = [str(self.raster.path.resolve()), facts.st_size, facts.st_mtime_ns]
-        return {**self.settings, "source": source, "layers": list(self.outputs.rasters)}
+        return {**self.settings, "source": self.raster.stamps, "layers": list(self.outputs.rasters)}
 
     @cached_property
     def marks(self) -> dict[str, str]:
@@ -92,8 +91,9 @@ class MapJob:
         files, rasters = self.outputs.files, list(self.outputs.rasters.values())
         if not all(path.is_file() for path in files):
             return False
-        before = [self.raster.path if path in rasters else self.outputs.labels for path in files]
-        if any(path.stat().st_mtime_ns < early.stat().st_mtime_ns for path, early in zip(files, before, strict=True)):
+        source = max((when for _, _, when in self.raster.stamps if isinstance(when, int)), default=0)
+        labels = self.outputs.labels.stat().st_mtime_ns
+        if any(path.stat().st_mtime_ns < (source if path in rasters else labels) for path in files):
             return False
         return all(self.marks.items() <= _tags(path).items() for path in rasters)
 
@@ -114,7 +114,7 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
         OutputError: a file cannot be written, is there already, or is being made by another run.
     """
     outputs = job.outputs
-    outputs.check(job.raster.path)
+    outputs.check([Path(name) for name, _, _ in job.raster.stamps])
     if not overwrite:
         if job.is_done():
             return outputs.labels
@@ -125,7 +125,7 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
         _sweep(outputs)
         _predict(job, journal, progress)
         if job.identity() != identity:
-            raise UnreadableImage(f"{job.raster.path} was changed while it was read. Run the same again.")
+            raise UnreadableImage(f"{job.raster.path} was changed while it was read, or is gone. Run the same again.")
         if not _publish(job, journal) and progress:
             print(
                 f"{outputs.labels.name} is empty: no pixel of {job.raster.path.name} holds data (nodata, mask, alpha, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Outputs:
         """Every file that is asked for."""
         return [path for path in vars(self).values() if path is not None]
 
-    def check(self, source: Path) -> None:
+    def check(self, sources: Sequence[Path]) -> None:
         """Find out before any work is done whether all can be written.
 
         Raises:
@@ -53,8 +54,9 @@ class Outputs:
         if self.stac is not None and self.stac.suffix.lower() != ".json":
             raise OutputError(f"a STAC item is a .json; got {self.stac.name}. Name it {self.stac.stem}.json.")
         places = [path.resolve() for path in self.files]
-        if source.resolve() in places:
-            raise OutputError(f"{source} is the input itself. Choose another name for the map.")
+        taken = [source for source in sources if source.resolve() in places]
+        if taken:
+            raise OutputError(f"{taken[0]} is the input itself. Choose another name for the map.")
         if len(set(places)) < len(places):
             raise OutputError("two outputs have the same name. Choose another name for one of them.")
         for path in self.files:

@@ -14,6 +14,7 @@ from regard.data.area_of_interest import Area, area_of_interest
 from regard.data.areas import ground_resolution
 from regard.data.augment import prepare
 from regard.data.image import PHOTOGRAPHS, read_image
+from regard.data.mosaic import mosaic
 from regard.data.output import check_writable
 from regard.data.raster import Raster, open_raster
 from regard.data.raster_writer import RasterWriter, measure_layer
@@ -31,7 +32,7 @@ LARGEST_TILE = 8192
 
 def predict(
     model: Segmenter,
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     to: str | Path | None = None,
     *,
     confidence: str | Path | None = None,
@@ -45,6 +46,7 @@ def predict(
     bands: Sequence[int | str] | None = None,
     aoi: Area | None = None,
     gsd: float | None = None,
+    vrt: bool = False,
     tile: int = 1024,
     overlap: int = 256,
     scales: Sequence[float] = (1.0,),
@@ -71,6 +73,8 @@ def predict(
     ``aoi`` limits the map to bounds (west, south, east, north in the raster's CRS) or to a vector file's polygons.
     ``gsd`` shows the model the raster at that many metres per pixel (0: at those of its training images) while the map
     stays on the raster's grid; ``tile`` and ``overlap`` then count pixels of that size.
+    Several sources on one grid are mapped as one scene; where they overlap, the last one that has data is seen.
+    ``vrt`` allows a VRT as source, which may read any file of the machine.
     ``overwrite=False`` keeps a map that is done already, and refuses to replace any other file.
 
     Raises:
@@ -78,7 +82,8 @@ def predict(
         ConfigError: impossible tile, overlap, scales, area or resolution, or a result too large for memory.
         OutputError: the result cannot be written.
     """
-    path, was_training = Path(source), model.training
+    path = Path(source) if isinstance(source, str | Path) else mosaic([Path(name) for name in source], vrt=vrt)
+    was_training = model.training
     view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "d4": d4, "batch": batch}
     extras = {"entropy": entropy, "polygons": polygons, "areas": areas, "stac": stac}
     patches = Patches(sieve, minimum_area, simplify)
@@ -91,7 +96,7 @@ def predict(
         if path.suffix.lower() in PHOTOGRAPHS:
             _need_a_map(path, **extras, aoi=aoi, gsd=gsd)
             return _predict_photograph(model, path, to, confidence, Tiling.of(**view), bands)
-        with opened(model, path, bands=bands, aoi=aoi, gsd=gsd, **view) as (raster, tiling):
+        with opened(model, path, bands=bands, aoi=aoi, gsd=gsd, vrt=vrt, **view) as (raster, tiling):
             if to is None:
                 _need_a_map(path, **extras, confidence=confidence)
                 return _collect(model, raster, tiling)
@@ -109,6 +114,7 @@ def opened(
     bands: Sequence[int | str] | None = None,
     aoi: Area | None = None,
     gsd: float | None = None,
+    vrt: bool = False,
     **view: Any,
 ) -> Iterator[tuple[Raster, Tiling]]:
     """The raster, limited to the area of interest, and the windows in which the model shall see it.
@@ -117,7 +123,7 @@ def opened(
         UnreadableImage, BandMismatch, ConfigError: see :func:`predict`.
     """
     tiling = Tiling.of(**view)
-    with open_raster(source, bands=bands, expected=model.bands) as raster:
+    with open_raster(source, bands=bands, expected=model.bands, vrt=vrt) as raster:
         raster.area = None if aoi is None else area_of_interest(aoi, raster)
         yield raster, tiling if gsd is None else at_resolution(tiling, model, raster, gsd)
 
