@@ -35,10 +35,10 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
         place: Any = address.removeprefix("dask://")
         if address == LOCAL:
             stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": RETRIES}))
-            place = LocalCluster(workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+            page = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}  # no fixed port
+            place = LocalCluster(workers, threads_per_worker=1, host="127.0.0.1", **page)
             stack.enter_context(place)
-            # Dask starts a dead worker again, but not one that died while it started: without a look, none may be left.
-            look = PeriodicCallback(partial(place.scale, workers), MS_BETWEEN_LOOKS)
+            look = PeriodicCallback(partial(_revive, place, workers), MS_BETWEEN_LOOKS)
             place.loop.add_callback(look.start)
             stack.callback(place.loop.add_callback, look.stop)
         try:
@@ -54,3 +54,10 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
             reason = f"{type(lost).__name__}: {' '.join(str(lost).split())[:160]}"
             yield Receipt(sources[future.key], [], 0, 0.0, peak_memory_mb(), reason) if lost else future.result()
             future.release()
+
+
+def _revive(cluster: Any, workers: int) -> None:
+    """Start the workers anew that died while they started: Dask does that only for those that died later."""
+    for name in [name for name, nanny in cluster.workers.items() if nanny.status.name in ("failed", "closed")]:
+        del cluster.workers[name]
+    cluster.scale(workers)

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -161,8 +162,14 @@ def _run(scenes: Sequence[Scene], workers: int, cluster: str | None) -> Iterator
     elif workers > 1:
         threads = max(1, (os.cpu_count() or 1) // workers)
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, partial(_set_threads, threads)) as pool:
-            yield from pool.map(predict_scene, scenes)
+        try:
+            with ProcessPoolExecutor(workers, context, partial(_set_threads, threads)) as pool:
+                yield from pool.map(predict_scene, scenes)
+        except BrokenProcessPool:
+            raise ScenesFailed(
+                "a worker process was killed, perhaps for want of memory; the maps that were finished are there. Run "
+                f"the same again, with fewer --workers than {workers}."
+            ) from None
     else:
         yield from map(predict_scene, scenes)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from regard.engine import many
+from regard.engine.cluster import run_on_cluster
 from regard.engine.many import Scene, predict_many, predict_scene
 from regard.errors import ConfigError, OutputError, ScenesFailed
 from regard.models import Segmenter
@@ -59,6 +62,25 @@ def test_impossible_wishes(world: tuple[str, Path]) -> None:
     write_tif(root / "other" / "tile1.tif", np.ones((3, 40, 40), np.uint8))
     with pytest.raises(OutputError, match="same name"):
         predict_many(model, [*sources, root / "other" / "tile1.tif"], root / "out", **VIEW)
+
+
+def test_a_scene_that_no_worker_survives_is_named(world: tuple[str, Path]) -> None:
+    distributed = pytest.importorskip("distributed", reason="distributed is in the extra 'cluster'")
+    model, root = world
+    good, bad = sorted((root / "tiles").iterdir())[:2]
+    broken = Scene(model, bad, root / "out" / bad.name, {**VIEW, "tile": None})
+    scenes = [broken, Scene(model, good, root / "out" / good.name, VIEW)]
+    with distributed.LocalCluster(1, processes=False, threads_per_worker=1, dashboard_address=":0") as cluster:
+        receipts = {Path(receipt.source): receipt for receipt in run_on_cluster(scenes, cluster.scheduler_address, 1)}
+    assert "Error" in receipts[bad].failed and not receipts[bad].files and not receipts[good].failed
+    assert list(made(root / "out")) == [good.name]
+
+
+def test_a_killed_process_is_told_in_one_line(world: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, root = world
+    monkeypatch.setattr(many.ProcessPoolExecutor, "map", lambda *_: (_ for _ in ()).throw(BrokenProcessPool()))
+    with pytest.raises(ScenesFailed, match="fewer --workers than 2"):
+        predict_many(model, [root / "tiles" / "*.tif"], root / "out", workers=2, **VIEW)
 
 
 @pytest.mark.slow
