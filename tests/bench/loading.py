@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -65,12 +66,17 @@ def timed(*arguments: Any, **settings: Any) -> Timed:
 
 module.training_batches = timed  # type: ignore[assignment]
 settings = {"steps": options.steps, "batch": options.batch, "crop": 512, "workers": options.workers}
+before = time.process_time()
 with tempfile.TemporaryDirectory() as out:
     module.train(model, data, out, silent=True, evaluate_every=options.steps, **settings)
+used = time.process_time() - before
+children = resource.getrusage(resource.RUSAGE_CHILDREN)
+reading = children.ru_utime + children.ru_stime
 waited, worked = sum(made[0].waited[options.warm :]), sum(made[0].worked[options.warm :])
 print(
     f"{data.root.name}: {options.steps - options.warm} steps of {options.batch} crops of 512 x 512, {options.threads} "
     f"threads, {options.workers} worker: {1000 * worked / (options.steps - options.warm):.0f} ms of work and "
     f"{1000 * waited / (options.steps - options.warm):.0f} ms of waiting a step; waiting is "
-    f"{100 * waited / (waited + worked):.1f} % of the time"
+    f"{100 * waited / (waited + worked):.1f} % of the time; CPU time a step: {1000 * used / options.steps:.0f} ms of "
+    f"the training, {1000 * reading / options.steps:.0f} ms of the loading (which also starts and ends the workers)"
 )
