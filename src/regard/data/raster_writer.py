@@ -15,6 +15,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from jaxtyping import Shaped
+from rasterio._err import CPLE_BaseError
 from rasterio.windows import Window
 
 from regard.classes import ClassMap
@@ -94,7 +95,7 @@ class RasterWriter(FileWriter):
         """
         try:
             self._file.write(rows, 1, window=Window(0, top, rows.shape[1], rows.shape[0]))
-        except rasterio.errors.RasterioIOError as error:
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
             raise self._failed(error) from None
 
     def _publish(self) -> None:
@@ -104,7 +105,7 @@ class RasterWriter(FileWriter):
             self._file.close()
             rasterio.shutil.copy(self._work, self._part, driver="COG", **options)
             self._read_back()
-        except rasterio.errors.RasterioError as error:
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:  # GDAL's own where a copy finds no room
             raise self._failed(error) from None
         if self.layer.classes is not None:
             side = self.path.with_name(self.path.name + ".aux.xml")
