@@ -23,13 +23,13 @@ from support import tiny, write_tif
 
 
 def keep_killing(out: Path, stop: threading.Event, wanted: int, killed: list[int]) -> None:
-    """Kill a random worker process now and then, once the first map is in ``out``."""
-    rng = np.random.default_rng(0)
-    while not stop.wait(float(rng.uniform(1, 4))) and len(killed) < wanted:
-        workers = psutil.Process().children() if any(out.glob("*.tif")) else []
-        busy = [worker for worker in workers if worker.cpu_times().user > 2]  # torch is loaded, or nearly
-        if busy:
-            chosen = busy[int(rng.integers(len(busy)))]
+    """Kill a random worker process, at work or starting, a random while after each map that appears in ``out``."""
+    rng, seen = np.random.default_rng(0), 0
+    while not stop.wait(float(rng.uniform(0, 2))) and len(killed) < wanted:
+        done = len(list(out.glob("*.tif")))
+        busy = [worker for worker in psutil.Process().children() if worker.cpu_times().user > 1]
+        if done > seen and busy:
+            seen, chosen = done, busy[int(rng.integers(len(busy)))]
             os.kill(chosen.pid, signal.SIGKILL)
             killed.append(chosen.pid)
 
