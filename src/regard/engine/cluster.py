@@ -13,7 +13,7 @@ from regard.errors import ConfigError, MissingExtra
 
 LOCAL = "local"
 RETRIES = 10  # a scene whose worker died is given to another one
-MS_BETWEEN_LOOKS = 2000  # at whether workers are missing
+MS_BETWEEN_LOOKS = 5000  # at whether workers are missing
 
 
 def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Iterator[Receipt]:
@@ -60,4 +60,5 @@ def _revive(cluster: Any, workers: int) -> None:
     """Start the workers anew that died while they started: Dask does that only for those that died later."""
     for name in [name for name, nanny in cluster.workers.items() if nanny.status.name in ("failed", "closed")]:
         del cluster.workers[name]
-    cluster.scale(workers)
+    if len(cluster.workers) < workers:
+        cluster.scale(workers)
