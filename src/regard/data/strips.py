@@ -28,9 +28,7 @@ def read_windows(
         UnreadableImage: a block of the file is damaged.
     """
     height, width = size
-    if raster.dataset.block_shapes[0][1] >= raster.size[1]:
-        at_most = max(at_most, ROWS_AT_ONCE)
-    groups = list(_neighbours(lefts, width, at_most / raster.bytes_of(height, 1)))
+    groups = list(_neighbours(lefts, width, piece_bytes(raster, at_most) / raster.bytes_of(height, 1)))
     pieces = [(group, Box(top, group[0], height, group[-1] - group[0] + width)) for top in tops for group in groups]
     with ThreadPoolExecutor(1, "reader") as reader:
         coming = reader.submit(padded, raster, pieces[0][1])
@@ -41,6 +39,11 @@ def read_windows(
             for left in group:
                 columns = slice(left - box.left, left - box.left + width)
                 yield pixels[..., columns], valid[:, columns]
+
+
+def piece_bytes(raster: Raster, at_most: float) -> float:
+    """How large a piece may be: larger where the file's blocks are as wide as it is, which each piece decodes whole."""
+    return max(at_most, ROWS_AT_ONCE) if raster.dataset.block_shapes[0][1] >= raster.size[1] else at_most
 
 
 def _neighbours(lefts: Sequence[int], width: int, at_most: float) -> Iterator[list[int]]:

@@ -11,7 +11,7 @@ import torch
 
 from regard.data.augment import prepare
 from regard.data.raster import Box, Raster, open_raster
-from regard.data.strips import padded
+from regard.data.strips import padded, piece_bytes
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.many import FLOAT32, How, network
 from regard.engine.map_file import BYTES_A_PIXEL
@@ -66,7 +66,7 @@ def plan(model: str, source: Path, outputs: Outputs, *, how: How = FLOAT32, **vi
         windows = count_windows(raster.size, tiling, loaded.stride)
         rows, columns = (plan_axis(length, tiling, loaded.stride) for length in raster.size)
         size = rows.window * loaded.stride, columns.cells * loaded.stride
-        strip = min(raster.bytes_of(*size), tiling.strip_bytes)
+        strip = min(raster.bytes_of(*size), piece_bytes(raster, tiling.strip_bytes))
         canvas = 4 * len(loaded.classes) * rows.window * columns.cells
         seconds = _seconds_a_window(loaded, size[0], min(size[0], size[1]), tiling)
         return {
