@@ -15,6 +15,8 @@ from arms import ARMS, PARENTS, RATES, VARIANTS
 from matplotlib.figure import Figure
 from plot import BLUE, BROWN, GREEN, GREY, HERE, NETWORKS, STYLE, Run, Runs, final, read
 
+STREET = ("tuned-danet-1e-3", "tuned-ocrnet-3e-4", "tuned-ocrnet-1e-3", "tuned-serial-right-1e-3", "tuned-fusion-3e-4")
+STREET = (*STREET, "tuned-fusion-1e-3", "tuned-fusion-gated-middle")
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantile by number of values
 
 
@@ -112,16 +114,17 @@ def forms_figure(runs: Runs) -> Figure:
     return figure
 
 
-def compared_table(runs: Runs) -> str:
+def compared_table(runs: Runs, arms: dict[str, str]) -> str:
+    """Arms by title, with mIoU above that of the first one."""
+    reference = next(iter(arms.values()))
     head = ["arm", "first rate", "seeds", "head parameters, k", "head GMAC", "val loss", "accuracy", "mIoU"]
     lines = [f"| {' | '.join([*head, 'above DANet'])} |", f"| --- |{' ---: |' * len(head)}"]
-    arms = chosen(runs)
     for title, name in arms.items():
         last, (parameters, gmac) = [final(run) for run in runs[name]], costs(runs[name][0])
         cells = [title, f"{ARMS[name].learning_rate:g}", ", ".join(str(seed) for seed in sorted(ends(runs[name])))]
         cells += [f"{parameters:.0f}", f"{gmac:.2f}", f"{np.mean([line['val_loss'] for line in last]):.3f}"]
         cells += [f"{np.mean([100 * line['val_accuracy'] for line in last]):.1f}"]
-        above = [] if title == "DANet" else [against(runs, name, arms["DANet"])]
+        above = [] if name == reference else [against(runs, name, reference)]
         for values in (list(ends(runs[name]).values()), *above):
             middle, half = interval(values)
             sign = "+" if len(cells) == len(head) else ""
@@ -150,7 +153,9 @@ def main() -> None:
     with matplotlib.style.context(["default", STYLE]):
         cost_figure(runs).savefig(given.out / "study-cost.png")
         forms_figure(runs).savefig(given.out / "study-forms.png")
-    print(grid_table(runs), compared_table(runs), sep="\n\n")
+    print(grid_table(runs), compared_table(runs, chosen(runs)), sep="\n\n")
+    street = read(given.records / "camvid")
+    print("", compared_table(street, {ARMS[name].title: name for name in STREET}), sep="\n")
 
 
 if __name__ == "__main__":
