@@ -102,6 +102,7 @@ def explain(
     """
     path, place = Path(source), at if isinstance(at, str) else Place.of(at)
     if not any(isinstance(module, BLOCKS) for module in model.modules()):
+        model.check_plain("explained")
         raise ConfigError(
             f"{model.card.architecture} has no attention to show. Explain a danet, danet_ocr, ocrnet or non_local."
         )

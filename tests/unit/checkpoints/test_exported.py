@@ -15,7 +15,7 @@ import regard
 from regard.engine.export import export
 from regard.engine.infer import class_scores
 from regard.errors import CheckpointError, ConfigError, MissingExtra
-from support import tiny, write_tif
+from support import save_image, tiny, write_tif
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the extra 'export'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is in the extra 'export'")
@@ -88,6 +88,8 @@ def test_an_exported_file_is_for_prediction_alone(folder: Path, tmp_path: Path) 
     model = regard.load(folder / "m.onnx")
     with pytest.raises(ConfigError, match="cannot be trained"):
         model.train()
+    with pytest.raises(ConfigError, match="cannot be explained"):
+        regard.explain(model, save_image(tmp_path / "image.png", np.zeros((40, 40, 3))), (5, 5))
     with pytest.raises(ConfigError, match="cannot be saved"):
         model.save(tmp_path / "m.safetensors")
 
