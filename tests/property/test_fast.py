@@ -121,5 +121,5 @@ def test_a_norm_that_follows_no_convolution_stays(tiny_model: Segmenter):
 @pytest.mark.parametrize("use", ["trained", "saved"])
 def test_a_fast_model_only_predicts(use: str, tiny_model: Segmenter, tmp_path: Path):
     fast = load(tiny_model.save(tmp_path / "plain.safetensors"), fast=True)
-    with pytest.raises(ConfigError, match=f"fast=True cannot be {use}"):
+    with pytest.raises(ConfigError, match=rf"fast=True.* cannot be {use}"):
         fast.train() if use == "trained" else fast.save(tmp_path / "fast.safetensors")
