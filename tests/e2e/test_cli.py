@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio.transform import Affine
 
 import regard.cli as cli
 from support import save_image, tiny, write_set, write_tif
@@ -181,3 +182,13 @@ def test_wrong_settings_and_patterns_are_told_by_their_option(
     assert code == 2 and error.startswith("UsageError: --steps 0: Input should be greater than or equal to 1.")
     code, _, error = run_here(capsys, "predict", "dubai-s", tmp_path / "*.tif", "-o", tmp_path / "out")
     assert code == 1 and "no file matches" in error and "*.tif" in error
+
+
+def test_an_area_may_begin_west_of_greenwich(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    west = {"crs": "EPSG:4326", "transform": Affine(0.1, 0, -80, 0, -0.1, 40)}
+    scene = write_tif(tmp_path / "scene.tif", np.full((3, 64, 64), 90, dtype=np.uint8), **west)
+    model = tiny().save(tmp_path / "m.safetensors")
+    code, out, _ = run_here(
+        capsys, "predict", model, scene, "-o", tmp_path / "map.tif", "--aoi", "-79,35,-76,39", "--dry-run"
+    )
+    assert (code, "windows: 1" in out) == (0, True)

@@ -68,7 +68,7 @@ class View:
     """
 
     bands: str | None = None
-    aoi: str | None = None
+    aoi: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     gsd: float | None = None
     vrt: bool = False
     tile: int = 1024
