@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from torch import Tensor
 from regard.card import Card
 from regard.checkpoints.create import build
 from regard.checkpoints.exported import RUNTIMES, open_exported
+from regard.checkpoints.how import Precision
 from regard.checkpoints.hub import PREFIX, fetch
 from regard.classes import first_reason
 from regard.errors import CheckpointError, ConfigError, unknown
@@ -22,8 +23,6 @@ from regard.models import Segmenter
 from regard.models.fast import make_fast
 from regard.models.runner import has_fast_bfloat16, in_bfloat16
 from regard.models.weights import digest, read_tensors
-
-Precision = Literal["float32", "bfloat16", "auto"]
 
 
 def load(

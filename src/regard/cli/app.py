@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -32,22 +31,6 @@ def _no_image(_: object, name: str | None) -> None:
 
 
 Model = Annotated[str, Parameter(validator=_no_image)]
-
-
-@dataclass(frozen=True)
-class Computing:
-    """How the network computes.
-
-    Args:
-        precision: float32; bfloat16; or auto: rebuilt for speed, in bfloat16 where the machine is faster in it.
-        runtime: What runs an exported model (.onnx, .xml).
-    """
-
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    runtime: Literal["onnxruntime", "openvino"] | None = None
-
-
-AS_TRAINED = Computing()
 
 
 class Answer(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from regard.cli.app import AS_TRAINED, Answer, Computing, Model, Out, app, area_of, bands_of
+from regard.checkpoints.how import AS_TRAINED, How
+from regard.cli.app import Answer, Model, Out, app, area_of, bands_of
 from regard.errors import ConfigError
 
 
@@ -96,7 +97,7 @@ def predict(
     sides: Annotated[SideFiles, Parameter(name="*")] = NO_SIDES,
     patches: Annotated[Patches, Parameter(name="*")] = ALL_PATCHES,
     view: Annotated[View, Parameter(name="*")] = DEFAULT_VIEW,
-    computing: Annotated[Computing, Parameter(name="*")] = AS_TRAINED,
+    how: Annotated[How, Parameter(name="*")] = AS_TRAINED,
     overwrite: bool = False,
     mosaic: bool = False,
     verify: bool = False,
@@ -117,7 +118,7 @@ def predict(
         sides: What to write beside the map.
         patches: Which patches of the map become polygons.
         view: How to look at the image.
-        computing: How the network computes.
+        how: How the network computes.
         overwrite: Replace a map that is there and was made otherwise.
         mosaic: Take several rasters on one grid as one scene; where they overlap, the last one that has data is seen.
         verify: Afterwards, compute some places again in other windows, and say how much of the map would change.
@@ -127,11 +128,10 @@ def predict(
         cluster: Address of a Dask scheduler that shares out several sources; local: one on this machine.
     """
     from regard.data.mosaic import mosaic as as_one
-    from regard.engine.many import How, expanded, predict_many
+    from regard.engine.many import expanded, predict_many
     from regard.engine.outputs import Outputs
     from regard.engine.verify import plan, verify_map
 
-    how = How(**asdict(computing))
     if mosaic:
         sources = (as_one(expanded(sources), vrt=view.vrt),)
     if (dry_run or verify) and len(sources) != 1:

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from regard.cli.app import AS_TRAINED, Answer, Computing, Model, Out, app, bands_of, settings_of
+from regard.checkpoints.how import AS_TRAINED, How
+from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
 from regard.engine.config import TrainConfig
 
 
@@ -89,7 +90,7 @@ def evaluate(
     boundary: int | None = None,
     leave_out: tuple[str, ...] = (),
     bands: str | None = None,
-    computing: Annotated[Computing, Parameter(name="*")] = AS_TRAINED,
+    computing: Annotated[How, Parameter(name="*")] = AS_TRAINED,
     save: Path | None = None,
 ) -> Answer:
     """Compare a model with labels: mIoU, accuracy, F1, per class.

@@ -45,6 +45,11 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> Path:
+    """:func:`write_bytes` of a text in UTF-8."""
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> Path:
     """Write a file whole, or leave what is there, and return ``path``.
 
     Raises:
@@ -53,7 +58,7 @@ def write_text(path: Path, text: str) -> Path:
     part = path.with_name(f".{path.name}.part")
     with writing(path.parent):
         try:
-            part.write_text(text, encoding="utf-8", newline="\n")
+            part.write_bytes(content)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

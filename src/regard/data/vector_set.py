@@ -1,4 +1,4 @@
-"""Scenes whose labels are polygons, cut into the windows of their spltheir: blocks of ground, or as a column says."""
+"""Scenes whose labels are polygons, cut into the windows of their splits: by blocks of ground, or as a column says."""
 
 from __future__ import annotations
 

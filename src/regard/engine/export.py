@@ -151,8 +151,14 @@ def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
-    onnx, _ = needed("onnx"), needed("onnxscript")
     onnxruntime = needed("onnxruntime")
+    _save_onnx(network, part)
+    session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def _save_onnx(network: Exported, part: Path) -> None:
+    onnx, _ = needed("onnx"), needed("onnxscript")
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -166,15 +172,13 @@ def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
     onnx.helper.set_model_props(proto, onnx_facts(network.model, normalised=network.normalise))
     with writing(part.parent):
         onnx.save(proto, part)
-    session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
-    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 
 
 def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
     openvino = needed("openvino")
     middle = part.with_suffix(".onnx")
     try:
-        _write_onnx(network, middle)
+        _save_onnx(network, middle)
         written = openvino.convert_model(middle)
     finally:
         middle.unlink(missing_ok=True)

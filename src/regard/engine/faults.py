@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
-from regard.data.output import writing
+from regard.data.output import write_bytes
 from regard.errors import RegardError, TrainingError
 
 KEPT = "What was saved before is kept: go on from last.safetensors in another folder (--init)"
@@ -28,15 +28,9 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        target, content = Path(path), io.BytesIO()
+        content = io.BytesIO()
         torch.save(checkpoint, content)
-        part = target.with_name(f".{target.name}.part")
-        with writing(target.parent):
-            try:
-                part.write_bytes(content.getbuffer())
-                os.replace(part, target)
-            finally:
-                part.unlink(missing_ok=True)
+        write_bytes(Path(path), content.getbuffer())
 
 
 def check_loss(loss: Tensor, step: int, names: Sequence[str]) -> None:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from regard.checkpoints.file import Precision, load
+from regard.checkpoints.file import load
+from regard.checkpoints.how import AS_TRAINED, How
 from regard.data.image import PHOTOGRAPHS, image_size
 from regard.data.output import check_writable
 from regard.data.place import is_virtual
@@ -27,16 +28,6 @@ from regard.models import Segmenter
 MOST_NAMED = 5  # failed scenes in a message
 
 
-class How(NamedTuple):
-    """How a network computes: see :func:`regard.load`."""
-
-    precision: Precision = "float32"
-    runtime: str | None = None
-
-
-FLOAT32 = How()
-
-
 @dataclass(frozen=True)
 class Scene:
     """One source to be mapped. To run it twice is the same as once: a map that is done is left alone."""
@@ -45,7 +36,7 @@ class Scene:
     source: Path
     target: Path
     options: Mapping[str, Any] = field(default_factory=dict)
-    how: How = FLOAT32
+    how: How = AS_TRAINED
 
     @property
     def files(self) -> list[str]:
@@ -83,10 +74,10 @@ def _mapped(scene: Scene, *, progress: bool = False) -> Receipt:
 
 
 @cache
-def network(name: str, how: How = FLOAT32) -> Segmenter:
+def network(name: str, how: How = AS_TRAINED) -> Segmenter:
     """The model, loaded once in each process."""
     keep_freed_memory()
-    return load(name, **how._asdict())
+    return load(name, **asdict(how))
 
 
 def predict_many(
@@ -97,7 +88,7 @@ def predict_many(
     workers: int = 1,
     shard: str | None = None,
     cluster: str | None = None,
-    how: How = FLOAT32,
+    how: How = AS_TRAINED,
     **options: Any,
 ) -> dict[str, Any]:
     """Predict each source; the files written, megapixels a second (with reading and writing, and with loading the model

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from regard.checkpoints.how import AS_TRAINED, How
 from regard.data.augment import prepare
 from regard.data.raster import Box, Raster, open_raster
 from regard.data.strips import padded, piece_bytes
 from regard.engine.infer import class_scores, scaling_of
-from regard.engine.many import FLOAT32, How, network
+from regard.engine.many import network
 from regard.engine.map_file import BYTES_A_PIXEL
 from regard.engine.outputs import Outputs
 from regard.engine.predict import opened
@@ -23,7 +24,7 @@ from regard.ops.resize import most_likely
 
 
 def verify_map(
-    model: str, source: Path, labels: Path, *, how: How = FLOAT32, windows: int = 8, seed: int = 0, **view: Any
+    model: str, source: Path, labels: Path, *, how: How = AS_TRAINED, windows: int = 8, seed: int = 0, **view: Any
 ) -> dict[str, float | int]:
     """Compute some places again, each in one window half as large again around it, and compare with the map.
 
@@ -58,7 +59,7 @@ def _labels_again(
     return found[part], valid[part]
 
 
-def plan(model: str, source: Path, outputs: Outputs, *, how: How = FLOAT32, **view: Any) -> dict[str, Any]:
+def plan(model: str, source: Path, outputs: Outputs, *, how: How = AS_TRAINED, **view: Any) -> dict[str, Any]:
     """What a map takes: windows, memory beside the model, disk, and minutes, by the time of one window."""
     loaded = network(model, how)
     with opened(loaded, source, **view) as (raster, tiling):

@@ -1,0 +1,24 @@
+"""How a loaded network computes; light to import, as the command line needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["float32", "bfloat16", "auto"]
+
+
+@dataclass(frozen=True)
+class How:
+    """How the network computes.
+
+    Args:
+        precision: float32; bfloat16; or auto: rebuilt for speed, in bfloat16 where the machine is faster in it.
+        runtime: What runs an exported model (.onnx, .xml).
+    """
+
+    precision: Precision = "float32"
+    runtime: Literal["onnxruntime", "openvino"] | None = None
+
+
+AS_TRAINED = How()
