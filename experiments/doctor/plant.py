@@ -18,7 +18,7 @@ from rasterio.transform import Affine
 
 from regard.checkpoints.file import load
 from regard.data.examine import Examination, examine
-from regard.engine.suspects import with_suspects
+from regard.engine.scoring.suspects import with_suspects
 
 
 class Copy:

@@ -11,7 +11,7 @@ import numpy as np
 
 from regard.data.image_folder import folder
 from regard.data.sample import LabelledData
-from regard.engine.scores import Scores
+from regard.engine.scoring.scores import Scores
 
 
 def pixels(data: LabelledData, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from regard.checkpoints.file import load
     from regard.classes import ClassMap
     from regard.data.image_folder import folder
-    from regard.engine.evaluate import Scores, evaluate
-    from regard.engine.explain import explain
-    from regard.engine.export import export
-    from regard.engine.predict import predict
+    from regard.engine.explaining.explain import explain
+    from regard.engine.exporting.export import export
+    from regard.engine.scenes.predict import predict
+    from regard.engine.scoring.evaluate import Scores, evaluate
     from regard.engine.segmentation import Segmentation
-    from regard.engine.train import Run, train
+    from regard.engine.training.train import Run, train
     from regard.errors import RegardError
     from regard.models import Segmenter
     from regard.reports.page import report
@@ -31,20 +31,20 @@ _HOMES = {
     "Card": "regard.card",
     "ClassMap": "regard.classes",
     "RegardError": "regard.errors",
-    "Run": "regard.engine.train",
-    "Scores": "regard.engine.evaluate",
+    "Run": "regard.engine.training.train",
+    "Scores": "regard.engine.scoring.evaluate",
     "Segmentation": "regard.engine.segmentation",
     "Segmenter": "regard.models",
     "convert": "regard.checkpoints.convert",
     "create": "regard.checkpoints.create",
-    "evaluate": "regard.engine.evaluate",
-    "explain": "regard.engine.explain",
-    "export": "regard.engine.export",
+    "evaluate": "regard.engine.scoring.evaluate",
+    "explain": "regard.engine.explaining.explain",
+    "export": "regard.engine.exporting.export",
     "folder": "regard.data.image_folder",
     "load": "regard.checkpoints.file",
-    "predict": "regard.engine.predict",
+    "predict": "regard.engine.scenes.predict",
     "report": "regard.reports.page",
-    "train": "regard.engine.train",
+    "train": "regard.engine.training.train",
 }
 
 __all__ = [

@@ -17,11 +17,11 @@ from regard.data.image import read_mask
 from regard.data.image_folder import folder
 from regard.data.output import check_writable
 from regard.data.sample import LabelledData
-from regard.engine.evaluate import evaluate
-from regard.engine.pictures import blend, panel, photograph, scene_and_map
-from regard.engine.predict import predict
+from regard.engine.explaining.pictures import blend, panel, photograph, scene_and_map
+from regard.engine.scenes.predict import predict
+from regard.engine.scoring.evaluate import evaluate
 from regard.engine.segmentation import Segmentation, paint
-from regard.engine.train import Run, train
+from regard.engine.training.train import Run, train
 from regard.models import Segmenter
 from regard.reports.page import report
 
@@ -111,7 +111,7 @@ def fine_tune(model: Segmenter, city: LabelledData, out: Path) -> Run:
 
 def losses(finished: Run) -> dict[str, float]:
     """The mean training loss over the first and the last five steps."""
-    from regard.engine.record import read_metrics
+    from regard.engine.training.record import read_metrics
 
     values = [line["loss"] for line in read_metrics(finished.folder) if "loss" in line]
     return {"first": float(np.mean(values[:5])), "last": float(np.mean(values[-5:]))}

@@ -14,8 +14,8 @@ import torch
 
 import regard
 from regard.data.augment import prepare
+from regard.engine.benchmarking.measure import spent
 from regard.engine.infer import scaling_of
-from regard.engine.measure import spent
 
 
 def main(name: str, root: str, *, pairs: int = 7, side: int = 416) -> None:

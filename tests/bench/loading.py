@@ -27,7 +27,7 @@ import torch  # noqa: E402
 
 from regard.checkpoints.create import create  # noqa: E402
 from regard.data.image_folder import folder  # noqa: E402
-from regard.engine import train as module  # noqa: E402
+from regard.engine.training import train as module  # noqa: E402
 
 
 class Timed:

@@ -30,10 +30,10 @@ from regard.checkpoints.create import create
 from regard.checkpoints.file import load
 from regard.data.raster import Box, open_raster
 from regard.data.strips import padded
-from regard.engine.measure import spent as processor_time
-from regard.engine.measure import steady
+from regard.engine.benchmarking.measure import spent as processor_time
+from regard.engine.benchmarking.measure import steady
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
-from regard.engine.predict import predict
+from regard.engine.scenes.predict import predict
 from regard.models import Segmenter
 from support import tiny
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from regard.engine.measure import extra_memory_mb
+from regard.engine.benchmarking.measure import extra_memory_mb
 
 pytestmark = [
     pytest.mark.slow,

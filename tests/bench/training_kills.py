@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from regard.data.image_folder import folder
-from regard.engine.train import train
+from regard.engine.training.train import train
 from support import tiny, write_set
 
 STEPS, EVERY = 30, 3

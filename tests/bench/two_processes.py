@@ -21,8 +21,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from regard.data.image_folder import folder
-from regard.engine.record import read_metrics
-from regard.engine.train import train
+from regard.engine.training.record import read_metrics
+from regard.engine.training.train import train
 from support import tiny, write_set
 
 

@@ -21,10 +21,10 @@ from regard.checkpoints.convert import convert
 from regard.checkpoints.create import create
 from regard.checkpoints.file import load
 from regard.data.image_folder import folder
-from regard.engine.evaluate import evaluate
-from regard.engine.many import predict_many
-from regard.engine.predict import predict
-from regard.engine.train import train
+from regard.engine.scenes.many import predict_many
+from regard.engine.scenes.predict import predict
+from regard.engine.scoring.evaluate import evaluate
+from regard.engine.training.train import train
 from regard.errors import (
     BandMismatch,
     CheckpointError,

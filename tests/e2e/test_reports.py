@@ -13,9 +13,9 @@ import pytest
 from browser_support import PHONE, faults
 from regard.data.image_folder import folder
 from regard.data.sample import LabelledData
-from regard.engine.evaluate import evaluate
-from regard.engine.pictures import panel
-from regard.engine.predict import predict
+from regard.engine.explaining.pictures import panel
+from regard.engine.scenes.predict import predict
+from regard.engine.scoring.evaluate import evaluate
 from regard.engine.segmentation import paint
 from regard.models import Segmenter
 from regard.reports.page import report

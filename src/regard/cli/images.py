@@ -128,9 +128,9 @@ def predict(
         cluster: Address of a Dask scheduler that shares out several sources; local: one on this machine.
     """
     from regard.data.mosaic import mosaic as as_one
-    from regard.engine.many import expanded, predict_many
-    from regard.engine.outputs import Outputs
-    from regard.engine.verify import plan, verify_map
+    from regard.engine.scenes.many import expanded, predict_many
+    from regard.engine.scenes.outputs import Outputs
+    from regard.engine.scenes.verify import plan, verify_map
 
     if mosaic:
         sources = (as_one(expanded(sources), vrt=view.vrt),)
@@ -163,7 +163,7 @@ def explain(model: Model, image: Path, /, *, at: str, out: Out, bands: str | Non
         tile: Side of the window around the place in pixels, for rasters.
     """
     from regard.checkpoints.file import load
-    from regard.engine.explain import explain as listen
+    from regard.engine.explaining.explain import explain as listen
 
     numbers = at.split(",")
     place = tuple(int(n) for n in numbers) if all(n.strip().lstrip("-").isdigit() for n in numbers) else at

@@ -48,11 +48,11 @@ def export(model: Model, out: Path, /, *, normalise: bool = False, int8: Path | 
             written if mIoU on val falls by less than one point. For .xml.
     """
     from regard.checkpoints.file import load
-    from regard.engine.export import export as write
+    from regard.engine.exporting.export import export as write
 
     if int8 is not None:
         from regard.data.image_folder import folder
-        from regard.engine.quantise import quantise
+        from regard.engine.exporting.quantise import quantise
 
         made = quantise(load(model), out, folder(int8), normalise=normalise)
         facts = {"files": [str(made.path)], "miou_before": made.before, "miou_after": made.after}
@@ -107,7 +107,7 @@ def doctor(
         return _examine_data(data, model, out)
     if model is not None:
         return _try_model(model, images)
-    from regard.engine.doctor import examine
+    from regard.engine.scoring.doctor import examine
 
     facts = examine()
     return Answer(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()))
@@ -115,7 +115,7 @@ def doctor(
 
 def _try_model(model: str, images: Path | None) -> Answer:
     from regard.data.image_folder import folder
-    from regard.engine.agreement import agreement, bundled_images
+    from regard.engine.scoring.agreement import agreement, bundled_images
 
     rows = agreement(model, folder(images or bundled_images()))
     return Answer({"agreement": [row._asdict() for row in rows]}, "\n".join(row.line for row in rows))
@@ -125,7 +125,7 @@ def _examine_data(folder: Path, model: str | None, out: Path | None) -> Answer:
     from regard.checkpoints.file import load
     from regard.data.examine import examine
     from regard.data.output import check_writable
-    from regard.engine.suspects import with_suspects
+    from regard.engine.scoring.suspects import with_suspects
     from regard.reports.health import as_text, write_page
 
     network = load(model) if model else None
@@ -161,8 +161,8 @@ def benchmark(
         memory: Measure peak memory too, each side in a process of its own.
         out: A .md or .json file to write.
     """
-    from regard.engine.benchmark import benchmark as measure
-    from regard.engine.benchmark import check_target, markdown, write
+    from regard.engine.benchmarking.benchmark import benchmark as measure
+    from regard.engine.benchmarking.benchmark import check_target, markdown, write
 
     if out is not None:
         check_target(out)

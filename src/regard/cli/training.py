@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from regard.checkpoints.how import AS_TRAINED, How
 from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
-from regard.engine.config import TrainConfig
+from regard.engine.training.config import TrainConfig
 
 
 @app.command
@@ -47,8 +47,8 @@ def train(
     from regard.checkpoints.adapt import adapt
     from regard.checkpoints.create import create
     from regard.data.image_folder import folder
-    from regard.engine.recipes import recipe as find_recipe
-    from regard.engine.train import train as run
+    from regard.engine.training.recipes import recipe as find_recipe
+    from regard.engine.training.train import train as run
 
     plan = find_recipe(recipe)
     labelled = folder(data, bands=bands_of(bands))
@@ -111,7 +111,7 @@ def evaluate(
     """
     from regard.checkpoints.file import load
     from regard.data.image_folder import folder
-    from regard.engine.evaluate import evaluate as score
+    from regard.engine.scoring.evaluate import evaluate as score
 
     labelled = folder(data, bands=bands_of(bands))
     how = partial(score, split=split, scales=scales, flip=flip, window=window, averaging=averaging)

@@ -51,7 +51,7 @@ def view(
         ) from None
     from regard.checkpoints.file import load
     from regard.engine.memory import keep_freed_memory
-    from regard.engine.scene import Tiling
+    from regard.engine.scenes.scene import Tiling
 
     sources = Sources(source, map_, confidence, labels, bands_of(bands))
     keep_freed_memory(one_heap=True)

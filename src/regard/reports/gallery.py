@@ -17,10 +17,10 @@ from regard.classes import ClassMap
 from regard.data.augment import prepare
 from regard.data.image import read_image, read_photograph
 from regard.data.sample import LabelledData, Pair, Sample
-from regard.engine.evaluate import Scores
+from regard.engine.explaining.pictures import visible
 from regard.engine.infer import class_scores, scaling_of
-from regard.engine.paint import confidence
-from regard.engine.pictures import visible
+from regard.engine.scenes.paint import confidence
+from regard.engine.scoring.evaluate import Scores
 from regard.engine.segmentation import NO_DATA_COLOUR, paint
 from regard.errors import RegardError
 from regard.models import Segmenter

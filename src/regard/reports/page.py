@@ -17,9 +17,9 @@ from regard.card import Card
 from regard.checkpoints.file import load, parse_card, read_header
 from regard.data.output import check_writable, write_text
 from regard.data.sample import LabelledData
-from regard.engine.evaluate import Scores, check_classes, evaluate
-from regard.engine.record import best_line, read_metrics, read_run
-from regard.engine.train import Run
+from regard.engine.scoring.evaluate import Scores, check_classes, evaluate
+from regard.engine.training.record import best_line, read_metrics, read_run
+from regard.engine.training.train import Run
 from regard.errors import ClassMismatch, ConfigError
 from regard.models import Segmenter
 from regard.reports import gallery, tables

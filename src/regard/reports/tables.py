@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from regard.engine.evaluate import Scores
+from regard.engine.scoring.evaluate import Scores
 from regard.ops.bootstrap import DRAWS
 
 __all__ = ["DRAWS", "matrix", "pairs", "reading"]  # what the page's template calls

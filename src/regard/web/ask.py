@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from regard.data.raster import Box
-from regard.engine.explain import BLOCKS, explain
-from regard.engine.explanation import Explanation
-from regard.engine.part import Parts
+from regard.engine.explaining.explain import BLOCKS, explain
+from regard.engine.explaining.explanation import Explanation
+from regard.engine.scenes.part import Parts
 from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.web.grid import Grid

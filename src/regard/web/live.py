@@ -17,9 +17,9 @@ from regard.data.augment import prepare
 from regard.data.image import read_image
 from regard.data.raster import Box, Raster
 from regard.engine.infer import class_scores, scaling_of
-from regard.engine.part import Part, Parts, Window
-from regard.engine.predict import predict
-from regard.engine.scene import Tiling
+from regard.engine.scenes.part import Part, Parts, Window
+from regard.engine.scenes.predict import predict
+from regard.engine.scenes.scene import Tiling
 from regard.engine.segmentation import Segmentation
 from regard.models import Segmenter
 

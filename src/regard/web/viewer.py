@@ -15,7 +15,7 @@ from regard.card import RGB
 from regard.classes import ClassMap
 from regard.data.image import PHOTOGRAPHS, Pixels, image_size, read_image
 from regard.data.raster import Box, Raster, open_raster
-from regard.engine.scene import Tiling
+from regard.engine.scenes.scene import Tiling
 from regard.errors import ClassMismatch, SizeMismatch
 from regard.models import Segmenter
 from regard.web.ask import ask

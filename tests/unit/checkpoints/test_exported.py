@@ -12,7 +12,7 @@ import rasterio
 import torch
 
 import regard
-from regard.engine.export import export
+from regard.engine.exporting.export import export
 from regard.engine.infer import class_scores
 from regard.errors import CheckpointError, ConfigError, MissingExtra
 from support import save_image, tiny, write_tif

@@ -15,8 +15,8 @@ from rasterio.transform import Affine
 import regard.cli as cli
 from regard.data.mosaic import mosaic
 from regard.data.raster import Box, open_raster
-from regard.engine import scene as scene_engine
-from regard.engine.predict import predict
+from regard.engine.scenes import scene as scene_engine
+from regard.engine.scenes.predict import predict
 from regard.errors import BandMismatch, OutputError, RegardError, UnreadableImage
 from regard.models import Segmenter
 from support import tiny, write_tif

@@ -17,7 +17,7 @@ import rasterio.shutil
 from regard.data.image import image_size
 from regard.data.place import gdal_name
 from regard.data.raster import Box, open_raster
-from regard.engine.predict import predict
+from regard.engine.scenes.predict import predict
 from regard.errors import OutputError, UnreadableImage
 from regard.models import Segmenter
 from support import write_tif

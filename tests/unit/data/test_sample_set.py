@@ -11,7 +11,7 @@ import torch
 
 from regard.classes import ClassMap
 from regard.data.sample_set import samples
-from regard.engine.train import train
+from regard.engine.training.train import train
 from regard.errors import BandMismatch, ClassMismatch, DatasetError
 from support import tiny
 

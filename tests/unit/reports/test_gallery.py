@@ -12,8 +12,8 @@ from PIL import Image
 
 from regard.data.image_folder import folder
 from regard.data.sample import LabelledData
-from regard.engine.evaluate import evaluate
-from regard.engine.pictures import visible
+from regard.engine.explaining.pictures import visible
+from regard.engine.scoring.evaluate import evaluate
 from regard.models import Segmenter
 from regard.reports import gallery
 from support import save_image, write_set

@@ -18,11 +18,11 @@ from regard.classes import ClassMap
 from regard.data.areas import class_areas
 from regard.data.raster import open_raster
 from regard.data.sample import LabelledData
-from regard.engine.config import TrainConfig
-from regard.engine.evaluate import Scores, evaluate
-from regard.engine.record import Record
+from regard.engine.scoring.evaluate import Scores, evaluate
 from regard.engine.segmentation import Segmentation
-from regard.engine.train import Run
+from regard.engine.training.config import TrainConfig
+from regard.engine.training.record import Record
+from regard.engine.training.train import Run
 from regard.errors import (
     ClassMismatch,
     ConfigError,

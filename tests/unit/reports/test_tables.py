@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regard.classes import ClassMap
-from regard.engine.evaluate import Scores
+from regard.engine.scoring.evaluate import Scores
 from regard.ops.bootstrap import intervals
 from regard.reports import tables
 

@@ -14,7 +14,7 @@ from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject
 
 from regard.data.raster import Box, open_raster
-from regard.engine.predict import predict
+from regard.engine.scenes.predict import predict
 from regard.engine.segmentation import Segmentation
 from regard.errors import BandMismatch, ClassMismatch, ConfigError, SizeMismatch
 from regard.web.grid import HALF_EARTH, Address

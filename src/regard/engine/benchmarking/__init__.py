@@ -1,0 +1,1 @@
+"""What attention, models and their parts cost, beside the textbook forms."""

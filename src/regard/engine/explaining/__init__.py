@@ -1,0 +1,1 @@
+"""What a pixel attended to, and pictures of it."""

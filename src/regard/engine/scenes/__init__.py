@@ -1,0 +1,1 @@
+"""A scene of any size into a map: windows, blending, journal, publishing; many scenes on many machines."""

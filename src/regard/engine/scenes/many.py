@@ -1,0 +1,195 @@
+"""One or many sources to maps, in this process, in several, or on a cluster."""
+
+from __future__ import annotations
+
+import glob
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from regard.checkpoints.file import load
+from regard.checkpoints.how import AS_TRAINED, How
+from regard.data.image import PHOTOGRAPHS, image_size
+from regard.data.output import check_writable
+from regard.data.place import is_virtual
+from regard.engine.memory import keep_freed_memory, peak_memory_mb
+from regard.engine.scenes.outputs import SIDE_FILES, Outputs
+from regard.engine.scenes.predict import predict
+from regard.errors import ConfigError, OutputError, RegardError, ScenesFailed, UnreadableImage
+from regard.models import Segmenter
+
+MOST_NAMED = 5  # failed scenes in a message
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One source to be mapped. To run it twice is the same as once: a map that is done is left alone."""
+
+    model: str
+    source: Path
+    target: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    how: How = AS_TRAINED
+
+    @property
+    def files(self) -> list[str]:
+        """What it writes."""
+        sides = {name: self.options.get(name) for name in SIDE_FILES}
+        return [str(path) for path in Outputs.of(self.target, **sides).files]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a scene: its files, or the reason why there are none."""
+
+    source: str
+    files: list[str]
+    pixels: int
+    seconds: float
+    peak_memory_mb: float
+    failed: str = ""
+
+
+def predict_scene(scene: Scene) -> Receipt:
+    """Map one source; what is wrong with it stands in the receipt."""
+    try:
+        return _mapped(scene)
+    except RegardError as error:
+        return Receipt(str(scene.source), [], 0, 0.0, peak_memory_mb(), f"{type(error).__name__}: {error}")
+
+
+def _mapped(scene: Scene, *, progress: bool = False) -> Receipt:
+    height, width = image_size(scene.source, vrt=bool(scene.options.get("vrt")))
+    model = network(scene.model, scene.how)
+    began = time.perf_counter()
+    predict(model, scene.source, scene.target, progress=progress, **scene.options)
+    return Receipt(str(scene.source), scene.files, height * width, time.perf_counter() - began, peak_memory_mb())
+
+
+@cache
+def network(name: str, how: How = AS_TRAINED) -> Segmenter:
+    """The model, loaded once in each process."""
+    keep_freed_memory()
+    return load(name, **asdict(how))
+
+
+def predict_many(
+    model: str,
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    workers: int = 1,
+    shard: str | None = None,
+    cluster: str | None = None,
+    how: How = AS_TRAINED,
+    **options: Any,
+) -> dict[str, Any]:
+    """Predict each source; the files written, megapixels a second (with reading and writing, and with loading the model
+    where there are many) and peak memory in MB.
+
+    ``sources`` may be patterns (``tiles/*.tif``). ``workers`` processes share them; ``cluster`` gives them to Dask's
+    scheduler at that address (``local``: one on this machine); ``shard`` ``i/n`` takes every n-th source from the i-th
+    on, counted from 1, for array jobs. Of many sources, those that fail are named at the end, the others are done.
+
+    Raises:
+        ConfigError: no source, an impossible shard, or a side file for several sources.
+        OutputError: ``out`` cannot be written, or is no folder though there are several sources.
+        ScenesFailed: some of several sources could not be predicted. Of a single source, its own error.
+    """
+    named = [name for name in SIDE_FILES if options.get(name) is not None]
+    found = expanded(sources)
+    if named and len(found) > 1:
+        raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
+    many = len(found) > 1
+    scenes = [Scene(model, source, _target(source, out, many=many), options, how) for source in found]
+    if len({scene.target for scene in scenes}) < len(scenes):
+        raise OutputError("two sources have the same name, and so would their maps. Predict them into two folders.")
+    for scene in scenes:
+        check_writable(scene.target)
+    chosen = scenes if shard is None else scenes[_share(shard)]
+    if len(scenes) == 1:
+        receipt = _mapped(scenes[0], progress=True)
+        return _summary([receipt], receipt.seconds)
+    began = time.perf_counter()
+    receipts = list(_run(chosen, workers, cluster))
+    return _summary(receipts, time.perf_counter() - began)
+
+
+def expanded(sources: Iterable[Path]) -> list[Path]:
+    """Sources with their patterns resolved, each once, in order."""
+    found: list[Path] = []
+    for source in sources:
+        if source.exists() or is_virtual(source) or not glob.has_magic(str(source)):
+            found.append(source)
+            continue
+        matches = sorted(Path(name) for name in glob.glob(str(source)))
+        if not matches:
+            raise UnreadableImage(f"no file matches {source}. Check the folder and the ending.")
+        found += matches
+    if not found:
+        raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
+    return list(dict.fromkeys(found))
+
+
+def _share(shard: str) -> slice:
+    first, _, count = shard.partition("/")
+    if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
+        raise ConfigError(f"got shard {shard!r}; need i/n with i from 1 to n, such as 3/8.")
+    return slice(int(first) - 1, None, int(count))
+
+
+def _run(scenes: Sequence[Scene], workers: int, cluster: str | None) -> Iterator[Receipt]:
+    if cluster is not None:
+        from regard.engine.scenes.cluster import run_on_cluster
+
+        yield from run_on_cluster(scenes, cluster, workers)
+    elif workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        context = multiprocessing.get_context("spawn")
+        try:
+            with ProcessPoolExecutor(workers, context, partial(_set_threads, threads)) as pool:
+                yield from pool.map(predict_scene, scenes)
+        except BrokenProcessPool:
+            raise ScenesFailed(
+                "a worker process was killed, perhaps for want of memory; the maps that were finished are there. Run "
+                f"the same again, with fewer --workers than {workers}."
+            ) from None
+    else:
+        yield from map(predict_scene, scenes)
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _summary(receipts: Sequence[Receipt], seconds: float) -> dict[str, Any]:
+    failed = [receipt for receipt in receipts if receipt.failed]
+    if failed:
+        listed = " ".join(f"{receipt.source}: {receipt.failed}" for receipt in failed[:MOST_NAMED])
+        more = f" And {len(failed) - MOST_NAMED} more." if len(failed) > MOST_NAMED else ""
+        raise ScenesFailed(
+            f"{len(failed)} of {len(receipts)} sources failed, the others are done; the same command tries these "
+            f"again. {listed}{more}"
+        )
+    return {
+        "files": [file for receipt in receipts for file in receipt.files],
+        "mpx_per_s": sum(receipt.pixels for receipt in receipts) / 1e6 / seconds,
+        "seconds": seconds,
+        "peak_memory_mb": max((receipt.peak_memory_mb for receipt in receipts), default=peak_memory_mb()),
+    }
+
+
+def _target(source: Path, out: Path, *, many: bool) -> Path:
+    suffix = ".png" if source.suffix.lower() in PHOTOGRAPHS else ".tif"
+    if many and out.suffix:
+        raise OutputError(f"several sources need a folder as output; got {out}. Name one: -o maps/.")
+    return out / f"{source.stem}{suffix}" if many or out.is_dir() else out

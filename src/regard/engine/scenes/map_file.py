@@ -1,0 +1,255 @@
+"""The map of a raster as files: made part by part, gone on with after a kill, published when complete."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regard._version import __version__
+from regard.data.areas import class_areas, write_areas
+from regard.data.polygons import write_polygons
+from regard.data.qgis_style import style_path, write_style
+from regard.data.raster import Raster, open_raster
+from regard.data.raster_writer import RasterWriter, label_layer, measure_layer
+from regard.engine.progress import Progress
+from regard.engine.scenes.journal import Journal, key_of
+from regard.engine.scenes.outputs import Outputs, Patches
+from regard.engine.scenes.paint import Rows
+from regard.engine.scenes.scene import Tiling, count_windows, predict_rows, window_rows
+from regard.engine.scenes.stac import write_item
+from regard.errors import OutputError, UnreadableImage
+from regard.models import Segmenter
+from regard.models.weights import digest
+
+BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # parts, work file and copy, compressed
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """One raster to be mapped: with which model, how, and into which files.
+
+    Raises:
+        ConfigError: patches that cannot be told from others in this raster.
+    """
+
+    model: Segmenter
+    raster: Raster
+    tiling: Tiling
+    outputs: Outputs
+    patches: Patches
+
+    def __post_init__(self) -> None:
+        self.patches.pixels_to_simplify(self.raster)
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """What the map says of its model."""
+        return tags_of(self.model)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the map's values, but the pixels of the raster; as JSON."""
+        tiling, area = self.tiling, self.raster.area
+        return {
+            "weights": self.tags["regard_weights_sha256"],
+            "card": self.model.card.model_dump(mode="json"),
+            "size": self.raster.size,
+            "bands": self.raster.bands,
+            "tiling": [tiling.tile, tiling.overlap, tiling.views],
+            "area": None if area is None else area.wkt,
+            "elsewhere": [list(one) for one in self.raster.stamps if not isinstance(one[2], int)],
+            "version": __version__,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the map's values: the settings, and the file as it is now."""
+        return {**self.settings, "source": self.raster.stamps, "layers": list(self.outputs.rasters)}
+
+    @cached_property
+    def marks(self) -> dict[str, str]:
+        """What tells the rasters, and the polygons made of them, from those of other settings: in the rasters' tags."""
+        patches = {} if self.outputs.polygons is None else {"regard_polygons": json.dumps(asdict(self.patches))}
+        return {"regard_job": key_of(self.settings), **patches}
+
+    def is_done(self) -> bool:
+        """Whether every file is there already, made with these settings: rasters later than the source was changed, the
+        others later than the map.
+        """
+        files, rasters = self.outputs.files, list(self.outputs.rasters.values())
+        if not all(path.is_file() for path in files):
+            return False
+        source = max((when for _, _, when in self.raster.stamps if isinstance(when, int)), default=0)
+        labels = self.outputs.labels.stat().st_mtime_ns
+        if any(path.stat().st_mtime_ns < (source if path in rasters else labels) for path in files):
+            return False
+        return all(self.marks.items() <= _tags(path).items() for path in rasters)
+
+
+def _tags(path: Path) -> dict[str, str]:
+    with suppress(UnreadableImage), open_raster(path) as raster:
+        return raster.dataset.tags()
+    return {}
+
+
+def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) -> Path:
+    """Make the map's files and return the path of the labels. What a killed run has finished is not done again.
+
+    ``overwrite=False`` leaves a map alone that is done already, and refuses to replace any other file.
+
+    Raises:
+        UnreadableImage: the raster is damaged, or changed while it was read.
+        OutputError: a file cannot be written, is there already, or is being made by another run.
+    """
+    outputs = job.outputs
+    outputs.check([Path(name) for name, _, _ in job.raster.stamps])
+    if not overwrite:
+        if job.is_done():
+            return outputs.labels
+        _refuse_to_replace(outputs)
+    _check_space(job)
+    identity = job.identity()
+    with Journal(outputs.labels, identity) as journal:
+        _sweep(outputs)
+        _predict(job, journal, progress)
+        if job.identity() != identity:
+            raise UnreadableImage(f"{job.raster.path} was changed while it was read, or is gone. Run the same again.")
+        if not _publish(job, journal) and progress:
+            print(
+                f"{outputs.labels.name} is empty: no pixel of {job.raster.path.name} holds data (nodata, mask, alpha, "
+                "NaN, area of interest)",
+                file=sys.stderr,
+            )
+        _add_tables(job)
+    return outputs.labels
+
+
+def _sweep(outputs: Outputs) -> None:
+    """Delete what a killed run left unfinished beside the outputs; the journal's lock is held."""
+    for path in [*outputs.files, style_path(outputs.labels)]:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*part*"):
+            if left.is_file():
+                left.unlink(missing_ok=True)
+
+
+def _refuse_to_replace(outputs: Outputs) -> None:
+    there = [path for path in outputs.files if path.exists()]
+    if there:
+        raise OutputError(
+            f"{there[0]} is there already, and not from this model, source and settings. Choose another name, or say "
+            "--overwrite."
+        )
+
+
+def _check_space(job: MapJob) -> None:
+    height, width = job.raster.size
+    need = height * width * sum(BYTES_A_PIXEL[name] for name in job.outputs.rasters)
+    folder = job.outputs.labels.parent
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OutputError(
+            f"{folder} has {free / 2**20:,.0f} MiB free; the map of {width} x {height} pixels may need "
+            f"{need / 2**20:,.0f} MiB. Make room, or choose another disk."
+        )
+
+
+def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
+    """Add the parts that the journal does not have yet, one per row of windows."""
+    model, raster, tiling = job.model, job.raster, job.tiling
+    steps, windows = window_rows(raster.size, tiling, model.stride), count_windows(raster.size, tiling, model.stride)
+    first = journal.done
+    if first == steps:
+        return
+    measures = [name for name in job.outputs.rasters if name != "labels"]
+    nodata = label_layer(model.classes, {}).nodata
+    with Progress("window", windows, start=windows // steps * first, silent=not progress) as bar:
+        if first:
+            bar.note(f"{job.outputs.labels.name}: {first} of {steps} rows of windows were done before; going on")
+        advance = _with_speed(bar, raster.size[0] * raster.size[1] / 1e6 / windows)
+        rows = predict_rows(model, raster, tiling, first=first, measures=measures, advance=advance)
+        for _, group in groupby(rows, attrgetter("row")):
+            journal.keep(_as_stored(group, measures, nodata))
+
+
+def _with_speed(bar: Progress, megapixels: float) -> Callable[[int], None]:
+    return lambda count: bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s")
+
+
+def _as_stored(parts: Iterable[Rows], measures: Sequence[str], nodata: int) -> dict[str, np.ndarray]:
+    """The layers of some rows in the integers that they are written in, to which each is brought when it comes."""
+    dtype = np.uint8 if nodata < 256 else np.uint16
+    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("labels", *measures)}
+    for rows in parts:
+        layers["labels"].append(np.where(rows.valid, rows.labels, nodata).astype(dtype))
+        for name in measures:
+            layers[name].append(as_bytes(rows.measures[name], rows.valid))
+    return {name: np.concatenate(pieces) for name, pieces in layers.items()}
+
+
+def _publish(job: MapJob, journal: Journal) -> bool:
+    """Each layer as a cloud-optimised GeoTIFF, the labels last: where they are, all the rasters are.
+
+    Whether the map has any label.
+    """
+    mapped = False
+    raster, tags = job.raster, {**job.tags, **job.marks}
+    place = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
+    for name, path in reversed(job.outputs.rasters.items()):
+        layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
+        with RasterWriter(path, layer, raster.size, **place, scratch=_same_disk(journal.folder, path)) as writer:
+            for top, rows in _with_tops(journal.parts(name)):
+                writer.write(top, rows)
+                mapped = mapped or (name == "labels" and bool((rows != layer.nodata).any()))
+    return mapped
+
+
+def _same_disk(folder: Path, path: Path) -> Path | None:
+    return folder if os.stat(folder).st_dev == os.stat(path.parent).st_dev else None
+
+
+def _with_tops(parts: Iterator[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    top = 0
+    for rows in parts:
+        yield top, rows
+        top += len(rows)
+
+
+def _add_tables(job: MapJob) -> None:
+    """What is made from the finished map: QGIS's style, polygons, areas and the catalog's item."""
+    outputs, classes = job.outputs, job.model.classes
+    write_style(outputs.labels, classes)
+    if outputs.polygons is not None:
+        rules = asdict(job.patches) | {"simplify": job.patches.pixels_to_simplify(job.raster)}
+        write_polygons(outputs.labels, outputs.polygons, classes=classes, confidence=outputs.confidence, **rules)
+    if outputs.areas is not None:
+        write_areas(class_areas(outputs.labels, classes), outputs.areas)
+    if outputs.stac is not None:
+        write_item(job.raster, job.model, outputs, outputs.stac, weights=job.tags["regard_weights_sha256"])
+
+
+def as_bytes(share: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """0..1 in steps of 1/255; 0 where there is no data, at least 1 elsewhere."""
+    return np.where(valid, np.clip(np.rint(share * 255), 1, 255), 0).astype(np.uint8)
+
+
+def tags_of(model: Segmenter) -> dict[str, str]:
+    """What a map says of the model that made it."""
+    card = model.card
+    return {
+        "TIFFTAG_SOFTWARE": f"regard {__version__}",
+        "regard_model": card.architecture,
+        "regard_card": card.model_dump_json(),
+        "regard_weights_sha256": digest(model.state_dict()),
+    }

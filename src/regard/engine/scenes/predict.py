@@ -1,0 +1,202 @@
+"""A photograph or a raster to its class map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regard.data.area_of_interest import Area, area_of_interest
+from regard.data.areas import ground_resolution
+from regard.data.augment import prepare
+from regard.data.image import PHOTOGRAPHS, read_image
+from regard.data.mosaic import mosaic
+from regard.data.output import check_writable
+from regard.data.raster import Raster, open_raster
+from regard.data.raster_writer import RasterWriter, measure_layer
+from regard.engine.infer import class_scores, scaling_of
+from regard.engine.scenes.map_file import MapJob, as_bytes, tags_of, write_map
+from regard.engine.scenes.outputs import Outputs, Patches
+from regard.engine.scenes.scene import ALIGNMENT, Tiling, predict_rows
+from regard.engine.segmentation import Segmentation
+from regard.errors import ConfigError
+from regard.models import Segmenter
+
+IN_MEMORY = 100_000_000  # pixels: larger results go to a file
+LARGEST_TILE = 8192
+
+
+def predict(
+    model: Segmenter,
+    source: str | Path | Sequence[str | Path],
+    to: str | Path | None = None,
+    *,
+    confidence: str | Path | None = None,
+    entropy: str | Path | None = None,
+    polygons: str | Path | None = None,
+    areas: str | Path | None = None,
+    stac: str | Path | None = None,
+    sieve: int = 0,
+    minimum_area: float = 0.0,
+    simplify: float = 0.0,
+    bands: Sequence[int | str] | None = None,
+    aoi: Area | None = None,
+    gsd: float | None = None,
+    vrt: bool = False,
+    tile: int = 1024,
+    overlap: int = 256,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    d4: bool = False,
+    batch: int = 2,
+    overwrite: bool = True,
+    progress: bool = False,
+) -> Segmentation | Path:
+    """The class map of an image.
+
+    A photograph is looked at whole and gives a :class:`Segmentation`, also written to ``to`` if that is given. A raster
+    is read in windows of ``tile`` pixels whose scores are blended over ``overlap`` pixels; with ``to`` it becomes a
+    cloud-optimised GeoTIFF on the same grid, of any size in bounded memory, and its path is returned; without, a
+    :class:`Segmentation`. A run that was killed goes on where it stopped when it is called again.
+
+    Beside the map, if named: ``confidence`` and ``entropy``, GeoTIFFs of the chosen class's probability and of the
+    indecision over all classes; ``polygons``, a vector file (.gpkg, .geojson, .fgb, .parquet) with one polygon for each
+    patch of a class; ``areas``, a CSV of the ground that each class covers; ``stac``, a STAC item (.json) of the map,
+    its files and its model. A style for QGIS is always written. In the file of polygons, not in the map, patches below
+    ``sieve`` pixels are given to their largest neighbour, borders are simplified by ``simplify`` metres, and polygons
+    then below ``minimum_area`` m² are left out.
+
+    ``aoi`` limits the map to bounds (west, south, east, north in the raster's CRS) or to a vector file's polygons.
+    ``gsd`` shows the model the raster at that many metres per pixel (0: at those of its training images) while the map
+    stays on the raster's grid; ``tile`` and ``overlap`` then count pixels of that size.
+    Several sources on one grid are mapped as one scene; where they overlap, the last one that has data is seen.
+    ``vrt`` allows a VRT as source, which may read any file of the machine.
+    ``overwrite=False`` keeps a map that is done already, and refuses to replace any other file.
+
+    Raises:
+        UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
+        ConfigError: impossible tile, overlap, scales, area or resolution, or a result too large for memory.
+        OutputError: the result cannot be written.
+    """
+    path = Path(source) if isinstance(source, str | Path) else mosaic([Path(name) for name in source], vrt=vrt)
+    was_training = model.training
+    view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "d4": d4, "batch": batch}
+    extras = {"entropy": entropy, "polygons": polygons, "areas": areas, "stac": stac}
+    patches = Patches(sieve, minimum_area, simplify)
+    if polygons is None and patches != Patches():
+        raise ConfigError(
+            "sieve, minimum_area and simplify choose among polygons. Name their file: polygons='map.gpkg'."
+        )
+    model.eval()
+    try:
+        if path.suffix.lower() in PHOTOGRAPHS:
+            _need_a_map(path, **extras, aoi=aoi, gsd=gsd)
+            return _predict_photograph(model, path, to, confidence, Tiling.of(**view), bands)
+        with opened(model, path, bands=bands, aoi=aoi, gsd=gsd, vrt=vrt, **view) as (raster, tiling):
+            if to is None:
+                _need_a_map(path, **extras, confidence=confidence)
+                return _collect(model, raster, tiling)
+            job = MapJob(model, raster, tiling, Outputs.of(to, confidence=confidence, **extras), patches)
+            return write_map(job, overwrite=overwrite, progress=progress)
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
+def opened(
+    model: Segmenter,
+    source: Path,
+    *,
+    bands: Sequence[int | str] | None = None,
+    aoi: Area | None = None,
+    gsd: float | None = None,
+    vrt: bool = False,
+    **view: Any,
+) -> Iterator[tuple[Raster, Tiling]]:
+    """The raster, limited to the area of interest, and the windows in which the model shall see it.
+
+    Raises:
+        UnreadableImage, BandMismatch, ConfigError: see :func:`predict`.
+    """
+    tiling = Tiling.of(**view)
+    with open_raster(source, bands=bands, expected=model.bands, vrt=vrt) as raster:
+        raster.area = None if aoi is None else area_of_interest(aoi, raster)
+        yield raster, tiling if gsd is None else at_resolution(tiling, model, raster, gsd)
+
+
+def _need_a_map(source: Path, **wishes: object) -> None:
+    wished = [name for name, value in wishes.items() if value is not None]
+    if wished:
+        raise ConfigError(
+            f"{' and '.join(wished)}: only with the written map of a raster; {source.name} gives none. Give a GeoTIFF "
+            "and name the map."
+        )
+
+
+def at_resolution(tiling: Tiling, model: Segmenter, raster: Raster, gsd: float) -> Tiling:
+    """The tiling that shows the model ``gsd`` metres per pixel (0: those of its card).
+
+    Raises:
+        ConfigError: the raster's or the model's own resolution is not known, or they are too far apart.
+    """
+    if gsd < 0:
+        raise ConfigError(f"gsd {gsd:g} must be metres per pixel above 0, or 0 for those of the training images.")
+    wanted, own = gsd or model.card.ground_resolution, ground_resolution(raster)
+    if own is None or not wanted:
+        unknown = raster.path.name if own is None else "the model's card"
+        raise ConfigError(f"{unknown} does not say how many metres a pixel has. Leave gsd out.")
+    factor = own / wanted
+    tile = ALIGNMENT * max(1, round(tiling.tile / factor / ALIGNMENT))
+    if tile > LARGEST_TILE:
+        raise ConfigError(
+            f"{raster.path.name} has {own:.3g} m per pixel, so windows at {wanted:.3g} m would be {tile} pixels wide; "
+            f"at most {LARGEST_TILE} are possible. Shrink the raster first (gdalwarp -tr), or choose a smaller tile."
+        )
+    overlap = min(tile // 2, ALIGNMENT * round(tiling.overlap / factor / ALIGNMENT)) // ALIGNMENT * ALIGNMENT
+    return replace(tiling, tile=tile, overlap=overlap, scales=tuple(scale * factor for scale in tiling.scales))
+
+
+def _predict_photograph(
+    model: Segmenter,
+    path: Path,
+    to: str | Path | None,
+    confidence: str | Path | None,
+    tiling: Tiling,
+    bands: Sequence[int | str] | None,
+) -> Segmentation:
+    for target in (to, confidence):
+        if target is not None:
+            check_writable(Path(target))
+    pixels = read_image(path, bands=bands, expected=model.bands)
+    image = prepare(pixels.values, pixels.valid, scaling_of(model))[None].to(next(model.parameters()).device)
+    best, labels = class_scores(model, image, **tiling.views).softmax(dim=1).max(dim=1)
+    masked = _masked(labels[0].cpu().numpy(), pixels.valid, model.classes.ignore_index)
+    result = Segmentation(masked, best[0].cpu().numpy(), model.classes, path)
+    if to is not None:
+        result.save(to)
+    if confidence is not None:
+        with RasterWriter(Path(confidence), measure_layer("confidence", tags_of(model)), masked.shape) as writer:
+            writer.write(0, as_bytes(result.confidence, pixels.valid))
+    return result
+
+
+def _collect(model: Segmenter, raster: Raster, tiling: Tiling) -> Segmentation:
+    height, width = raster.size
+    if height * width > IN_MEMORY:
+        raise ConfigError(
+            f"{raster.path.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name a file: to='map.tif'."
+        )
+    parts = list(predict_rows(model, raster, tiling))
+    valid = np.concatenate([rows.valid for rows in parts])
+    labels = _masked(np.concatenate([rows.labels for rows in parts]), valid, model.classes.ignore_index)
+    confidence = np.where(valid, np.concatenate([rows.measures["confidence"] for rows in parts]), 0)
+    return Segmentation(labels, confidence, model.classes, None, raster.crs, raster.transform)
+
+
+def _masked(labels: np.ndarray, valid: np.ndarray, ignore_index: int) -> np.ndarray:
+    """Labels with the ignore index where there is no data: uint8, or int32 where that does not hold it."""
+    return np.where(valid, labels, ignore_index).astype(np.uint8 if 0 <= ignore_index < 256 else np.int32)

@@ -1,0 +1,88 @@
+"""Whether a map depends on its windows, and what making it would cost."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from regard.checkpoints.how import AS_TRAINED, How
+from regard.data.augment import prepare
+from regard.data.raster import Box, Raster, open_raster
+from regard.data.strips import padded, piece_bytes
+from regard.engine.infer import class_scores, scaling_of
+from regard.engine.scenes.many import network
+from regard.engine.scenes.map_file import BYTES_A_PIXEL
+from regard.engine.scenes.outputs import Outputs
+from regard.engine.scenes.predict import opened
+from regard.engine.scenes.scene import ALIGNMENT, Tiling, count_windows, plan_axis, window_rows
+from regard.models import Segmenter
+from regard.ops.resize import most_likely
+
+
+def verify_map(
+    model: str, source: Path, labels: Path, *, how: How = AS_TRAINED, windows: int = 8, seed: int = 0, **view: Any
+) -> dict[str, float | int]:
+    """Compute some places again, each in one window half as large again around it, and compare with the map.
+
+    This tells how far the map is a matter of where windows fell: ``changed_percent`` of the pixels get another label.
+    """
+    loaded = network(model, how)
+    with opened(loaded, source, **view) as (raster, tiling), open_raster(labels, bands=[1]) as made:
+        side, middle = (ALIGNMENT * round(part * tiling.tile / ALIGNMENT) for part in (1.5, 0.5))
+        rng = np.random.default_rng(seed)
+        changed = compared = 0
+        for _ in range(windows):
+            places = [ALIGNMENT * rng.integers(max(0, length - middle) // ALIGNMENT + 1) for length in raster.size]
+            core = Box(int(places[0]), int(places[1]), *(min(middle, length) for length in raster.size))
+            again, valid = _labels_again(loaded, raster, core, side, tiling)
+            stored, _ = made.read(core)
+            changed += int(((again != stored[0]) & valid).sum())
+            compared += int(valid.sum())
+    return {"windows": windows, "pixels": compared, "changed_percent": 100 * changed / max(1, compared)}
+
+
+def _labels_again(
+    model: Segmenter, raster: Raster, core: Box, side: int, tiling: Tiling
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of ``core`` from one window of ``side`` pixels around it."""
+    around = (side - max(core.height, core.width)) // 2 // ALIGNMENT * ALIGNMENT
+    top, left = max(0, core.top - around), max(0, core.left - around)
+    pixels, valid = padded(raster, Box(top, left, side, side))
+    image = prepare(pixels, valid, scaling_of(model))[None]
+    with torch.inference_mode():
+        found = most_likely(class_scores(model, image, **tiling.views))[0].numpy()
+    part = np.s_[core.top - top : core.top - top + core.height, core.left - left : core.left - left + core.width]
+    return found[part], valid[part]
+
+
+def plan(model: str, source: Path, outputs: Outputs, *, how: How = AS_TRAINED, **view: Any) -> dict[str, Any]:
+    """What a map takes: windows, memory beside the model, disk, and minutes, by the time of one window."""
+    loaded = network(model, how)
+    with opened(loaded, source, **view) as (raster, tiling):
+        height, width = raster.size
+        windows = count_windows(raster.size, tiling, loaded.stride)
+        rows, columns = (plan_axis(length, tiling, loaded.stride) for length in raster.size)
+        size = rows.window * loaded.stride, columns.cells * loaded.stride
+        strip = min(raster.bytes_of(*size), piece_bytes(raster, tiling.strip_bytes))
+        canvas = 4 * len(loaded.classes) * rows.window * columns.cells
+        seconds = _seconds_a_window(loaded, size[0], min(size[0], size[1]), tiling)
+        return {
+            "source": f"{source} ({width} x {height}, {len(raster.bands)} bands)",
+            "windows": windows,
+            "restart_points": window_rows(raster.size, tiling, loaded.stride),
+            "memory_beside_the_model_mb": round((2 * strip + 2 * canvas + 3 * size[0] * width) / 1e6),
+            "disk_mb": round(height * width * sum(BYTES_A_PIXEL[name] for name in outputs.rasters) / 1e6),
+            "minutes": round(windows * seconds / 60, 2),
+        }
+
+
+def _seconds_a_window(model: Segmenter, height: int, width: int, tiling: Tiling) -> float:
+    image = torch.zeros(1, len(model.bands), height, width)
+    class_scores(model, image, **tiling.views)
+    began = time.perf_counter()
+    class_scores(model, image, **tiling.views)
+    return time.perf_counter() - began

@@ -1,0 +1,1 @@
+"""Scores of models on labelled data, and what is suspect in the data."""

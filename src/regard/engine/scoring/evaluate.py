@@ -1,0 +1,85 @@
+"""A model against labels: the field's scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from regard.data.augment import prepare
+from regard.data.sample import LabelledData
+from regard.engine.infer import Averaging, class_scores, scaling_of
+from regard.engine.scoring.scores import Scores as Scores
+from regard.errors import ClassMismatch, DatasetError
+from regard.models import Segmenter
+from regard.ops.boundary import boundary_counts
+from regard.ops.calibration import reliability_counts
+from regard.ops.confusion import confusion_matrix
+from regard.ops.resize import most_likely
+
+
+def evaluate(
+    model: Segmenter,
+    data: LabelledData,
+    *,
+    split: str = "val",
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: int | None = None,
+    averaging: Averaging = "softmax",
+    boundary: int | None = None,
+) -> Scores:
+    """Predict every image of a split and compare with its labels.
+
+    ``scales`` and ``flip`` average several views as ``averaging`` says; ``window`` slides a square of that many pixels
+    instead of taking the image whole: see ``class_scores``. ``boundary`` also counts the boundary pixels that are at
+    most so many pixels off.
+
+    Raises:
+        ClassMismatch: the model's classes are not the data's.
+        DatasetError: the split has no labelled pixel.
+        UnknownName, UnreadableImage, BandMismatch, SizeMismatch: see ``LabelledData``.
+    """
+    check_classes(model, data)
+    was_training = model.training
+    model.eval()
+    count, ignore = len(data.classes), data.classes.ignore_index
+    images, bins, edges = [], [], torch.zeros(count, 4, dtype=torch.int64)
+    views = {"scales": scales, "flip": flip, "window": window, "averaging": averaging}
+    device = next(model.parameters()).device
+    for pair in data.split(split):
+        sample = data.read(pair, expected=model.bands)
+        image = prepare(sample.image, sample.valid, scaling_of(model))[None].to(device)
+        found, truth = class_scores(model, image, **views), torch.from_numpy(sample.labels)  # type: ignore[arg-type]
+        labels = most_likely(found)[0]
+        bins.append(reliability_counts(found[0], truth.to(device), labels, ignore_index=ignore).cpu().numpy())
+        predicted = labels.cpu()
+        images.append(confusion_matrix(truth, predicted, classes=count, ignore_index=ignore).numpy())
+        if boundary is not None:
+            edges += boundary_counts(truth, predicted.long(), classes=count, ignore_index=ignore, reach=boundary)
+    model.train(was_training)
+    confusions = np.stack(images) if images else np.zeros((0, count, count), dtype=np.int64)
+    if not confusions.any():
+        raise DatasetError(
+            f"{data.root}: the split {split} has no labelled pixel; nothing can be scored. Choose another split."
+        )
+    borders = None if boundary is None else edges.numpy()
+    return Scores(data.classes, confusions.sum(axis=0), confusions, borders, reliability=np.stack(bins))
+
+
+def check_classes(model: Segmenter, data: LabelledData) -> None:
+    """The model's classes and the data's are the same, in the same order.
+
+    Raises:
+        ClassMismatch: they are not; the message names the first difference.
+    """
+    ours, theirs = model.classes.names, data.classes.names
+    if ours == theirs:
+        return
+    if len(ours) != len(theirs):
+        what = f"{len(theirs)} classes ({', '.join(theirs)}); the model has {len(ours)} ({', '.join(ours)})"
+    else:
+        index = next(i for i in range(len(ours)) if ours[i] != theirs[i])
+        what = f"{theirs[index]!r} as class {index}; the model has {ours[index]!r}"
+    raise ClassMismatch(f"{data.root} has {what}. Use data with the model's classes, or train a model on this data.")

@@ -1,0 +1,79 @@
+"""What a run optimises and how: the loss, the frozen parts, the optimiser and its rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from regard.data.statistics import balanced_weights
+from regard.engine.training.config import TrainConfig
+from regard.engine.training.recipes import CITYSCAPES_WEIGHTS
+from regard.engine.training.schedule import poly
+from regard.errors import ConfigError
+from regard.models import Segmenter
+from regard.ops.losses import Criterion
+
+
+def optimizer_of(
+    model: Segmenter, config: TrainConfig
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """The optimiser, with the backbone's parameters and the heads' as its two groups, and their schedule by step."""
+    body = [parameter for parameter in model.backbone.parameters() if parameter.requires_grad]
+    mine = {id(parameter) for parameter in model.backbone.parameters()}
+    heads = [parameter for parameter in model.parameters() if id(parameter) not in mine]
+    rates = config.learning_rate * config.backbone_rate, config.learning_rate
+    parts = [(part, rate) for part, rate in zip((body, heads), rates, strict=True) if part]
+    groups = [{"params": part, "lr": rate} for part, rate in parts]
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=config.weight_decay)
+    else:
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    follow = partial(poly, steps=config.steps, warmup=config.warmup, power=config.power)
+    factors: list[Callable[[int], float]] = [
+        partial(follow, lowest=min(1.0, config.lowest_rate / rate) if rate else 0.0) for _, rate in parts
+    ]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+    return optimizer, schedule
+
+
+def freeze(model: Segmenter, what: str) -> list[nn.Module]:
+    """Stop the gradients of the backbone or of its batch norms; the modules that must stay in evaluation mode."""
+    if what == "nothing":
+        return []
+    norms = [module for module in model.backbone.modules() if isinstance(module, _BatchNorm)]
+    for parameter in model.backbone.parameters() if what == "backbone" else (p for n in norms for p in n.parameters()):
+        parameter.requires_grad_(False)
+    return [model.backbone] if what == "backbone" else list(norms)
+
+
+def criterion_of(model: Segmenter, config: TrainConfig, pixels: Int[np.ndarray, "i k"] | None) -> Criterion:
+    """The loss that the settings name; ``pixels`` of each class by training image give balanced weights.
+
+    Raises:
+        ConfigError: the weights of Cityscapes for other than its 19 classes.
+    """
+    weights = None
+    if config.class_weights == "balanced" and pixels is not None:
+        weights = balanced_weights(pixels)
+    elif config.class_weights == "cityscapes":
+        weights = CITYSCAPES_WEIGHTS
+        if len(model.classes) != len(weights):
+            raise ConfigError(
+                f"class weights 'cityscapes' are for its {len(weights)} classes; the model has {len(model.classes)}. "
+                "Use 'balanced' or 'equal'."
+            )
+    return Criterion(
+        config.loss,
+        model.classes.ignore_index,
+        weights,
+        focal_power=config.focal_power,
+        hard_below=config.hard_below,
+        hard_pixels=config.hard_pixels,
+    )

@@ -1,0 +1,226 @@
+"""Training on Lightning: the loop, the checkpoints and the record of a run."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+
+from regard.data.augment import Augmentation
+from regard.data.loader import TrainingStream, training_batches
+from regard.data.sample import LabelledData
+from regard.data.statistics import check_labels, class_pixels, measure
+from regard.engine.infer import scaling_of
+from regard.engine.memory import keep_freed_memory
+from regard.engine.progress import Progress
+from regard.engine.scoring.evaluate import Scores, check_classes, evaluate
+from regard.engine.training.config import TrainConfig
+from regard.engine.training.faults import WholeCheckpoints, check_weights, one_line
+from regard.engine.training.optimise import criterion_of
+from regard.engine.training.recipes import with_recipe
+from regard.engine.training.record import Record
+from regard.engine.training.task import SegmentationTask
+from regard.errors import ConfigError, TrainingError
+from regard.models import Segmenter
+
+PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its best model's file, that model's scores on the validation split, and the training
+    images that were skipped, with why.
+    """
+
+    folder: Path
+    best: Path
+    scores: Scores | None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+class Bookkeeping(pl.Callback):
+    """Averages the weights, records each step; every ``evaluate_every`` steps and at the end, scores and saves."""
+
+    def __init__(self, data: LabelledData, record: Record, progress: Progress) -> None:
+        self.data = data
+        self.record = record
+        self.progress = progress
+        self.skipped = set(record.skipped())
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        self._list_skipped(trainer.global_step, batch["faults"])
+        check_weights(pl_module.model, trainer.global_step, batch["names"])
+        pl_module.averaged.update_parameters(pl_module.model)  # here: Lightning calls the module after its callbacks
+        if not trainer.is_global_zero:
+            return
+        step, config = trainer.global_step, pl_module.config
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.record.training(step, values)
+        self.progress.advance(facts=f"loss {values['loss']:.3f}")
+        if step % config.evaluate_every == 0 or step == config.steps:
+            self._evaluate(pl_module, step)
+
+    def _list_skipped(self, step: int, faults: dict[str, str]) -> None:
+        fresh = {name: fault for name, fault in faults.items() if name not in self.skipped}
+        if fresh:
+            self.skipped |= fresh.keys()
+            self.record.left_out(step, fresh)
+            self.progress.note("\n".join(f"step {step}: skipped {name}: {fault}" for name, fault in fresh.items()))
+
+    def _evaluate(self, task: SegmentationTask, step: int) -> None:
+        model = task.averaged.module
+        assert isinstance(model, Segmenter)
+        scores = evaluate(model, self.data) if "val" in self.data.splits else None
+        self.record.validation(step, model, scores)
+        if scores is not None:
+            self.progress.note(f"step {step}: val mIoU {100 * scores.miou:.1f}, accuracy {100 * scores.accuracy:.1f}")
+
+
+def train(
+    model: Segmenter,
+    data: LabelledData,
+    out: str | Path,
+    *,
+    recipe: str = "default",
+    silent: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train ``model`` on the split ``train`` of ``data``, score it on ``val``, and leave everything in ``out``.
+
+    ``out`` receives ``best.safetensors`` (highest mIoU on val), ``last.safetensors``, ``last.ckpt`` (to go on from),
+    ``metrics.jsonl`` and ``run.json``. Called again with the same settings, it goes on where it stopped. What is
+    scored and saved is the running average of the weights. ``recipe`` names one of ``training.recipes``, whose settings
+    hold where none are given.
+
+    Raises:
+        UnknownName: no such recipe.
+        ConfigError: an impossible setting.
+        ClassMismatch, DatasetError and others: see ``LabelledData``.
+        TrainingError: ``out`` holds a run with other settings; the loss or the weights are no longer numbers; a process
+            that reads images died.
+        OutputError: ``out`` cannot be written to; what was saved before is whole.
+    """
+    config = with_recipe(recipe, settings)
+    check_classes(model, data)
+    record = Record(Path(out), model, data, config)
+    if not record.is_finished:
+        skip = config.on_bad_image == "skip"
+        check_labels(data, skip=skip)
+        _measure_bands(model, data, skip=skip)
+        with quiet(), one_line():
+            _fit(model, data, record, config, silent=silent)
+        if _is_first():
+            record.finish()
+    return Run(record.folder, record.best_file, record.best_scores(), record.skipped())
+
+
+def _is_first() -> bool:
+    """Whether this is the process that writes, of those that train together."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, silent: bool) -> None:
+    _prepare_processor(config)
+    done = _steps_done(record.resume_file)
+    if _is_first():
+        record.start(done)
+    augmentation = Augmentation(
+        config.crop, config.scale, config.flip, config.overhead, config.colour, config.crop_width
+    )
+    skip = config.on_bad_image == "skip"
+    pixels = class_pixels(data, skip=skip) if config.balance or config.class_weights == "balanced" else None
+    stream = TrainingStream(
+        data,
+        augmentation=augmentation,
+        scaling=scaling_of(model),
+        bands=model.bands,
+        seed=config.seed,
+        length=config.steps * config.batch,
+        balance=config.balance,
+        pixels=pixels,
+        on_bad_image=config.on_bad_image,
+    )
+    batches = training_batches(stream, batch=config.batch, start=done * config.batch, workers=config.workers)
+    keep = ModelCheckpoint(
+        record.folder, "last", every_n_train_steps=config.evaluate_every, save_top_k=1, enable_version_counter=False
+    )
+    task = SegmentationTask(
+        model.to(memory_format=torch.channels_last).train(), config, criterion_of(model, config, pixels)
+    )
+    with Progress("step", config.steps, start=done, silent=silent) as progress:
+        trainer = pl.Trainer(
+            max_steps=config.steps,
+            precision=PRECISION[config.precision],  # type: ignore[arg-type]
+            devices=config.devices,
+            use_distributed_sampler=False,  # Onwards does it
+            sync_batchnorm=torch.cuda.device_count() > 1,  # there is none for CPUs
+            callbacks=[Bookkeeping(data, record, progress), keep],
+            plugins=[WholeCheckpoints()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            deterministic="warn" if torch.cuda.is_available() else True,
+        )
+        trainer.fit(task, batches, ckpt_path=record.resume_file if done else None, weights_only=True)
+
+
+def _prepare_processor(config: TrainConfig) -> None:
+    if torch.cuda.is_available():
+        return
+    if config.precision != "32":
+        raise ConfigError(
+            f"precision {config.precision} on a CPU gives gradients that differ from run to run and can become nan "
+            f"(seen with torch 2.15, here {torch.__version__}). Train with precision 32, or on a GPU."
+        )
+    keep_freed_memory()
+
+
+def _steps_done(checkpoint: Path) -> int:
+    if not checkpoint.is_file():
+        return 0
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"{checkpoint} is broken ({type(error).__name__}): the run cannot go on. Delete its folder and start again."
+        ) from None
+
+
+def _measure_bands(model: Segmenter, data: LabelledData, *, skip: bool) -> None:
+    """Give a fresh model on other bands than red, green, blue the mean and std of the training images."""
+    if any(model.card.mean):
+        return
+    measured = measure(data, model.bands, skip=skip)
+    update = {"mean": measured.mean, "std": measured.std, "divisor": measured.divisor}
+    model.card = model.card.model_copy(update=update)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's advice (workers, loggers, versions) from the user's terminal; leave no switch of it behind."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    strict = torch.are_deterministic_algorithms_enabled()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(strict)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,82 @@
+"""The journal of a map: what was synced counts, all else is done again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regard.engine.scenes.journal import Journal
+from regard.errors import OutputError
+
+JOB = {"source": "scene.tif", "tile": 64}
+
+
+def layers(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "labels": rng.integers(0, 9, size=(5 + seed, 7), dtype=np.uint8),
+        "entropy": rng.integers(0, 999, size=(5 + seed, 7), dtype=np.uint16),
+    }
+
+
+def interrupted(folder: Path, count: int) -> Journal:
+    journal = Journal(folder / "map.tif", JOB)
+    with pytest.raises(KeyboardInterrupt), journal:
+        for number in range(count):
+            journal.keep(layers(number))
+        raise KeyboardInterrupt
+    return journal
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interrupted_run_keeps_its_parts(tmp_path: Path, count: int) -> None:
+    interrupted(tmp_path, count)
+    with Journal(tmp_path / "map.tif", JOB) as again:
+        assert again.done == count
+        again.keep(layers(count))
+        for name in ("labels", "entropy"):
+            for number, part in enumerate(again.parts(name)):
+                assert part.dtype == layers(number)[name].dtype and np.array_equal(part, layers(number)[name])
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_job_starts_anew(tmp_path: Path) -> None:
+    interrupted(tmp_path, 2)
+    with Journal(tmp_path / "map.tif", {**JOB, "tile": 96}) as other:
+        assert other.done == 0
+
+
+@pytest.mark.parametrize("damage", ["torn line", "flipped byte", "missing file", "no journal", "nonsense"])
+def test_what_is_damaged_is_done_again(tmp_path: Path, damage: str) -> None:
+    folder = interrupted(tmp_path, 3).folder
+    journal, part = folder / "journal.jsonl", folder / "000002.labels"
+    if damage == "torn line":
+        journal.write_bytes(journal.read_bytes()[:-9])
+    elif damage == "flipped byte":
+        part.write_bytes(bytes([part.read_bytes()[0] ^ 1]) + part.read_bytes()[1:])
+    elif damage == "missing file":
+        part.unlink()
+    elif damage == "no journal":
+        journal.unlink()
+    else:
+        journal.write_text("[1]\n")
+    with Journal(tmp_path / "map.tif", JOB) as again:
+        assert again.done == (0 if damage in ("no journal", "nonsense") else 2)
+        assert len(list(folder.glob("0*"))) == 2 * again.done
+
+
+def test_nothing_is_kept_after_an_error_of_the_source(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), Journal(tmp_path / "map.tif", JOB) as journal:
+        journal.keep(layers(0))
+        raise ValueError
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_of_one_map_are_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path / "map.tif", JOB) as first:
+        first.keep(layers(0))
+        with pytest.raises(OutputError, match="another run is making"), Journal(tmp_path / "map.tif", JOB):
+            pass
+        assert len(list(first.parts("labels"))) == 1
