@@ -15,7 +15,7 @@ cat > "$OUT/fields.json" <<JSON
 {"images": ["image.tif"], "labels": "fields.gpkg", "column": "label", "touched": true,
  "classes": ["developed", "agriculture", "herbaceous", "shrubland", "forest", "water", "sediment"]}
 JSON
-network=(--architecture danet_ocr --backbone tf_efficientnet_lite0 --config.width 128 --config.output_stride 8
+network=(--architecture danet_ocr --backbone tf_efficientnet_lite0 --config.width 128 --config.output-stride 8
          --pretrained "$DATA/weights/tf_efficientnet_lite0.pth")
 regard train "$OUT/fields.json" -o "$OUT/run" "${network[@]}" --balance 1 --overhead --colour 0 --batch 4 --crop 96 \
     --scale 1 2 --steps 80 --evaluate-every 40 --backbone-rate 1.0 --learning-rate 1e-3 --warmup 10 --average 0.95

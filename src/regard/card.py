@@ -34,6 +34,7 @@ class Card(BaseModel):
     licence: str = ""
     credit: str = ""
     scores: dict[str, float] = {}
+    protocol: str = ""  # of the scores: on which images, seen how
     regard_version: str = ""
 
     @field_validator("std")

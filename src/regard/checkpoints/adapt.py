@@ -36,7 +36,7 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
     path = find_model(source)
     old, tensors = read_model(path)
     old = old.model_copy(update={"config": {**old.config, **config}})
-    card = old.model_copy(update={"classes": classes, "scores": {}})
+    card = old.model_copy(update={"classes": classes, "scores": {}, "protocol": ""})
     if tuple(bands) != old.bands:
         card = card.model_copy(update=unscaled(len(bands), bands) | _scaling(old, bands))
     model, notes = build(card), []

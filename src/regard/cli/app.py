@@ -55,11 +55,12 @@ def area_of(text: str | None) -> tuple[float, ...] | str | None:
 
 
 def settings_of(config: dict[str, str] | None) -> dict[str, Any]:
-    """Settings of a network as they are typed: JSON where it is JSON, else text."""
+    """Settings of a network as they are typed, with dashes or underscores: JSON where it is JSON, else text."""
     parsed: dict[str, Any] = {}
     for name, text in (config or {}).items():
         try:
-            parsed[name] = json.loads(text)
+            value = json.loads(text)
         except ValueError:
-            parsed[name] = text
+            value = text
+        parsed[name.replace("-", "_")] = value
     return parsed

@@ -38,7 +38,7 @@ def train(
         recipe: Settings of the authors that hold where none are given: danet-cityscapes, mmseg-40k, ...
         architecture: A network of ``regard models``; without a recipe danet_ocr.
         backbone: Any backbone of timm; without a recipe resnet50.
-        config: Settings of the network: --config.width 128 --config.output_stride 16.
+        config: Settings of the network: --config.width 128 --config.output-stride 16.
         pretrained: 'imagenet' fetches timm's weights for the backbone; a file gives them.
         init: A trained model to go on from; other classes and bands take over what they share with it by name.
         bands: The bands to use, by number from 1 or by name: 4,3,2.

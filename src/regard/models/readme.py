@@ -53,6 +53,7 @@ def _body(card: Card) -> list[str]:
         "",
         "## Scores",
         "",
+        *([f"On {card.protocol}.", ""] if card.protocol else []),
         *(["| measure | value |", "| --- | --- |", *scores] if scores else ["None recorded."]),
         "",
         "## Classes",

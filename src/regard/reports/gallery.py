@@ -34,20 +34,23 @@ Entry = tuple[str, Scores, list[Picture]]  # an image's name and scores; image, 
 VIRIDIS = colormaps["viridis"]
 
 
-def extremes(model: Segmenter, data: LabelledData, split: str, scores: Scores) -> dict[str, list[Entry]]:
+def extremes(
+    model: Segmenter, data: LabelledData, split: str, scores: Scores, *, window: int | None = None
+) -> dict[str, list[Entry]]:
     """The images of a split with the lowest and the highest mean IoU, ``EACH`` of both, none twice, and the least sure.
 
-    Of the least sure, those that are among the others have no pictures.
+    Of the least sure, those that are among the others have no pictures. ``window`` is that of the scores.
     """
     scored = [item for item in zip(data.split(split), scores.by_image(), strict=True) if item[1].confusion.any()]
     order = sorted(scored, key=lambda item: (item[1].miou, item[0].name))
     half = min(EACH, (len(order) + 1) // 2)
     chosen = {"Worst": order[:half], "Best": order[half:][-EACH:][::-1]}
     unsure = sorted(scored, key=lambda item: (item[1].confidence, item[0].name))[:EACH]
-    shown = {title: [_entry(model, data, *item) for item in items] for title, items in chosen.items() if items}
+    shown = {title: [_entry(model, data, *item, window) for item in items] for title, items in chosen.items() if items}
     pictured = {name for entries in shown.values() for name, _, _ in entries}
     shown["Least sure"] = [
-        (pair.name, its, []) if pair.name in pictured else _entry(model, data, pair, its) for pair, its in unsure
+        (pair.name, its, []) if pair.name in pictured else _entry(model, data, pair, its, window)
+        for pair, its in unsure
     ]
     return shown
 
@@ -81,9 +84,9 @@ def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
     return pictures
 
 
-def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores) -> Entry:
+def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores, window: int | None) -> Entry:
     sample, classes = data.read(pair, expected=model.bands), data.classes
-    predicted, sure = _predict(model, sample)
+    predicted, sure = _predict(model, sample, window)
     kinds = np.where(sample.labels == classes.ignore_index, 2, sample.labels != predicted)
     error = np.array(list(ERROR_COLOURS.values()), dtype=np.uint8)[kinds.astype(int)]
     wrong = f"{100 * (1 - scores.accuracy):.0f} % of the labelled pixels are wrong"
@@ -102,10 +105,12 @@ def heat(shares: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     return (255 * VIRIDIS(shares)[..., :3]).astype(np.uint8)
 
 
-def _predict(model: Segmenter, sample: Sample) -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+def _predict(
+    model: Segmenter, sample: Sample, window: int | None
+) -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """The class of every pixel and its probability."""
     image = prepare(sample.image, sample.valid, scaling_of(model))[None]
-    scores = class_scores(model, image.to(next(model.parameters()).device)).cpu()
+    scores = class_scores(model, image.to(next(model.parameters()).device), window=window).cpu()
     return most_likely(scores)[0].numpy().astype(np.int64), confidence(scores[0].softmax(dim=0)).numpy()
 
 

@@ -127,8 +127,9 @@ def _look(subject: Subject, model: Segmenter, data: LabelledData) -> None:
             f"{len(data.classes)} ({', '.join(data.classes.names)}). Give the data that was scored."
         )
     was_training = model.training
-    found = evaluate(model.eval(), data)
-    subject.extremes = gallery.extremes(model, data, "val", found)
+    window = subject.saved.get("window") or None
+    found = evaluate(model.eval(), data, window=window)
+    subject.extremes = gallery.extremes(model, data, "val", found, window=window)
     model.train(was_training)
     scores = scores or found
     subject.same = bool(np.abs(found.confusion - scores.confusion).sum() <= 0.02 * scores.confusion.sum())

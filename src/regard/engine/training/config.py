@@ -51,6 +51,12 @@ class TrainConfig(BaseModel):
     evaluate_every: int = Field(
         500, ge=1, description="Steps between evaluations on val; a checkpoint is written then."
     )
+    window: int | None = Field(
+        None,
+        ge=0,
+        description="Score val in squares of that many pixels, 0 for whole images. Left out: whole, but squares as "
+        "large as the crops where val is cut from a scene.",
+    )
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop", description="A training image that cannot be used: stop, or take another and list it in the record."
     )

@@ -34,7 +34,7 @@ class Record:
             "data": {"root": data.root.name, **{name: len(pairs) for name, pairs in data.splits.items()}},
             "settings": config.model_dump(mode="json"),
         }
-        self.steps = config.steps
+        self.window = config.window
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._check_same()
@@ -81,11 +81,11 @@ class Record:
             return
         earlier = [line["miou"] for line in self.lines() if "miou" in line]
         summary = {"miou": scores.miou, "accuracy": scores.accuracy, "mean_f1": scores.mean_f1}
-        model.card = model.card.model_copy(
-            update={"scores": {name: round(value, 4) for name, value in summary.items()}}
-        )
+        rounded = {name: round(value, 4) for name, value in summary.items()}
+        seen = f"val, windows of {self.window} pixels" if self.window else "val, whole images"
+        model.card = model.card.model_copy(update={"scores": rounded, "protocol": seen})
         facts = {name: value for name, value in scores.as_dict().items() if name != "classes"}
-        self._append({"step": step, **facts})
+        self._append({"step": step, "window": self.window, **facts})
         model.save(self.folder / "last.safetensors")
         if scores.miou >= max(earlier, default=-1.0):
             model.save(self.best_file)

@@ -83,7 +83,8 @@ class Bookkeeping(pl.Callback):
     def _evaluate(self, task: SegmentationTask, step: int) -> None:
         model = task.averaged.module
         assert isinstance(model, Segmenter)
-        scores = evaluate(model, self.data) if "val" in self.data.splits else None
+        window = task.config.window or None
+        scores = evaluate(model, self.data, window=window) if "val" in self.data.splits else None
         self.record.validation(step, model, scores)
         if scores is not None:
             self.progress.note(f"step {step}: val mIoU {100 * scores.miou:.1f}, accuracy {100 * scores.accuracy:.1f}")
@@ -103,7 +104,9 @@ def train(
     ``out`` receives ``best.safetensors`` (highest mIoU on val), ``last.safetensors``, ``last.ckpt`` (to go on from),
     ``metrics.jsonl`` and ``run.json``. Called again with the same settings, it goes on where it stopped. What is
     scored and saved is the running average of the weights. ``recipe`` names one of ``training.recipes``, whose settings
-    hold where none are given.
+    hold where none are given. Images of val are scored whole, or in windows as the setting ``window`` says; where val
+    is cut from scenes and nothing is said, in windows as large as the crops: a network whose attention never saw more
+    ground at once does far worse on all of it. The record and the model's card say which it was.
 
     Raises:
         UnknownName: no such recipe.
@@ -113,7 +116,7 @@ def train(
             that reads images died.
         OutputError: ``out`` cannot be written to; what was saved before is whole.
     """
-    config = with_recipe(recipe, settings)
+    config = _with_window(with_recipe(recipe, settings), data)
     check_classes(model, data)
     record = Record(Path(out), model, data, config)
     if not record.is_finished:
@@ -125,6 +128,14 @@ def train(
         if _is_first():
             record.finish()
     return Run(record.folder, record.best_file, record.best_scores(), record.skipped())
+
+
+def _with_window(config: TrainConfig, data: LabelledData) -> TrainConfig:
+    """The settings with the window that val is scored in; 0 for whole images."""
+    if config.window is not None:
+        return config
+    in_scenes = any(pair.box is not None for pair in data.splits.get("val", ()))
+    return config.model_copy(update={"window": max(config.crop, config.crop_width or 0) if in_scenes else 0})
 
 
 def _is_first() -> bool:

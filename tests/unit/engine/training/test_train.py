@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ import torch
 from regard.checkpoints.file import load
 from regard.classes import ClassMap
 from regard.data.image_folder import folder
+from regard.data.raster import Box
 from regard.data.sample import LabelledData
 from regard.engine.scoring.evaluate import evaluate
 from regard.engine.training import train as module
 from regard.engine.training.record import Record, read_metrics, read_run
 from regard.engine.training.train import Bookkeeping, Run, train
 from regard.errors import ClassMismatch, ConfigError, OutputError, TrainingError
+from regard.models.readme import readme
 from support import save_image, tiny
 
 QUICK: dict[str, Any] = {"steps": 12, "batch": 2, "crop": 32, "workers": 0, "evaluate_every": 4, "seed": 1, "warmup": 2}
@@ -140,6 +143,33 @@ def test_what_a_run_leaves_behind(toy: LabelledData, tmp_path: Path):
     best = load(result.best)
     assert result.scores is not None and best.card.scores["miou"] == round(max(line["miou"] for line in validations), 4)
     assert evaluate(best, toy).miou == pytest.approx(result.scores.miou)
+
+
+def test_val_is_scored_in_windows_of_the_crop_where_it_is_cut_from_a_scene_or_as_told(
+    toy: LabelledData, tmp_path: Path
+):
+    cut = {split: [replace(pair, box=Box(0, 0, 40, 48)) for pair in pairs] for split, pairs in toy.splits.items()}
+    scene = replace(toy, splits={split: tuple(pairs) for split, pairs in cut.items()})
+    scored = set()
+    for name, data, settings, window in (
+        ("whole", toy, {}, 0),
+        ("told", toy, {"window": 36}, 36),
+        ("scene", scene, {}, 32),
+        ("wide", scene, {"crop_width": 44}, 44),
+        ("scene, whole", scene, {"window": 0}, 0),
+    ):
+        out = run(data, tmp_path / name, steps=4, **settings).folder
+        assert read_run(out)[0]["settings"]["window"] == window
+        line = read_metrics(out)[-1]
+        last = load(out / "last.safetensors").to(memory_format=torch.channels_last)
+        alone = evaluate(last, data, window=window or None).as_dict()
+        assert line["window"] == window and line["confusion"] == alone["confusion"]
+        assert last.card.protocol == (f"val, windows of {window} pixels" if window else "val, whole images")
+        assert f"On {last.card.protocol}.\n" in readme(last.card)
+        scored.add(str(line["confusion"]))
+    assert len(scored) > 3
+    with pytest.raises(TrainingError, match="settings window=36, now 0"):
+        run(toy, tmp_path / "told", steps=4)
 
 
 def test_the_rate_follows_the_schedule_and_the_backbone_its_share(toy: LabelledData, tmp_path: Path):
