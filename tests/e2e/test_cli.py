@@ -192,3 +192,19 @@ def test_an_area_may_begin_west_of_greenwich(capsys: pytest.CaptureFixture[str],
         capsys, "predict", model, scene, "-o", tmp_path / "map.tif", "--aoi", "-79,35,-76,39", "--dry-run"
     )
     assert (code, "windows: 1" in out) == (0, True)
+
+
+def test_what_is_looked_at_before_and_after_may_be_a_pattern_but_is_one_raster(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_tif(tmp_path / "scene1.tif", np.full((3, 64, 64), 90, dtype=np.uint8))
+    model = tiny().save(tmp_path / "m.safetensors")
+    verified = ("predict", model, tmp_path / "scene*.tif", "-o", tmp_path / "map.tif", "--verify")
+    code, out, _ = run_here(capsys, *verified)
+    assert (code, "0.00 % of the labels differ" in out) == (0, True)
+    write_tif(tmp_path / "scene2.tif", np.full((3, 64, 64), 90, dtype=np.uint8))
+    code, _, error = run_here(capsys, *verified)
+    assert (code, "got 2 sources" in error) == (2, True)
+    photograph = save_image(tmp_path / "photo.png", np.zeros((20, 20, 3)))
+    code, _, error = run_here(capsys, "predict", model, photograph, "-o", tmp_path / "map.png", "--dry-run")
+    assert (code, "photo.png, a photograph" in error, (tmp_path / "map.png").exists()) == (2, True, False)

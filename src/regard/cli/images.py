@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 from regard.checkpoints.how import AS_TRAINED, How
 from regard.cli.app import Answer, Model, Out, app, area_of, bands_of
-from regard.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,8 @@ def predict(
 
     Args:
         model: A bundled model (dubai-s, globe-s), a .safetensors file, or an exported .onnx or .xml.
-        sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2), or patterns of them in quotes: 'tiles/*.tif'.
+        sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2), patterns of them in quotes: 'tiles/*.tif', or a
+            manifest: a .jsonl with an object with "source" and, if wished, "target" on each line.
         out: The file to write (.png for photographs, .tif for rasters); with several sources, a folder.
         sides: What to write beside the map.
         patches: Which patches of the map become polygons.
@@ -128,22 +128,23 @@ def predict(
         cluster: Address of a Dask scheduler that shares out several sources; local: one on this machine.
     """
     from regard.data.mosaic import mosaic as as_one
-    from regard.engine.scenes.many import expanded, predict_many
+    from regard.engine.scenes.manifest import listed
+    from regard.engine.scenes.many import predict_many
     from regard.engine.scenes.outputs import Outputs
-    from regard.engine.scenes.verify import plan, verify_map
+    from regard.engine.scenes.verify import one_raster, plan, verify_map
 
     if mosaic:
-        sources = (as_one(expanded(sources), vrt=view.vrt),)
-    if (dry_run or verify) and len(sources) != 1:
-        raise ConfigError(f"--dry-run and --verify look at one raster; got {len(sources)} sources.")
+        sources = (as_one([*listed(sources)], vrt=view.vrt),)
+    if dry_run or verify:
+        source = one_raster([*listed(sources)])
     if dry_run:
-        facts = plan(model, sources[0], Outputs.of(out, **sides.options()), how=how, **view.options())
+        facts = plan(model, source, Outputs.of(out, **sides.options()), how=how, **view.options())
         return Answer(facts, "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
     options = {**sides.options(), **asdict(patches), **view.options(), "overwrite": overwrite, "how": how}
     facts = predict_many(model, sources, out, workers=workers, shard=shard, cluster=cluster, **options)
     lines = [*facts["files"], f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"]
     if verify:
-        found = facts["verified"] = verify_map(model, sources[0], Path(facts["files"][0]), how=how, **view.options())
+        found = facts["verified"] = verify_map(model, source, Path(facts["files"][0]), how=how, **view.options())
         lines.append(
             f"verified: {found['windows']} windows again, {found['changed_percent']:.2f} % of the labels differ"
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,11 +42,27 @@ def read_image(
         UnreadableImage: missing, broken or of a kind that is not read.
         BandMismatch: its bands are not those expected.
     """
-    if path.suffix.lower() in PHOTOGRAPHS and path.is_file() and not is_deep(path):
+    if is_photograph(path) and path.is_file() and not is_deep(path):
         pixels = read_photograph(path, bands=bands, expected=expected)
         return pixels if box is None else Pixels(pixels.values[:, *_slices(box)], pixels.valid[_slices(box)])
     with open_raster(path, bands=bands, expected=expected) as raster:
         return Pixels(*raster.read(box or Box(0, 0, *raster.size)))
+
+
+def is_photograph(path: Path) -> bool:
+    """Whether an image is looked at whole: of a photograph's kind, and not above the pixels that Pillow takes at once.
+
+    Larger ones are read in windows, as rasters are.
+    """
+    if path.suffix.lower() not in PHOTOGRAPHS:
+        return False
+    with warnings.catch_warnings(), suppress(OSError, ValueError, SyntaxError):  # what else is wrong, reading tells
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            Image.open(path, formats=PHOTOGRAPH_FORMATS).close()
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return False
+    return True
 
 
 def read_photograph(
@@ -192,7 +210,7 @@ def image_size(path: Path, *, vrt: bool = False) -> tuple[int, int]:
     Raises:
         UnreadableImage: missing, broken or of a kind that is not read.
     """
-    if path.suffix.lower() in PHOTOGRAPHS and path.is_file():
+    if is_photograph(path) and path.is_file():
         with _open(path, load=False) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)

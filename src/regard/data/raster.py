@@ -147,6 +147,7 @@ def open_raster(
         with refusing(path, "the header"):
             _check_blocks(path, dataset)
             _check_parts(path, dataset)
+            _check_upright(path, dataset)
             if expected:
                 check_bits(path, dataset)
             raster = Raster(path, dataset, choose_bands(path, dataset, bands, expected))
@@ -176,6 +177,15 @@ def _check_parts(path: Path, dataset: Any) -> None:
     gone = [file for file in dataset.files if not is_virtual(Path(file)) and not Path(file).is_file()]
     if gone:
         raise UnreadableImage(f"{path} is made of {gone[0]}, which does not exist. Fetch it, or make the VRT again.")
+
+
+def _check_upright(path: Path, dataset: Any) -> None:
+    turned = dataset.tags().get("EXIF_Orientation", "1") if dataset.driver == "JPEG" else "1"
+    if turned not in ("0", "1"):
+        raise UnreadableImage(
+            f"{path} is stored turned (EXIF orientation {turned}), and is read in windows as it is stored. Turn its "
+            "pixels upright first: jpegtran, or any editor."
+        )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Integer, UInt8
 
 from regard.card import RGB
 from regard.classes import ClassMap
-from regard.data.image import PHOTOGRAPHS, Pixels, image_size, read_image
+from regard.data.image import Pixels, image_size, is_photograph, read_image
 from regard.data.raster import Box, Raster, open_raster
 from regard.engine.scenes.scene import Tiling
 from regard.errors import ClassMismatch, SizeMismatch
@@ -61,14 +61,14 @@ class Viewer:
             path: Path | None = getattr(sources, name)
             if path is not None:
                 self.layers[name] = self._layer(path, name)
-        photograph = sources.scene.suffix.lower() in PHOTOGRAPHS
+        photograph = is_photograph(sources.scene)
         self.live = Live(model, sources.scene if photograph else self.raster, sources.bands, self.tiling)
         self._scene_tiles, self._maps = Cache[bytes](SCENE_TILES), Cache[Answer](MAP_TILES)
 
     def _open_scene(self) -> Raster:
         """The scene as a raster; a photograph is decoded once, upright, into memory."""
         path = self.sources.scene
-        if path.suffix.lower() not in PHOTOGRAPHS:
+        if not is_photograph(path):
             return open_raster(path, bands=self.sources.bands, expected=self.model.bands)
         if not hasattr(self, "_photograph"):
             self._photograph = in_memory(read_image(path, bands=self.sources.bands, expected=self.model.bands))

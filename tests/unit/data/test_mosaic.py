@@ -187,6 +187,7 @@ def test_the_command(tmp_path: Path, tiny_model: Segmenter, capsys: pytest.Captu
         output = capsys.readouterr()
         assert stop.value.code == 0, output.err
         facts = json.loads(output.out)
+        assert facts.get("source", "4 files as one (").startswith("4 files as one (")
     assert facts["files"] == [made] and facts["verified"]["pixels"] > 0
     files[3].unlink()
     files[3].mkdir()

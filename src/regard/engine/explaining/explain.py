@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from regard.blocks import ChannelAttention, NonLocal, NonLocalPosition, ObjectAttention, PositionAttention
 from regard.data.augment import prepare
-from regard.data.image import PHOTOGRAPHS, Pixels, image_size, read_image
+from regard.data.image import Pixels, image_size, is_photograph, read_image
 from regard.data.raster import Box
 from regard.engine.explaining.explanation import Explanation, Place
 from regard.engine.explaining.pictures import visible
@@ -151,7 +151,7 @@ def _window(path: Path, place: Place | str, tile: int) -> Box:
             f"{what} is outside {path.name}, which is {size[1]} wide and {size[0]} high: x goes from 0 to "
             f"{size[1] - 1}, y from 0 to {size[0] - 1}. Give x (the column) first."
         )
-    if path.suffix.lower() in PHOTOGRAPHS or max(size) <= tile:
+    if is_photograph(path) or max(size) <= tile:
         return Box(0, 0, *size)
     if isinstance(place, str) or max(place[2:]) > max(1, tile - 2 * ALIGNMENT):
         raise ConfigError(

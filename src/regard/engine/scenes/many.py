@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -16,13 +15,13 @@ from typing import Any
 
 from regard.checkpoints.file import load
 from regard.checkpoints.how import AS_TRAINED, How
-from regard.data.image import PHOTOGRAPHS, image_size
+from regard.data.image import image_size, is_photograph
 from regard.data.output import check_writable
-from regard.data.place import is_virtual
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
+from regard.engine.scenes.manifest import Receipt, listed, write_receipts
 from regard.engine.scenes.outputs import SIDE_FILES, Outputs
 from regard.engine.scenes.predict import predict
-from regard.errors import ConfigError, OutputError, RegardError, ScenesFailed, UnreadableImage
+from regard.errors import ConfigError, OutputError, RegardError, ScenesFailed
 from regard.models import Segmenter
 
 MOST_NAMED = 5  # failed scenes in a message
@@ -43,18 +42,6 @@ class Scene:
         """What it writes."""
         sides = {name: self.options.get(name) for name in SIDE_FILES}
         return [str(path) for path in Outputs.of(self.target, **sides).files]
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What became of a scene: its files, or the reason why there are none."""
-
-    source: str
-    files: list[str]
-    pixels: int
-    seconds: float
-    peak_memory_mb: float
-    failed: str = ""
 
 
 def predict_scene(scene: Scene) -> Receipt:
@@ -94,9 +81,10 @@ def predict_many(
     """Predict each source; the files written, megapixels a second (with reading and writing, and with loading the model
     where there are many) and peak memory in MB.
 
-    ``sources`` may be patterns (``tiles/*.tif``). ``workers`` processes share them; ``cluster`` gives them to Dask's
-    scheduler at that address (``local``: one on this machine); ``shard`` ``i/n`` takes every n-th source from the i-th
-    on, counted from 1, for array jobs. Of many sources, those that fail are named at the end, the others are done.
+    ``sources`` may be patterns (``tiles/*.tif``) and manifests (see :func:`~.manifest.listed`). ``workers`` processes
+    share them; ``cluster`` gives them to Dask's scheduler at that address (``local``: one on this machine); ``shard``
+    ``i/n`` takes every n-th source from the i-th on, counted from 1, for array jobs. Of many sources, those that fail
+    are named at the end, the others are done, and ``out/receipts.jsonl`` tells of each.
 
     Raises:
         ConfigError: no source, an impossible shard, or a side file for several sources.
@@ -104,11 +92,14 @@ def predict_many(
         ScenesFailed: some of several sources could not be predicted. Of a single source, its own error.
     """
     named = [name for name in SIDE_FILES if options.get(name) is not None]
-    found = expanded(sources)
+    found = listed(sources)
     if named and len(found) > 1:
         raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
     many = len(found) > 1
-    scenes = [Scene(model, source, _target(source, out, many=many), options, how) for source in found]
+    scenes = [
+        Scene(model, source, target or _target(source, out, many=many), options, how)
+        for source, target in found.items()
+    ]
     if len({scene.target for scene in scenes}) < len(scenes):
         raise OutputError("two sources have the same name, and so would their maps. Predict them into two folders.")
     for scene in scenes:
@@ -118,24 +109,12 @@ def predict_many(
         receipt = _mapped(scenes[0], progress=True)
         return _summary([receipt], receipt.seconds)
     began = time.perf_counter()
-    receipts = list(_run(chosen, workers, cluster))
-    return _summary(receipts, time.perf_counter() - began)
-
-
-def expanded(sources: Iterable[Path]) -> list[Path]:
-    """Sources with their patterns resolved, each once, in order."""
-    found: list[Path] = []
-    for source in sources:
-        if source.exists() or is_virtual(source) or not glob.has_magic(str(source)):
-            found.append(source)
-            continue
-        matches = sorted(Path(name) for name in glob.glob(str(source)))
-        if not matches:
-            raise UnreadableImage(f"no file matches {source}. Check the folder and the ending.")
-        found += matches
-    if not found:
-        raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
-    return list(dict.fromkeys(found))
+    receipts: list[Receipt] = []
+    try:
+        receipts.extend(_run(chosen, workers, cluster))
+    finally:
+        told = write_receipts(out / f"receipts{_suffix(shard)}.jsonl", receipts)
+    return {**_summary(receipts, time.perf_counter() - began), "receipts": str(told)}
 
 
 def _share(shard: str) -> slice:
@@ -143,6 +122,10 @@ def _share(shard: str) -> slice:
     if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
         raise ConfigError(f"got shard {shard!r}; need i/n with i from 1 to n, such as 3/8.")
     return slice(int(first) - 1, None, int(count))
+
+
+def _suffix(shard: str | None) -> str:
+    return "" if shard is None else f"-{shard.replace('/', '-of-')}"
 
 
 def _run(scenes: Sequence[Scene], workers: int, cluster: str | None) -> Iterator[Receipt]:
@@ -189,7 +172,7 @@ def _summary(receipts: Sequence[Receipt], seconds: float) -> dict[str, Any]:
 
 
 def _target(source: Path, out: Path, *, many: bool) -> Path:
-    suffix = ".png" if source.suffix.lower() in PHOTOGRAPHS else ".tif"
+    suffix = ".png" if is_photograph(source) else ".tif"
     if many and out.suffix:
         raise OutputError(f"several sources need a folder as output; got {out}. Name one: -o maps/.")
     return out / f"{source.stem}{suffix}" if many or out.is_dir() else out

@@ -13,7 +13,7 @@ import numpy as np
 from regard.data.area_of_interest import Area, area_of_interest
 from regard.data.areas import ground_resolution
 from regard.data.augment import prepare
-from regard.data.image import PHOTOGRAPHS, read_image
+from regard.data.image import is_photograph, read_image
 from regard.data.mosaic import mosaic
 from regard.data.output import check_writable
 from regard.data.raster import Raster, open_raster
@@ -58,10 +58,11 @@ def predict(
 ) -> Segmentation | Path:
     """The class map of an image.
 
-    A photograph is looked at whole and gives a :class:`Segmentation`, also written to ``to`` if that is given. A raster
-    is read in windows of ``tile`` pixels whose scores are blended over ``overlap`` pixels; with ``to`` it becomes a
-    cloud-optimised GeoTIFF on the same grid, of any size in bounded memory, and its path is returned; without, a
-    :class:`Segmentation`. A run that was killed goes on where it stopped when it is called again.
+    A photograph (of up to 89 million pixels) is looked at whole and gives a :class:`Segmentation`, also written to
+    ``to`` if that is given. A raster is read in windows of ``tile`` pixels whose scores are blended over ``overlap``
+    pixels; with ``to`` it becomes a cloud-optimised GeoTIFF on the same grid, of any size in bounded memory, and its
+    path is returned; without, a :class:`Segmentation`. A run that was killed goes on where it stopped when it is called
+    again.
 
     Beside the map, if named: ``confidence`` and ``entropy``, GeoTIFFs of the chosen class's probability and of the
     indecision over all classes; ``polygons``, a vector file (.gpkg, .geojson, .fgb, .parquet) with one polygon for each
@@ -93,7 +94,7 @@ def predict(
         )
     model.eval()
     try:
-        if path.suffix.lower() in PHOTOGRAPHS:
+        if is_photograph(path):
             _need_a_map(path, **extras, aoi=aoi, gsd=gsd)
             return _predict_photograph(model, path, to, confidence, Tiling.of(**view), bands)
         with opened(model, path, bands=bands, aoi=aoi, gsd=gsd, vrt=vrt, **view) as (raster, tiling):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import antimeridian
 import numpy as np
 import pyproj
 import shapely
@@ -55,7 +56,9 @@ def write_item(raster: Raster, model: Segmenter, outputs: Outputs, target: Path,
 
 
 def _place(raster: Raster) -> dict[str, Any]:
-    """The outline in longitude and latitude and its box; no geometry without a CRS or beyond what it can place."""
+    """The outline in longitude and latitude, in two parts where it crosses the 180th meridian, and its box; no geometry
+    without a CRS or beyond what it can place.
+    """
     if raster.crs is None:
         return {"geometry": None}
     height, width = raster.size
@@ -65,8 +68,8 @@ def _place(raster: Raster) -> dict[str, Any]:
     outline = np.stack(change.transform(*to_map(corners, raster.transform).T), axis=1)
     if not np.isfinite(outline).all():
         return {"geometry": None}
-    shape = shapely.orient_polygons(shapely.Polygon(outline.round(7)))
-    return {"geometry": shapely.geometry.mapping(shape), "bbox": list(shape.bounds)}
+    shape = antimeridian.fix_polygon(shapely.orient_polygons(shapely.Polygon(outline.round(7))), fix_winding=False)
+    return {"geometry": shapely.geometry.mapping(shape), "bbox": antimeridian.bbox(shape)}
 
 
 def _taken(raster: Raster) -> str:
@@ -96,7 +99,11 @@ def _model_fields(model: Segmenter, weights: str) -> dict[str, Any]:
         {"type": "z-score", "mean": mean * card.divisor, "stddev": std * card.divisor}
         for mean, std in zip(card.mean, card.std, strict=True)
     ]
-    result = {"shape": [-1, -1, -1], "dim_order": ["batch", "height", "width"], "data_type": "uint8"}
+    result = {
+        "shape": [-1, -1, -1],
+        "dim_order": ["batch", "height", "width"],
+        "data_type": label_layer(model.classes, {}).dtype,
+    }
     classes = {"classification:classes": _classes(model)}
     return {
         "bands": [{"name": band} for band in bands],

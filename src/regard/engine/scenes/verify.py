@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch
 
 from regard.checkpoints.how import AS_TRAINED, How
 from regard.data.augment import prepare
+from regard.data.image import is_photograph
+from regard.data.place import MOSAICS
 from regard.data.raster import Box, Raster, open_raster
 from regard.data.strips import padded, piece_bytes
 from regard.engine.infer import class_scores, scaling_of
@@ -19,8 +23,21 @@ from regard.engine.scenes.map_file import BYTES_A_PIXEL
 from regard.engine.scenes.outputs import Outputs
 from regard.engine.scenes.predict import opened
 from regard.engine.scenes.scene import ALIGNMENT, Tiling, count_windows, plan_axis, window_rows
+from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
+
+
+def one_raster(sources: Sequence[Path]) -> Path:
+    """The raster to look at before or after it is mapped.
+
+    Raises:
+        ConfigError: there are several, or it is a photograph, which is looked at whole.
+    """
+    if len(sources) != 1 or is_photograph(sources[0]):
+        what = f"{len(sources)} sources" if len(sources) != 1 else f"{sources[0].name}, a photograph, seen in one piece"
+        raise ConfigError(f"--dry-run and --verify look at one raster that is mapped in windows; got {what}.")
+    return sources[0]
 
 
 def verify_map(
@@ -69,13 +86,14 @@ def plan(model: str, source: Path, outputs: Outputs, *, how: How = AS_TRAINED, *
         size = rows.window * loaded.stride, columns.cells * loaded.stride
         strip = min(raster.bytes_of(*size), piece_bytes(raster, tiling.strip_bytes))
         canvas = 4 * len(loaded.classes) * rows.window * columns.cells
+        name = f"{len(raster.stamps) - 1} files as one" if str(source).startswith(MOSAICS) else source
         seconds = _seconds_a_window(loaded, size[0], min(size[0], size[1]), tiling)
         return {
-            "source": f"{source} ({width} x {height}, {len(raster.bands)} bands)",
+            "source": f"{name} ({width} x {height}, {len(raster.bands)} bands)",
             "windows": windows,
             "restart_points": window_rows(raster.size, tiling, loaded.stride),
             "memory_beside_the_model_mb": round((2 * strip + 2 * canvas + 3 * size[0] * width) / 1e6),
-            "disk_mb": round(height * width * sum(BYTES_A_PIXEL[name] for name in outputs.rasters) / 1e6),
+            "disk_mb": math.ceil(height * width * sum(BYTES_A_PIXEL[name] for name in outputs.rasters) / 1e6),
             "minutes": round(windows * seconds / 60, 2),
         }
 

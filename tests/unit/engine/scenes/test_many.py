@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from regard.engine.scenes import many
 from regard.engine.scenes.cluster import run_on_cluster
 from regard.engine.scenes.many import Scene, predict_many, predict_scene
-from regard.errors import ConfigError, OutputError, ScenesFailed
+from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
 from regard.models import Segmenter
 from support import write_tif
 
@@ -38,9 +39,47 @@ def test_patterns_shards_and_a_second_run(world: tuple[str, Path]) -> None:
     for shard in ("1/2", "2/2"):
         predict_many(model, sources, root / "shards", shard=shard, **VIEW)
     assert made(root / "shards") == made(root / "all") and len(made(root / "all")) == 5
-    before = {path: path.stat().st_mtime_ns for path in (root / "all").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (root / "all").glob("*.tif*")}
     predict_many(model, sources, root / "all", **VIEW)
-    assert before == {path: path.stat().st_mtime_ns for path in (root / "all").iterdir()}
+    assert before == {path: path.stat().st_mtime_ns for path in (root / "all").glob("*.tif*")}
+
+
+def test_receipts_are_a_manifest_again(world: tuple[str, Path]) -> None:
+    model, root = world
+    manifest = root / "scenes.jsonl"
+    tiles = sorted((root / "tiles").iterdir())[:3]
+    rows = [
+        {"source": str(tiles[0]), "target": str(root / "else" / "first.tif")},
+        *({"source": str(t)} for t in tiles[1:]),
+    ]
+    manifest.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    (root / "tiles" / "tile2.tif").write_bytes(b"no raster")
+    with pytest.raises(ScenesFailed, match="1 of 3 sources failed"):
+        predict_many(model, [manifest], root / "out", **VIEW)
+    receipts = [json.loads(line) for line in (root / "out" / "receipts.jsonl").read_text().splitlines()]
+    assert [receipt["source"] for receipt in receipts] == [row["source"] for row in rows]
+    assert [bool(receipt["failed"]) for receipt in receipts] == [False, False, True]
+    assert receipts[0]["target"] == str(root / "else" / "first.tif") and Path(receipts[0]["target"]).is_file()
+    assert receipts[1]["pixels"] == 70 * 60 and receipts[1]["files"] == [str(root / "out" / "tile1.tif")]
+    before = made(root / "out")
+    write_tif(root / "tiles" / "tile2.tif", np.ones((3, 40, 40), np.uint8))
+    facts = predict_many(model, [root / "out" / "receipts.jsonl"], root / "out", **VIEW)
+    assert len(facts["files"]) == 3 and {**made(root / "out"), **before} == made(root / "out")
+    assert predict_many(model, [manifest], root / "out", shard="2/3", **VIEW)["receipts"].endswith(
+        "receipts-2-of-3.jsonl"
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ['{"target": "x.tif"}', "tile.tif", "[1]", '{"source": 3}', '{"source": "a.tif", "target": 3}']
+)
+def test_a_manifest_names_its_sources(world: tuple[str, Path], line: str) -> None:
+    model, root = world
+    (root / "scenes.jsonl").write_text(f'{{"source": "a.tif"}}\n{line}\n')
+    with pytest.raises(ConfigError, match="line 2 names no source"):
+        predict_many(model, [root / "scenes.jsonl"], root / "out", **VIEW)
+    with pytest.raises(UnreadableImage, match="cannot be read as a manifest"):
+        predict_many(model, [root / "none.jsonl"], root / "out", **VIEW)
 
 
 def test_what_fails_is_named_and_the_rest_is_done(world: tuple[str, Path]) -> None:

@@ -18,12 +18,15 @@ from PIL import Image
 
 from regard.classes import ClassMap
 from regard.data.augment import prepare
+from regard.data.image import image_size, read_image
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.scenes.predict import predict
 from regard.engine.segmentation import Segmentation
-from regard.errors import ConfigError, OutputError, UnknownName
+from regard.errors import ConfigError, OutputError, UnknownName, UnreadableImage
 from regard.models import Segmenter
 from support import save_image, write_tif
+
+VIEW = {"tile": 64, "overlap": 32}
 
 
 @pytest.fixture
@@ -58,6 +61,24 @@ def test_a_photograph_gets_the_labels_of_the_model(photograph: Path, tiny_model:
         for name in np.array(result.classes.names)[np.unique(result.labels)]
     )
     assert base64.b64encode(result._repr_png_()).decode() in page
+
+
+@pytest.mark.parametrize("limit", [2000, 1000], ids=["Pillow would warn", "Pillow would refuse"])
+def test_a_photograph_above_the_limit_of_pixels_is_mapped_in_windows(
+    photograph: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    same = write_tif(tmp_path / "street.tif", np.asarray(Image.open(photograph)).transpose(2, 0, 1))
+    predict(tiny_model, same, tmp_path / "map.tif", confidence=tmp_path / "expected.tif", **VIEW)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert (image_size(photograph), read_image(photograph).values.shape) == ((45, 61), (3, 45, 61))
+    predict(tiny_model, photograph, tmp_path / "map.tif", confidence=tmp_path / "sure.tif", **VIEW)
+    found, expected = (read_image(tmp_path / name).values for name in ("sure.tif", "expected.tif"))
+    assert np.array_equal(found, expected) and len(np.unique(found)) > 1
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = save_image(tmp_path / "turned.jpg", np.zeros((45, 61, 3)), exif=exif)
+    with pytest.raises(UnreadableImage, match=r"stored turned \(EXIF orientation 6\)"):
+        predict(tiny_model, turned, tmp_path / "map.tif", **VIEW)
 
 
 def test_names_of_classes_are_no_markup_in_a_notebook() -> None:

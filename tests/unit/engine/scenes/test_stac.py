@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 import rasterio.warp
@@ -95,3 +96,14 @@ def test_without_a_place_or_a_date(tiny_model: Segmenter, tmp_path: Path) -> Non
     assert abs(datetime.now(UTC) - taken) < timedelta(hours=1)
     with pytest.raises(OutputError, match=r"a STAC item is a \.json"):
         predict(tiny_model, scene, tmp_path / "map.tif", stac=tmp_path / "map.txt", **VIEW)
+
+
+def test_a_scene_across_the_180th_meridian_has_a_part_on_either_side(tiny_model: Segmenter, tmp_path: Path) -> None:
+    side = 1000.0
+    item = item_of(tiny_model, tmp_path, crs="EPSG:32601", transform=rasterio.Affine(side, 0, 280_000, 0, -side, 6e6))
+    shape = shapely.geometry.shape(item["geometry"])
+    assert shape.geom_type == "MultiPolygon" and shape.is_valid
+    west, _, east, _ = item["bbox"]
+    assert west > 179 > 0 > east > -180, "the box begins in the east and ends in the west"
+    area, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shape)
+    assert area == pytest.approx(70 * 90 * side**2, rel=0.01)
