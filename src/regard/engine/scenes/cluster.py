@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from regard.engine.memory import peak_memory_mb
-from regard.engine.scenes.many import Receipt, Scene, predict_scene
+from regard.engine.scenes.manifest import Receipt
+from regard.engine.scenes.many import Scene, predict_scene
 from regard.errors import ConfigError, MissingExtra
 
 LOCAL = "local"
