@@ -136,7 +136,7 @@ def normalise(
     """``(values - mean) / std``, zero (the mean) where there is no data, so that it does not bleed."""
     mean = torch.tensor(scaling.mean, dtype=torch.float32)[:, None, None]
     std = torch.tensor(scaling.std, dtype=torch.float32)[:, None, None]
-    return torch.where(valid.unsqueeze(-3) > 0, (values - mean) / std, 0.0)
+    return (values - mean).div_(std).masked_fill_(valid.unsqueeze(-3) <= 0, 0.0)
 
 
 def check_depth(image: np.ndarray, divisor: float) -> None:
@@ -168,6 +168,5 @@ def prepare(image: np.ndarray, valid: np.ndarray, scaling: Scaling) -> Float[Ten
     """
     clean = np.where(valid, image, 0)
     check_depth(clean, scaling.divisor)
-    clean = clean.astype(np.float32)
-    values = torch.from_numpy(clean) / scaling.divisor
+    values = torch.from_numpy(clean.astype(np.float32)).div_(scaling.divisor)
     return normalise(values, scaling, torch.from_numpy(valid.astype(np.float32)))

@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from regard.classes import ClassMap
 from regard.data.output import FileWriter, write_text
 
-ROWS_CHECKED_AT_ONCE = 1024
+BLOCK = 512  # pixels: what is written together in rows of blocks is compressed once
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,13 @@ class RasterWriter(FileWriter):
         self._part = self._unfinished.with_name(f"{self._unfinished.name}.part")
         self._work = self._part.with_suffix(".work.part")
         profile = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": layer.dtype}
-        profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "bigtiff": "if_safer"}
+        profile |= {
+            "tiled": True,
+            "blockxsize": BLOCK,
+            "blockysize": BLOCK,
+            "compress": "deflate",
+            "bigtiff": "if_safer",
+        }
         profile |= {"nodata": layer.nodata, "crs": crs, **({} if transform is None else {"transform": transform})}
         with _ungeoreferenced_is_fine():
             self._file = rasterio.open(self._work, "w", **profile)
@@ -100,7 +106,7 @@ class RasterWriter(FileWriter):
 
     def _publish(self) -> None:
         resampling = "MODE" if self.layer.classes else "AVERAGE"
-        options = {"BLOCKSIZE": 512, "COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": resampling, "BIGTIFF": "IF_SAFER"}
+        options = {"BLOCKSIZE": BLOCK, "COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": resampling, "BIGTIFF": "IF_SAFER"}
         try:
             self._file.close()
             rasterio.shutil.copy(self._work, self._part, driver="COG", **options)
@@ -115,8 +121,7 @@ class RasterWriter(FileWriter):
     def _read_back(self) -> None:
         """Decode both files whole and compare: rasterio does not always report a full disk when it writes."""
         with _ungeoreferenced_is_fine(), rasterio.open(self._work) as work, rasterio.open(self._part) as part:
-            for top in range(0, self.size[0], ROWS_CHECKED_AT_ONCE):
-                window = Window(0, top, self.size[1], min(ROWS_CHECKED_AT_ONCE, self.size[0] - top))
+            for _, window in part.block_windows(1):
                 if not np.array_equal(work.read(1, window=window), part.read(1, window=window)):
                     raise self._failed("what was written does not read back")
 

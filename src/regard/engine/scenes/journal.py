@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import shutil
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -57,37 +57,46 @@ class Journal:
         """How many parts, from the first on, are finished."""
         return len(self._lines)
 
-    def keep(self, layers: Mapping[str, Shaped[np.ndarray, "h w"]]) -> None:
-        """Store the next part, for good when this returns.
+    def keep(self, pieces: Iterable[Mapping[str, Shaped[np.ndarray, "h w"]]]) -> None:
+        """Store the next part, piece by piece from top to bottom; for good when this returns.
 
         Raises:
             OutputError: the disk is full.
         """
         line: dict[str, Any] = {"part": self.done}
         with self._reporting():
-            for name, values in layers.items():
-                packed = zlib.compress(np.ascontiguousarray(values).data, 1)
-                _write_synced(self._file(self.done, name), packed)
-                line[name] = {
-                    "sha256": hashlib.sha256(packed).hexdigest(),
-                    "shape": values.shape,
-                    "dtype": str(values.dtype),
-                }
+            with ExitStack() as stack:
+                files: dict[str, IO[bytes]] = {}
+                for piece in pieces:
+                    for name, values in piece.items():
+                        if name not in files:
+                            files[name] = stack.enter_context(gzip.open(self._file(self.done, name), "wb", 1))
+                            line[name] = {"width": values.shape[1], "dtype": str(values.dtype)}
+                        files[name].write(np.ascontiguousarray(values).data)
+            for name in files:
+                line[name]["sha256"] = _sum_synced(self._file(self.done, name))
             with (self.folder / "journal.jsonl").open("a") as journal:
                 journal.write(json.dumps(line) + "\n")
                 journal.flush()
                 os.fsync(journal.fileno())
         self._lines.append(line)
 
-    def parts(self, name: str) -> Iterator[Shaped[np.ndarray, "h w"]]:
-        """One layer of all parts in order."""
-        for number, line in enumerate(self._lines):
-            about = line[name]
-            values = np.frombuffer(zlib.decompress(self._file(number, name).read_bytes()), about["dtype"])
-            yield values.reshape(about["shape"])
+    def rows(self, name: str, at_once: int) -> Iterator[Shaped[np.ndarray, "h w"]]:
+        """One layer of all parts from top to bottom, ``at_once`` rows at a time."""
+        width, dtype = self._lines[0][name]["width"], np.dtype(self._lines[0][name]["dtype"])
+        size, held = at_once * width * dtype.itemsize, bytearray()
+        for number in range(self.done):
+            with gzip.open(self._file(number, name)) as file:
+                while fresh := file.read(size - len(held)):
+                    held += fresh
+                    if len(held) == size:
+                        yield np.frombuffer(held, dtype).reshape(-1, width)
+                        held = bytearray()
+        if held:
+            yield np.frombuffer(held, dtype).reshape(-1, width)
 
     def _file(self, number: int, name: str) -> Path:
-        return self.folder / f"{number:06d}.{name}"
+        return self.folder / f"{number:06d}.{name}.gz"
 
     def _take_lock(self) -> None:
         if fcntl is None or self._lock is None:
@@ -114,10 +123,10 @@ class Journal:
             try:
                 line = json.loads(text)
                 sums = {name: about["sha256"] for name, about in line.items() if name != "part"}
-                files = {name: self._file(len(lines), name).read_bytes() for name in sums}
+                found = {name: _sum_synced(self._file(len(lines), name)) for name in sums}
             except (ValueError, OSError, TypeError, AttributeError):
                 break
-            if any(hashlib.sha256(files[name]).hexdigest() != sums[name] for name in sums):
+            if found != sums:
                 break
             lines.append(line)
         return lines
@@ -125,7 +134,7 @@ class Journal:
     def _clear(self) -> None:
         """Leave nothing in the folder but the lock, the key and the finished parts."""
         known = {"lock", "key", "journal.jsonl"} | {
-            f"{number:06d}.{name}" for number, line in enumerate(self._lines) for name in line
+            self._file(number, name).name for number, line in enumerate(self._lines) for name in line
         }
         for path in self.folder.iterdir():
             if path.name not in known:
@@ -152,6 +161,13 @@ class Journal:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             self._lock.close()
+
+
+def _sum_synced(path: Path) -> str:
+    """SHA-256 of a file that is on the disk for good when this returns."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_synced(path: Path, data: bytes) -> None:

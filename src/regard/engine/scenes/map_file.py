@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ from regard.data.areas import class_areas, write_areas
 from regard.data.polygons import write_polygons
 from regard.data.qgis_style import style_path, write_style
 from regard.data.raster import Raster, open_raster
-from regard.data.raster_writer import RasterWriter, label_layer, measure_layer
+from regard.data.raster_writer import BLOCK, RasterWriter, label_layer, measure_layer
 from regard.engine.progress import Progress
 from regard.engine.scenes.journal import Journal, key_of
 from regard.engine.scenes.outputs import Outputs, Patches
@@ -180,22 +180,17 @@ def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
         advance = _with_speed(bar, raster.size[0] * raster.size[1] / 1e6 / windows)
         rows = predict_rows(model, raster, tiling, first=first, measures=measures, advance=advance)
         for _, group in groupby(rows, attrgetter("row")):
-            journal.keep(_as_stored(group, measures, nodata))
+            journal.keep(_as_stored(part, measures, nodata) for part in group)
 
 
 def _with_speed(bar: Progress, megapixels: float) -> Callable[[int], None]:
     return lambda count: bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s")
 
 
-def _as_stored(parts: Iterable[Rows], measures: Sequence[str], nodata: int) -> dict[str, np.ndarray]:
-    """The layers of some rows in the integers that they are written in, to which each is brought when it comes."""
-    dtype = np.uint8 if nodata < 256 else np.uint16
-    layers: dict[str, list[np.ndarray]] = {name: [] for name in ("labels", *measures)}
-    for rows in parts:
-        layers["labels"].append(np.where(rows.valid, rows.labels, nodata).astype(dtype))
-        for name in measures:
-            layers[name].append(as_bytes(rows.measures[name], rows.valid))
-    return {name: np.concatenate(pieces) for name, pieces in layers.items()}
+def _as_stored(rows: Rows, measures: Sequence[str], nodata: int) -> dict[str, np.ndarray]:
+    """The layers of some rows in the integers that they are written in."""
+    labels = np.where(rows.valid, rows.labels, nodata).astype(np.uint8 if nodata < 256 else np.uint16)
+    return {"labels": labels, **{name: as_bytes(rows.measures[name], rows.valid) for name in measures}}
 
 
 def _publish(job: MapJob, journal: Journal) -> bool:
@@ -209,21 +204,14 @@ def _publish(job: MapJob, journal: Journal) -> bool:
     for name, path in reversed(job.outputs.rasters.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
         with RasterWriter(path, layer, raster.size, **place, scratch=_same_disk(journal.folder, path)) as writer:
-            for top, rows in _with_tops(journal.parts(name)):
-                writer.write(top, rows)
+            for number, rows in enumerate(journal.rows(name, BLOCK)):
+                writer.write(number * BLOCK, rows)
                 mapped = mapped or (name == "labels" and bool((rows != layer.nodata).any()))
     return mapped
 
 
 def _same_disk(folder: Path, path: Path) -> Path | None:
     return folder if os.stat(folder).st_dev == os.stat(path.parent).st_dev else None
-
-
-def _with_tops(parts: Iterator[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-    top = 0
-    for rows in parts:
-        yield top, rows
-        top += len(rows)
 
 
 def _add_tables(job: MapJob) -> None:

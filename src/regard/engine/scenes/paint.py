@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor
 
 from regard.ops.resize import most_likely
@@ -53,16 +53,16 @@ class Painter:
         self.measures = measures
         self._scores: Float[Tensor, "k _ w"] | None = None
         self._origin = 0  # cell row of the first of ``_scores``
-        self._valid = np.zeros((stride, size[1]), dtype=bool)
+        self._valid = np.zeros((stride, -(-size[1] // 8)), dtype=np.uint8)  # a bit a pixel
         self._top = 0  # pixel row of the first of ``_valid``: the first that is not painted
 
-    def take(self, begin: int, scores: Float[Tensor, "k _ w"], valid: Bool[np.ndarray, "_ _"]) -> None:
-        """The cells from row ``begin`` on that are settled now, and which pixels from there on hold data."""
+    def take(self, begin: int, scores: Float[Tensor, "k _ w"], valid: UInt8[np.ndarray, "_ _"]) -> None:
+        """The cells from row ``begin`` on that are settled now, and which pixels from there on hold data, in bits."""
         before = scores[:, :0] if self._scores is None else self._scores[:, -1:]
         self._origin = begin - before.shape[1]
         waiting = self.stride // 2 if begin else 0
         self._top = begin * self.stride - waiting
-        fresh = valid[: scores.shape[1] * self.stride, : self.size[1]]
+        fresh = valid[: scores.shape[1] * self.stride, : self._valid.shape[1]]
         self._valid = np.concatenate([self._valid[len(self._valid) - waiting :], fresh])
         self._scores = torch.cat([before, scores], dim=1)
 
@@ -89,4 +89,6 @@ class Painter:
         labels = most_likely(full[None])[0].to(torch.int32)
         shares = full.softmax(dim=0) if self.measures else full
         measured = {name: MEASURES[name](shares).numpy() for name in self.measures}
-        return Rows(row, top, labels.numpy(), self._valid[top - self._top : end - self._top], measured)
+        bits = self._valid[top - self._top : end - self._top]
+        valid = np.unpackbits(bits, axis=1, count=self.size[1]).view(bool)
+        return Rows(row, top, labels.numpy(), valid, measured)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from regard.data.augment import prepare
@@ -143,7 +143,7 @@ def predict_rows(
     size = vertical.window * model.stride, horizontal.window * model.stride
     windows = read_windows(raster, tops, lefts, size, at_most=tiling.strip_bytes)
     for row in range(start, len(vertical.begins)):
-        there = np.zeros((size[0], horizontal.cells * model.stride), dtype=bool)
+        there = np.zeros((size[0], -(-horizontal.cells * model.stride // 8)), dtype=np.uint8)  # a bit a pixel
         for scores, left, weight in _windows(model, windows, tiling, horizontal, there):
             canvas[:, :, left : left + horizontal.window] += scores * (weight * vertical.weights[row][:, None])
             if row >= first:
@@ -151,27 +151,30 @@ def predict_rows(
         count = vertical.settled(row + 1) - vertical.begins[row]
         painter.take(vertical.begins[row], canvas[:, :count], there)
         yield from painter.rows(row, last=row + 1 == len(vertical.begins)) if row >= first else ()
-        canvas = F.pad(canvas[:, count:], (0, 0, 0, count))
+        shared = canvas[:, count:].clone()
+        canvas.zero_()[:, : shared.shape[1]] = shared
 
 
 def _windows(
-    model: Segmenter, windows: Iterator[Cut], tiling: Tiling, horizontal: Axis, there: Bool[np.ndarray, "_ _"]
+    model: Segmenter, windows: Iterator[Cut], tiling: Tiling, horizontal: Axis, there: UInt8[np.ndarray, "_ _"]
 ) -> Iterator[tuple[Float[Tensor, "k h w"], int, Float[Tensor, "w"]]]:
     """Scores of the next row of windows, left to right, with their place and weights; none where there is no data.
 
-    Which pixels hold data is noted in ``there``.
+    Which pixels hold data is noted in the bits of ``there``.
     """
     at_once = 1 if next(model.parameters()).device.type == "cpu" else tiling.batch
     waiting: list[tuple[int, Float[Tensor, "w"], Tensor]] = []
     places = zip(horizontal.begins, horizontal.weights, windows)  # noqa: B905  (windows go on with the next row)
     for number, (left, weight, (pixels, valid)) in enumerate(places, 1):
-        there[:, left * model.stride :][:, : valid.shape[1]] = valid
+        byte, shift = divmod(left * model.stride, 8)
+        bits = np.packbits(np.pad(valid, ((0, 0), (shift, 0))) if shift else valid, axis=1)
+        there[:, byte : byte + bits.shape[1]] |= bits
         if valid.any():
             waiting.append((left, weight, prepare(pixels, valid, scaling_of(model))))
         else:
             yield torch.zeros(len(model.classes), 1, 1), left, weight
         if waiting and (len(waiting) == at_once or number == len(horizontal.begins)):
-            images = torch.stack([image for _, _, image in waiting])
+            images = waiting[0][2][None] if len(waiting) == 1 else torch.stack([image for _, _, image in waiting])
             for (place, share, _), scores in zip(waiting, grid_scores(model, images, tiling), strict=True):
                 yield scores, place, share
             waiting = []

@@ -25,20 +25,24 @@ def interrupted(folder: Path, count: int) -> Journal:
     journal = Journal(folder / "map.tif", JOB)
     with pytest.raises(KeyboardInterrupt), journal:
         for number in range(count):
-            journal.keep(layers(number))
+            journal.keep([layers(number)])
         raise KeyboardInterrupt
     return journal
 
 
+@pytest.mark.parametrize("at_once", [1, 4, 100])
 @pytest.mark.parametrize("count", [1, 3])
-def test_an_interrupted_run_keeps_its_parts(tmp_path: Path, count: int) -> None:
+def test_an_interrupted_run_keeps_its_parts(tmp_path: Path, count: int, at_once: int) -> None:
     interrupted(tmp_path, count)
     with Journal(tmp_path / "map.tif", JOB) as again:
         assert again.done == count
-        again.keep(layers(count))
-        for name in ("labels", "entropy"):
-            for number, part in enumerate(again.parts(name)):
-                assert part.dtype == layers(number)[name].dtype and np.array_equal(part, layers(number)[name])
+        last = layers(count)
+        again.keep({name: values[rows] for name, values in last.items()} for rows in (slice(2), slice(2, None)))
+        for name in last:
+            expected = np.concatenate([layers(number)[name] for number in range(count + 1)])
+            found = list(again.rows(name, at_once))
+            assert {len(rows) for rows in found[:-1]} <= {at_once}
+            assert found[0].dtype == expected.dtype and np.array_equal(np.concatenate(found), expected)
     assert not list(tmp_path.iterdir())
 
 
@@ -51,7 +55,7 @@ def test_another_job_starts_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["torn line", "flipped byte", "missing file", "no journal", "nonsense"])
 def test_what_is_damaged_is_done_again(tmp_path: Path, damage: str) -> None:
     folder = interrupted(tmp_path, 3).folder
-    journal, part = folder / "journal.jsonl", folder / "000002.labels"
+    journal, part = folder / "journal.jsonl", folder / "000002.labels.gz"
     if damage == "torn line":
         journal.write_bytes(journal.read_bytes()[:-9])
     elif damage == "flipped byte":
@@ -69,14 +73,14 @@ def test_what_is_damaged_is_done_again(tmp_path: Path, damage: str) -> None:
 
 def test_nothing_is_kept_after_an_error_of_the_source(tmp_path: Path) -> None:
     with pytest.raises(ValueError), Journal(tmp_path / "map.tif", JOB) as journal:
-        journal.keep(layers(0))
+        journal.keep([layers(0)])
         raise ValueError
     assert not list(tmp_path.iterdir())
 
 
 def test_two_runs_of_one_map_are_refused(tmp_path: Path) -> None:
     with Journal(tmp_path / "map.tif", JOB) as first:
-        first.keep(layers(0))
+        first.keep([layers(0)])
         with pytest.raises(OutputError, match="another run is making"), Journal(tmp_path / "map.tif", JOB):
             pass
-        assert len(list(first.parts("labels"))) == 1
+        assert len(list(first.rows("labels", 9))) == 1
