@@ -13,8 +13,8 @@ import numpy as np
 
 from regard.checkpoints.create import create
 from regard.checkpoints.file import load
-from regard.data.image import read_mask
 from regard.data.image_folder import folder
+from regard.data.mask import read_mask
 from regard.data.output import check_writable
 from regard.data.sample import LabelledData
 from regard.engine.explaining.pictures import blend, panel, photograph, scene_and_map

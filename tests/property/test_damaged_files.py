@@ -13,7 +13,8 @@ import pytest
 
 from regard.checkpoints.file import load
 from regard.classes import ClassMap
-from regard.data.image import image_size, read_image, read_mask
+from regard.data.image import image_size, read_image
+from regard.data.mask import read_mask
 from regard.data.raster import open_raster
 from regard.errors import RegardError
 from support import COLOURS, NAMES, save_image, tiny, write_tif

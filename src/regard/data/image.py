@@ -1,4 +1,4 @@
-"""Whole images and masks: photographs through Pillow, everything else through GDAL."""
+"""Whole images: photographs through Pillow, everything else through GDAL."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Shaped
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from regard.classes import ClassMap
 from regard.data.raster import Box, open_raster
-from regard.errors import BandMismatch, ClassMismatch, UnreadableImage
+from regard.errors import BandMismatch, UnreadableImage
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 PHOTOGRAPH_BANDS = ("red", "green", "blue")
@@ -44,7 +43,7 @@ def read_image(
     """
     if is_photograph(path) and path.is_file() and not is_deep(path):
         pixels = read_photograph(path, bands=bands, expected=expected)
-        return pixels if box is None else Pixels(pixels.values[:, *_slices(box)], pixels.valid[_slices(box)])
+        return pixels if box is None else Pixels(pixels.values[:, *slices(box)], pixels.valid[slices(box)])
     with open_raster(path, bands=bands, expected=expected) as raster:
         return Pixels(*raster.read(box or Box(0, 0, *raster.size)))
 
@@ -75,7 +74,7 @@ def read_photograph(
     Raises:
         UnreadableImage, BandMismatch: see :func:`read_image`.
     """
-    image = ImageOps.exif_transpose(_open(path))
+    image = ImageOps.exif_transpose(open_photograph(path))
     if expected is not None and image.mode == "1":
         raise BandMismatch(
             f"{path.name} is black and white, one band of 1 bit; the model was trained on {len(expected)} "
@@ -109,101 +108,6 @@ def _channel(path: Path, band: int | str) -> int:
     raise BandMismatch(f"{path.name} has no band {text!r}; it has 1 red, 2 green, 3 blue. Choose among them.")
 
 
-def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[np.ndarray, "h w"]:
-    """Labels 0..k-1 and the ignore index, from an index mask (grey, palette) or a colour mask in the classes' colours.
-
-    Raises:
-        UnreadableImage: the mask cannot be read.
-        ClassMismatch: it holds a value or a colour that no class has.
-    """
-    values = mask_values(path, box)
-    return labels_of_colours(path, values, classes) if values.ndim == 3 else labels_of(path, values, classes)
-
-
-def labels_of(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
-    """The labels that a mask's values stand for.
-
-    Raises:
-        ClassMismatch: a value that no class has.
-    """
-    if np.issubdtype(values.dtype, np.floating):
-        values = np.where(np.isnan(values), classes.ignore_index, values)
-    values = translate(path, values, classes)
-    found = np.unique(values)
-    unknown = found[(found != classes.ignore_index) & ((found < 0) | (found >= len(classes)) | (found % 1 != 0))]
-    if unknown.size:
-        hint = " A 0/255 mask needs 255 rewritten as 1." if found.tolist() == [0, 255] else ""
-        count = np.count_nonzero(values == unknown[0])
-        raise ClassMismatch(
-            f"{path} holds label {unknown[0]} ({count} pixels); {len(classes)} classes allow 0 to {len(classes) - 1} "
-            f"and {classes.ignore_index} for no class. Correct the mask or classes.json.{hint}"
-        )
-    return values.astype(np.int64)
-
-
-def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
-    """A mask as it is stored: values ``(h, w)``, or colours ``(h, w, 3)``.
-
-    Raises:
-        UnreadableImage: the mask cannot be read.
-        ClassMismatch: it has two bands.
-    """
-    if path.suffix.lower() in RASTERS or (path.is_file() and is_deep(path)):
-        with open_raster(path) as raster:
-            values, _ = raster.read(box or Box(0, 0, *raster.size))
-        if len(values) == 2:
-            raise ClassMismatch(
-                f"{path} has 2 bands; a mask has 1 (labels) or 3 (colours). Keep the band of the labels."
-            )
-        return values[0] if len(values) == 1 else values[:3].transpose(1, 2, 0)
-    image = _open(path)
-    image = image.getchannel(0) if image.mode in ("LA", "PA") else image
-    values = np.asarray(image if image.mode in ("L", "P", "I", "1") else image.convert("RGB"))
-    values = values.astype(np.uint8) if values.dtype == bool else values
-    return values if box is None else values[_slices(box)]
-
-
-def translate(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Shaped[np.ndarray, "h w"]:
-    """Labels for the values that a mask stores, where the classes say which these are.
-
-    Raises:
-        ClassMismatch: a value that is of no class and not ignored.
-    """
-    if classes.stored is None:
-        return values
-    labels = {value: label for label, value in enumerate(classes.stored)}
-    labels |= dict.fromkeys((*classes.stored_ignored, classes.ignore_index), classes.ignore_index)
-    present, places = np.unique(values, return_inverse=True)
-    unknown = [value for value in present.tolist() if value not in labels]
-    if unknown:
-        raise ClassMismatch(
-            f"{path} holds value {unknown[0]}; the classes are stored as "
-            f"{', '.join(map(str, classes.stored[:8]))}, ... and {classes.ignore_index} is no class. "
-            "Correct the mask, or 'stored' in classes.json."
-        )
-    return np.array([labels[value] for value in present.tolist()])[places].reshape(values.shape)
-
-
-def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
-    """The labels that colours stand for; black and white that are no class's stand for none.
-
-    Raises:
-        ClassMismatch: a colour that no class has.
-    """
-    codes = values.astype(np.int64) @ np.array([65536, 256, 1])
-    labels = np.full(codes.shape, -1, dtype=np.int64)
-    for label, (red, green, blue) in enumerate(classes.palette):
-        labels[codes == red * 65536 + green * 256 + blue] = label
-    labels[(labels < 0) & ((codes == 0) | (codes == 0xFFFFFF))] = classes.ignore_index
-    if (labels < 0).any():
-        colour = tuple(int(channel) for channel in values[labels < 0][0])
-        raise ClassMismatch(
-            f"{path} holds colour {colour} ({np.count_nonzero(labels < 0)} pixels without a class); no class has it. "
-            "Add it to 'palette' in classes.json, or paint unlabelled pixels black."
-        )
-    return labels
-
-
 def image_size(path: Path, *, vrt: bool = False) -> tuple[int, int]:
     """Height and width, upright, without reading the pixels.
 
@@ -211,7 +115,7 @@ def image_size(path: Path, *, vrt: bool = False) -> tuple[int, int]:
         UnreadableImage: missing, broken or of a kind that is not read.
     """
     if is_photograph(path) and path.is_file():
-        with _open(path, load=False) as image:
+        with open_photograph(path, load=False) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
     with open_raster(path, vrt=vrt) as raster:
@@ -230,7 +134,12 @@ def image_bands(path: Path, *, bands: Sequence[int | str] | None = None) -> tupl
         return raster.band_names
 
 
-def _open(path: Path, *, load: bool = True) -> Image.Image:
+def open_photograph(path: Path, *, load: bool = True) -> Image.Image:
+    """An image by Pillow, as it is stored.
+
+    Raises:
+        UnreadableImage: missing, broken, above Pillow's limit of pixels, or of a kind that is not read.
+    """
     if not path.is_file():
         raise UnreadableImage(
             f"{path} {'is a folder' if path.is_dir() else 'does not exist'}. Give the path of an image."
@@ -259,5 +168,6 @@ def is_deep(path: Path) -> bool:
     return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 25 and header[24] == 16
 
 
-def _slices(box: Box) -> tuple[slice, slice]:
+def slices(box: Box) -> tuple[slice, slice]:
+    """Rows and columns of a box."""
     return slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)

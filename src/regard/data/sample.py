@@ -12,7 +12,8 @@ from jaxtyping import Bool, Int, Shaped
 
 from regard.classes import ClassMap
 from regard.data.drawn import Drawn
-from regard.data.image import Pixels, image_bands, read_image, read_mask
+from regard.data.image import Pixels, image_bands, read_image
+from regard.data.mask import read_mask
 from regard.data.raster import Box
 from regard.errors import SizeMismatch, unknown
 

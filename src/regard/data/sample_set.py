@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Int
 
 from regard.classes import ClassMap
-from regard.data.image import PHOTOGRAPH_BANDS, Pixels, labels_of
+from regard.data.image import PHOTOGRAPH_BANDS, Pixels
+from regard.data.mask import labels_of
 from regard.data.sample import LabelledData, Pair
 from regard.errors import BandMismatch, DatasetError
 
