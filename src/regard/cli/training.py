@@ -92,8 +92,8 @@ def evaluate(
     bands: str | None = None,
     computing: Annotated[How, Parameter(name="*")] = AS_TRAINED,
     save: Path | None = None,
-) -> Answer:
-    """Compare a model with labels: mIoU, accuracy, F1, per class.
+) -> Answer | None:
+    """Compare a model with labels: mIoU, accuracy, F1, per class. Under torchrun the processes share the images.
 
     Args:
         model: A bundled model, a .safetensors file, or an exported .onnx or .xml.
@@ -111,11 +111,15 @@ def evaluate(
     """
     from regard.checkpoints.file import load
     from regard.data.image_folder import folder
+    from regard.engine.processes import joined
     from regard.engine.scoring.evaluate import evaluate as score
 
     labelled = folder(data, bands=bands_of(bands))
     how = partial(score, split=split, scales=scales, flip=flip, window=window, averaging=averaging)
-    scores = how(load(model, **asdict(computing)), labelled, boundary=boundary).without(*leave_out)
+    with joined() as first:
+        scores = how(load(model, **asdict(computing)), labelled, boundary=boundary).without(*leave_out)
+    if not first:
+        return None
     if save is not None:
         scores.save(save)
     return Answer(scores.as_dict(), f"mIoU {100 * scores.miou:.2f}\n{scores.table()}")

@@ -114,6 +114,12 @@ class TrainingStream(Dataset[Batch]):
         self._read = lru_cache(CACHED_IMAGES)(self._read_uncached)
 
 
+def processes() -> tuple[int, int]:
+    """The number of this process, and of how many that run together."""
+    together = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+
+
 class Onwards(Sampler[int]):
     """The counters from ``start`` to ``stop``; its length is ``stop``: Lightning counts what was done before too.
 
@@ -125,8 +131,7 @@ class Onwards(Sampler[int]):
         self.start, self.stop, self.batch = start, stop, batch
 
     def __iter__(self) -> Iterator[int]:
-        together = distributed.is_available() and distributed.is_initialized()
-        rank, size = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+        rank, size = processes()
         for counter in range(self.start, self.stop):
             step, place = divmod(counter, self.batch)
             yield (step * size + rank) * self.batch + place

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from regard.data.augment import prepare
-from regard.data.sample import LabelledData
+from regard.data.sample import LabelledData, Pair
 from regard.engine.infer import Averaging, class_scores, scaling_of
+from regard.engine.processes import spread
 from regard.engine.scoring.scores import Scores as Scores
 from regard.errors import ClassMismatch, DatasetError
 from regard.models import Segmenter
@@ -34,7 +35,7 @@ def evaluate(
 
     ``scales`` and ``flip`` average several views as ``averaging`` says; ``window`` slides a square of that many pixels
     instead of taking the image whole: see ``class_scores``. ``boundary`` also counts the boundary pixels that are at
-    most so many pixels off.
+    most so many pixels off. Processes that run together (see ``joined``) share the images, and each has all scores.
 
     Raises:
         ClassMismatch: the model's classes are not the data's.
@@ -45,27 +46,32 @@ def evaluate(
     was_training = model.training
     model.eval()
     count, ignore = len(data.classes), data.classes.ignore_index
-    images, bins, edges = [], [], torch.zeros(count, 4, dtype=torch.int64)
     views = {"scales": scales, "flip": flip, "window": window, "averaging": averaging}
     device = next(model.parameters()).device
-    for pair in data.split(split):
+
+    def look(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """One image's confusion matrix, bins of confidence, and boundary pixels."""
         sample = data.read(pair, expected=model.bands)
         image = prepare(sample.image, sample.valid, scaling_of(model))[None].to(device)
         found, truth = class_scores(model, image, **views), torch.from_numpy(sample.labels)  # type: ignore[arg-type]
         labels = most_likely(found)[0]
-        bins.append(reliability_counts(found[0], truth.to(device), labels, ignore_index=ignore).cpu().numpy())
-        predicted = labels.cpu()
-        images.append(confusion_matrix(truth, predicted, classes=count, ignore_index=ignore).numpy())
-        if boundary is not None:
-            edges += boundary_counts(truth, predicted.long(), classes=count, ignore_index=ignore, reach=boundary)
+        bins = reliability_counts(found[0], truth.to(device), labels, ignore_index=ignore).cpu().numpy()
+        predicted, of = labels.cpu(), {"classes": count, "ignore_index": ignore}
+        confusion = confusion_matrix(truth, predicted, **of).numpy()
+        if boundary is None:
+            return confusion, bins, None
+        return confusion, bins, boundary_counts(truth, predicted.long(), **of, reach=boundary).numpy()
+
+    counts = spread(look, data.split(split))
     model.train(was_training)
-    confusions = np.stack(images) if images else np.zeros((0, count, count), dtype=np.int64)
+    confusions = np.stack([one for one, _, _ in counts]) if counts else np.zeros((0, count, count), dtype=np.int64)
     if not confusions.any():
         raise DatasetError(
             f"{data.root}: the split {split} has no labelled pixel; nothing can be scored. Choose another split."
         )
-    borders = None if boundary is None else edges.numpy()
-    return Scores(data.classes, confusions.sum(axis=0), confusions, borders, reliability=np.stack(bins))
+    edges = None if boundary is None else np.sum([one for _, _, one in counts], axis=0)
+    bins = np.stack([one for _, one, _ in counts])
+    return Scores(data.classes, confusions.sum(axis=0), confusions, edges, reliability=bins)
 
 
 def check_classes(model: Segmenter, data: LabelledData) -> None:

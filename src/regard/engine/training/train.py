@@ -22,6 +22,7 @@ from regard.data.sample import LabelledData
 from regard.data.statistics import check_labels, class_pixels, measure
 from regard.engine.infer import scaling_of
 from regard.engine.memory import keep_freed_memory
+from regard.engine.processes import share_buffers
 from regard.engine.progress import Progress
 from regard.engine.scoring.evaluate import Scores, check_classes, evaluate
 from regard.engine.training.config import TrainConfig
@@ -64,12 +65,11 @@ class Bookkeeping(pl.Callback):
         self._list_skipped(trainer.global_step, batch["faults"])
         check_weights(pl_module.model, trainer.global_step, batch["names"])
         pl_module.averaged.update_parameters(pl_module.model)  # here: Lightning calls the module after its callbacks
-        if not trainer.is_global_zero:
-            return
         step, config = trainer.global_step, pl_module.config
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.record.training(step, values)
-        self.progress.advance(facts=f"loss {values['loss']:.3f}")
+        if trainer.is_global_zero:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            self.record.training(step, values)
+            self.progress.advance(facts=f"loss {values['loss']:.3f}")
         if step % config.evaluate_every == 0 or step == config.steps:
             self._evaluate(pl_module, step)
 
@@ -83,8 +83,11 @@ class Bookkeeping(pl.Callback):
     def _evaluate(self, task: SegmentationTask, step: int) -> None:
         model = task.averaged.module
         assert isinstance(model, Segmenter)
+        share_buffers(model)
         window = task.config.window or None
         scores = evaluate(model, self.data, window=window) if "val" in self.data.splits else None
+        if not _is_first():
+            return
         self.record.validation(step, model, scores)
         if scores is not None:
             self.progress.note(f"step {step}: val mIoU {100 * scores.miou:.1f}, accuracy {100 * scores.accuracy:.1f}")
