@@ -13,6 +13,7 @@ Each message says what we got, what we need and what to do, with the real names 
     ├── StrideUnavailable    a backbone cannot run at the requested output stride
     ├── CheckpointError      a model file is broken, foreign or does not fit
     ├── OutputError          a result cannot be written where it should go
+    │   └── OutputBusy       another run is writing it just now
     ├── ScenesFailed         some of many sources could not be predicted
     ├── ExportError          an exported file does not agree with its model
     ├── TrainingError        training cannot go on
@@ -73,6 +74,10 @@ class ScenesFailed(RegardError):
 
 class OutputError(RegardError):
     """A result cannot be written where it should go."""
+
+
+class OutputBusy(OutputError):
+    """Another run is writing the same result."""
 
 
 class ExportError(RegardError):

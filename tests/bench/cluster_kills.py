@@ -57,6 +57,9 @@ def main(wanted: int, count: int) -> None:
             stop.set()
             killer.join()
             names = [Path(receipt.source).name for receipt in receipts if not receipt.failed]
+            for receipt in receipts:
+                if receipt.failed:
+                    print(f"{receipt.source}: {receipt.failed}", flush=True)
             missing += count - len(set(names))
             twice += len(names) - len(set(names))
             hidden = [path for path in out.iterdir() if path.name.startswith(".")]

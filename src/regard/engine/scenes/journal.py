@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Shaped
 
-from regard.errors import OutputError
+from regard.errors import OutputBusy, OutputError
 
 try:
     import fcntl
@@ -45,10 +45,8 @@ class Journal:
 
     def __enter__(self) -> Journal:
         with self._reporting():
-            self.folder.mkdir(exist_ok=True)
-            self._lock = (self.folder / "lock").open("w")
-            self._take_lock()
-            self._lines = self._intact() if self._is_ours() else []
+            self._lock = self._taken_lock()
+            self._lines = self._intact() if self.is_begun() else []
             self._clear()
         return self
 
@@ -98,18 +96,29 @@ class Journal:
     def _file(self, number: int, name: str) -> Path:
         return self.folder / f"{number:06d}.{name}.gz"
 
-    def _take_lock(self) -> None:
-        if fcntl is None or self._lock is None:
+    def _taken_lock(self) -> IO[str]:
+        """The folder's lock, ours alone; made anew where a run that just ended took the folder away."""
+        while True:
+            self.folder.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError), ExitStack() as stack:
+                lock = stack.enter_context((self.folder / "lock").open("w"))
+                self._take(lock)
+                if os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
+                    stack.pop_all()
+                    return lock
+
+    def _take(self, lock: IO[str]) -> None:
+        if fcntl is None:
             return
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.close()
-            raise OutputError(
+            raise OutputBusy(
                 f"another run is making {self.target}. Wait until it is done, or choose another name."
             ) from None
 
-    def _is_ours(self) -> bool:
+    def is_begun(self) -> bool:
+        """Whether a run of this very job has been here, and has not ended."""
         try:
             return (self.folder / "key").read_text() == self.key
         except OSError:

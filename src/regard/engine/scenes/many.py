@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -21,9 +22,10 @@ from regard.engine.memory import keep_freed_memory, peak_memory_mb
 from regard.engine.scenes.manifest import Receipt, listed, write_receipts
 from regard.engine.scenes.outputs import SIDE_FILES, Outputs
 from regard.engine.scenes.predict import predict
-from regard.errors import ConfigError, OutputError, RegardError, ScenesFailed
+from regard.errors import ConfigError, OutputBusy, OutputError, RegardError, ScenesFailed
 from regard.models import Segmenter
 
+SECONDS_BETWEEN_LOOKS = 0.5  # at whether another run has ended
 MOST_NAMED = 5  # failed scenes in a message
 
 
@@ -45,9 +47,15 @@ class Scene:
 
 
 def predict_scene(scene: Scene) -> Receipt:
-    """Map one source; what is wrong with it stands in the receipt."""
+    """Map one source; what is wrong with it stands in the receipt.
+
+    Where another run is at it, its end is waited for: Dask may give a scene to a second worker meanwhile.
+    """
     try:
-        return _mapped(scene)
+        while True:
+            with suppress(OutputBusy):
+                return _mapped(scene)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
     except RegardError as error:
         return Receipt(str(scene.source), [], 0, 0.0, peak_memory_mb(), f"{type(error).__name__}: {error}")
 

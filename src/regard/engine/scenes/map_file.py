@@ -115,13 +115,18 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
     """
     outputs = job.outputs
     outputs.check([Path(name) for name, _, _ in job.raster.stamps])
+    identity = job.identity()
+    journal = Journal(outputs.labels, identity)
     if not overwrite:
+        begun = journal.is_begun()  # what is there then may be its own
         if job.is_done():
             return outputs.labels
-        _refuse_to_replace(outputs)
+        if not begun:
+            _refuse_to_replace(outputs)
     _check_space(job)
-    identity = job.identity()
-    with Journal(outputs.labels, identity) as journal:
+    with journal:
+        if not overwrite and job.is_done():  # by another run, just before we had the lock
+            return outputs.labels
         _sweep(outputs)
         _predict(job, journal, progress)
         if job.identity() != identity:

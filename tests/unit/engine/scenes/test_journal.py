@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 
 from regard.engine.scenes.journal import Journal
-from regard.errors import OutputError
+from regard.errors import OutputBusy, OutputError
 
 JOB = {"source": "scene.tif", "tile": 64}
 
@@ -84,3 +86,25 @@ def test_two_runs_of_one_map_are_refused(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="another run is making"), Journal(tmp_path / "map.tif", JOB):
             pass
         assert len(list(first.rows("labels", 9))) == 1
+
+
+def test_a_lock_in_a_folder_that_the_run_before_took_away_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, take, took_away = tmp_path / ".map.tif.parts", Journal._take, []
+
+    def take_late(journal: Journal, lock: IO[str]) -> None:
+        take(journal, lock)
+        if len(took_away) < 2:  # once nothing is in its place, once another folder
+            shutil.rmtree(folder)
+            took_away.append(folder)
+            if len(took_away) == 2:
+                folder.mkdir()
+                (folder / "lock").touch()
+
+    monkeypatch.setattr(Journal, "_take", take_late)
+    with Journal(tmp_path / "map.tif", JOB) as journal:
+        journal.keep([layers(0)])
+        with pytest.raises(OutputBusy), Journal(tmp_path / "map.tif", JOB):
+            pass
+    assert len(took_away) == 2 and not folder.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from regard.engine.scenes import many
 from regard.engine.scenes.cluster import run_on_cluster
+from regard.engine.scenes.journal import Journal
 from regard.engine.scenes.many import Scene, predict_many, predict_scene
 from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
 from regard.models import Segmenter
@@ -113,6 +115,18 @@ def test_a_scene_that_no_worker_survives_is_named(world: tuple[str, Path]) -> No
         receipts = {Path(receipt.source): receipt for receipt in run_on_cluster(scenes, cluster.scheduler_address, 1)}
     assert "Error" in receipts[bad].failed and not receipts[bad].files and not receipts[good].failed
     assert list(made(root / "out")) == [good.name]
+
+
+def test_the_end_of_another_run_of_a_scene_is_waited_for(world: tuple[str, Path]) -> None:
+    model, root = world
+    scene = Scene(model, root / "tiles" / "tile0.tif", root / "out" / "tile0.tif", VIEW)
+    (root / "out").mkdir()
+    with ThreadPoolExecutor(1) as pool, Journal(scene.target, {"another": "job"}):
+        receipt = pool.submit(predict_scene, scene)
+        with pytest.raises(TimeoutError):
+            receipt.result(timeout=1.5)
+        assert not scene.target.exists()
+    assert not receipt.result().failed and scene.target.is_file()
 
 
 def test_a_killed_process_is_told_in_one_line(world: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import rasterio
 import shapely
 
 from regard.data.raster import Box, open_raster
+from regard.data.raster_writer import RasterWriter
 from regard.engine.scenes import map_file
 from regard.engine.scenes import scene as scene_engine
 from regard.engine.scenes.journal import Journal
@@ -125,6 +126,48 @@ def test_a_map_that_is_done_is_left_alone_and_others_are_not_replaced(
         predict(tiny_model, scene, path, overwrite=False, **SMALL)
     predict(tiny_model, scene, path, **SMALL)
     assert path.stat().st_mtime_ns > made
+
+
+@pytest.mark.parametrize("last", ["sure.tif", "map.tif"])
+def test_a_run_that_ended_while_it_published_goes_on_without_overwrite(
+    scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    expected = predict(tiny_model, scene, tmp_path / "whole.tif", **SMALL).read_bytes()
+    out = tmp_path / "out"
+    files = {"to": out / "map.tif", "confidence": out / "sure.tif", "areas": out / "areas.csv"}
+    publish = RasterWriter._publish
+
+    def stop_after(writer: RasterWriter) -> None:
+        publish(writer)
+        if writer.path.name == last:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RasterWriter, "_publish", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            predict(tiny_model, scene, **files, overwrite=False, **SMALL)
+    assert (out / last).is_file() and (out / ".map.tif.parts").is_dir()
+    with pytest.raises(OutputError, match="there already"):  # another job
+        predict(tiny_model, scene, **files, overwrite=False, flip=True, **SMALL)
+    predict(tiny_model, scene, **files, overwrite=False, **SMALL)
+    assert files["to"].read_bytes() == expected and all(path.is_file() for path in files.values())
+    assert not list(out.glob(".*"))
+
+
+def test_a_map_that_another_run_finished_meanwhile_is_not_made_again(
+    scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, enter = tmp_path / "map.tif", Journal.__enter__
+
+    def enter_late(journal: Journal) -> Journal:
+        monkeypatch.setattr(Journal, "__enter__", enter)
+        predict(tiny_model, scene, target, overwrite=False, **SMALL)
+        monkeypatch.setattr(map_file, "_predict", None)
+        return enter(journal)
+
+    monkeypatch.setattr(Journal, "__enter__", enter_late)
+    assert predict(tiny_model, scene, target, overwrite=False, **SMALL) == target
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_source_that_changes_meanwhile_is_noticed(
