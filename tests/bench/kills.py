@@ -29,7 +29,7 @@ NAMES = ("map.tif", "sure.tif", "map.qml", "map.tif.aux.xml", "areas.csv", "map.
 def run(model: torch.nn.Module, scene: Path, folder: Path) -> None:
     """Map one scene, with everything beside it."""
     sides = {"confidence": folder / "sure.tif", "areas": folder / "areas.csv", "polygons": folder / "map.gpkg"}
-    predict(model, scene, folder / "map.tif", tile=64, overlap=32, **sides)  # type: ignore[arg-type]
+    predict(model, scene, folder / "map.tif", tile=64, overlap=32, overwrite=False, **sides)  # type: ignore[arg-type]
 
 
 def forked(model: torch.nn.Module, scene: Path, folder: Path) -> int:

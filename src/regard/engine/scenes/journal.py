@@ -64,7 +64,7 @@ class Journal:
         line: dict[str, Any] = {"part": self.done}
         with self._reporting():
             with ExitStack() as stack:
-                files: dict[str, IO[bytes]] = {}
+                files: dict[str, gzip.GzipFile] = {}
                 for piece in pieces:
                     for name, values in piece.items():
                         if name not in files:
