@@ -17,6 +17,7 @@ Each message says what we got, what we need and what to do, with the real names 
     ├── ScenesFailed         some of many sources could not be predicted
     ├── ExportError          an exported file does not agree with its model
     ├── TrainingError        training cannot go on
+    ├── Stopped              a signal ended a training; all that was done is saved
     └── MissingExtra         an optional part of regard is not installed
 """
 
@@ -86,6 +87,12 @@ class ExportError(RegardError):
 
 class TrainingError(RegardError):
     """Training cannot go on."""
+
+
+class Stopped(RegardError):
+    """A signal ended a training; all that was done is saved."""
+
+    signal = 0
 
 
 class MissingExtra(RegardError):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json as jsons
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Literal
 
 from cyclopts import CycloptsError
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from regard.classes import first_complaint
 from regard.cli import images, models, training, view  # noqa: F401 (they register their verbs)
 from regard.cli.app import Answer, app
-from regard.errors import ConfigError, RegardError, UnknownName
+from regard.errors import ConfigError, RegardError, Stopped, UnknownName
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     json, debug = "--json" in tokens, "--debug" in tokens
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    code: int = 0
+    code = 0
     try:
         code = _run([token for token in tokens if token not in ("--json", "--debug")], json=json, debug=debug)
         sys.stdout.flush()
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise SystemExit(code)
 
 
-def _run(tokens: list[str], *, json: bool, debug: bool) -> Literal[0, 1, 2]:
+def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
     try:
         answer = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -44,6 +44,8 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> Literal[0, 1, 2]:
             1,
             json,
         )
+    except Stopped as stop:
+        return _fail("Stopped", f"{stop} {shlex.join(['regard', *tokens])}", 128 + stop.signal, json)
     except RegardError as error:
         if debug:
             raise
@@ -70,7 +72,7 @@ def _plain(error: CycloptsError) -> str:
     return " ".join(str(error).split()).replace(" requires an argument.", " is missing.")
 
 
-def _fail(kind: str, message: str, code: Literal[1, 2], json: bool) -> Literal[1, 2]:
+def _fail(kind: str, message: str, code: int, json: bool) -> int:
     if json:
         print(jsons.dumps({"error": {"kind": kind, "message": message}}))
     print(f"{kind}: {message}", file=sys.stderr)

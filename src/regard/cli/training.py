@@ -44,6 +44,8 @@ def train(
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         settings: How to train.
     """
+    import torch
+
     from regard.checkpoints.adapt import adapt
     from regard.checkpoints.create import create
     from regard.data.image_folder import folder
@@ -53,6 +55,7 @@ def train(
     plan = find_recipe(recipe)
     labelled = folder(data, bands=bands_of(bands))
     names, notes = labelled.band_names(), tuple[str, ...]()
+    torch.manual_seed(settings.seed if settings else 0)
     if init is not None:
         model, notes = adapt(init, classes=labelled.classes, bands=names, **settings_of(config))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Literal, TypedDict
@@ -16,6 +17,7 @@ from regard.data.sample import LabelledData, Pair, Sample
 from regard.errors import DatasetError, RegardError
 
 CACHED_IMAGES = 64
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 ATTEMPTS = 16  # images in place of one that cannot be used
 
 OnBadImage = Literal["stop", "skip"]
@@ -150,6 +152,12 @@ def _together(samples: list[Batch]) -> Batch:
     }
 
 
+def _leave_the_end_to_the_training(_: int) -> None:
+    """Ignore the signals that a batch system sends to all processes: the training ends this one when it has saved."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def training_batches(stream: TrainingStream, *, batch: int, start: int, workers: int) -> DataLoader[Batch]:
     """Batches in the order of the counter, from sample number ``start`` on."""
     return DataLoader(
@@ -157,6 +165,7 @@ def training_batches(stream: TrainingStream, *, batch: int, start: int, workers:
         batch_size=batch,
         sampler=Onwards(start, len(stream), batch),
         num_workers=workers,
+        worker_init_fn=_leave_the_end_to_the_training,
         collate_fn=_together,
         drop_last=True,
         persistent_workers=False,

@@ -11,7 +11,8 @@ from torch import distributed, nn
 
 from regard.data.loader import processes
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextmanager

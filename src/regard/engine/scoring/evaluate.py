@@ -69,7 +69,7 @@ def evaluate(
         raise DatasetError(
             f"{data.root}: the split {split} has no labelled pixel; nothing can be scored. Choose another split."
         )
-    edges = None if boundary is None else np.sum([one for _, _, one in counts], axis=0)
+    edges = None if boundary is None else np.sum([one for _, _, one in counts if one is not None], axis=0)
     bins = np.stack([one for _, one, _ in counts])
     return Scores(data.classes, confusions.sum(axis=0), confusions, edges, reliability=bins)
 

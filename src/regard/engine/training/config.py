@@ -19,7 +19,7 @@ class TrainConfig(BaseModel):
     batch: int = Field(8, ge=1, description="Crops in a batch.")
     crop: int = Field(512, ge=32, description="Height of the crops in pixels, and their width if that is not given.")
     crop_width: int | None = Field(None, ge=32, description="Width of the crops in pixels.")
-    seed: int = Field(0, ge=0, description="Data order, augmentation and dropout follow from it.")
+    seed: int = Field(0, ge=0, description="First weights, data order, augmentation and dropout follow from it.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
     learning_rate: float = Field(1e-3, gt=0, description="Highest rate of the heads.")
     backbone_rate: float = Field(0.1, ge=0, description="The backbone's rate, as a share of the heads'.")

@@ -90,6 +90,10 @@ class Record:
         if scores.miou >= max(earlier, default=-1.0):
             model.save(self.best_file)
 
+    def is_scored(self, step: int) -> bool:
+        """Whether the scores of this step are written; so are its models then."""
+        return any(line["step"] == step and "miou" in line for line in self.lines())
+
     def best_scores(self) -> Scores | None:
         """The scores of the best model on the validation split; None if there was none."""
         line = best_line(self.lines())

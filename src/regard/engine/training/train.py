@@ -14,7 +14,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 
 from regard.data.augment import Augmentation
 from regard.data.loader import TrainingStream, training_batches
@@ -22,11 +21,11 @@ from regard.data.sample import LabelledData
 from regard.data.statistics import check_labels, class_pixels, measure
 from regard.engine.infer import scaling_of
 from regard.engine.memory import keep_freed_memory
-from regard.engine.processes import share_buffers
 from regard.engine.progress import Progress
-from regard.engine.scoring.evaluate import Scores, check_classes, evaluate
+from regard.engine.scoring.evaluate import Scores, check_classes
+from regard.engine.training.bookkeeping import Bookkeeping, is_first
 from regard.engine.training.config import TrainConfig
-from regard.engine.training.faults import WholeCheckpoints, check_weights, one_line
+from regard.engine.training.faults import WholeCheckpoints, one_line
 from regard.engine.training.optimise import criterion_of
 from regard.engine.training.recipes import with_recipe
 from regard.engine.training.record import Record
@@ -47,50 +46,6 @@ class Run:
     best: Path
     scores: Scores | None
     skipped: Mapping[str, str] = field(default_factory=dict)
-
-
-class Bookkeeping(pl.Callback):
-    """Averages the weights, records each step; every ``evaluate_every`` steps and at the end, scores and saves."""
-
-    def __init__(self, data: LabelledData, record: Record, progress: Progress) -> None:
-        self.data = data
-        self.record = record
-        self.progress = progress
-        self.skipped = set(record.skipped())
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        assert isinstance(pl_module, SegmentationTask)
-        self._list_skipped(trainer.global_step, batch["faults"])
-        check_weights(pl_module.model, trainer.global_step, batch["names"])
-        pl_module.averaged.update_parameters(pl_module.model)  # here: Lightning calls the module after its callbacks
-        step, config = trainer.global_step, pl_module.config
-        if trainer.is_global_zero:
-            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            self.record.training(step, values)
-            self.progress.advance(facts=f"loss {values['loss']:.3f}")
-        if step % config.evaluate_every == 0 or step == config.steps:
-            self._evaluate(pl_module, step)
-
-    def _list_skipped(self, step: int, faults: dict[str, str]) -> None:
-        fresh = {name: fault for name, fault in faults.items() if name not in self.skipped}
-        if fresh:
-            self.skipped |= fresh.keys()
-            self.record.left_out(step, fresh)
-            self.progress.note("\n".join(f"step {step}: skipped {name}: {fault}" for name, fault in fresh.items()))
-
-    def _evaluate(self, task: SegmentationTask, step: int) -> None:
-        model = task.averaged.module
-        assert isinstance(model, Segmenter)
-        share_buffers(model)
-        window = task.config.window or None
-        scores = evaluate(model, self.data, window=window) if "val" in self.data.splits else None
-        if not _is_first():
-            return
-        self.record.validation(step, model, scores)
-        if scores is not None:
-            self.progress.note(f"step {step}: val mIoU {100 * scores.miou:.1f}, accuracy {100 * scores.accuracy:.1f}")
 
 
 def train(
@@ -118,6 +73,7 @@ def train(
         TrainingError: ``out`` holds a run with other settings; the loss or the weights are no longer numbers; a process
             that reads images died.
         OutputError: ``out`` cannot be written to; what was saved before is whole.
+        Stopped: SIGTERM, SIGUSR1 or SIGINT came; called again, the training goes on after the step that it was at.
     """
     config = _with_window(with_recipe(recipe, settings), data)
     check_classes(model, data)
@@ -128,7 +84,7 @@ def train(
         _measure_bands(model, data, skip=skip)
         with quiet(), one_line():
             _fit(model, data, record, config, silent=silent)
-        if _is_first():
+        if is_first():
             record.finish()
     return Run(record.folder, record.best_file, record.best_scores(), record.skipped())
 
@@ -141,15 +97,10 @@ def _with_window(config: TrainConfig, data: LabelledData) -> TrainConfig:
     return config.model_copy(update={"window": max(config.crop, config.crop_width or 0) if in_scenes else 0})
 
 
-def _is_first() -> bool:
-    """Whether this is the process that writes, of those that train together."""
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
 def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, silent: bool) -> None:
     _prepare_processor(config)
     done = _steps_done(record.resume_file)
-    if _is_first():
+    if is_first():
         record.start(done)
     augmentation = Augmentation(
         config.crop, config.scale, config.flip, config.overhead, config.colour, config.crop_width

@@ -20,8 +20,9 @@ from regard.data.image_folder import folder
 from regard.data.sample import LabelledData, Pair
 from regard.data.statistics import class_pixels, measure
 from regard.engine.training import task
+from regard.engine.training.bookkeeping import Bookkeeping
 from regard.engine.training.record import read_metrics
-from regard.engine.training.train import Bookkeeping, Run, train
+from regard.engine.training.train import Run, train
 from regard.errors import DatasetError, OutputError, RegardError, TrainingError, UnreadableImage
 from support import tiny, write_set
 

@@ -24,8 +24,9 @@ from regard.data.raster import Box
 from regard.data.sample import LabelledData
 from regard.engine.scoring.evaluate import evaluate
 from regard.engine.training import train as module
+from regard.engine.training.bookkeeping import Bookkeeping
 from regard.engine.training.record import Record, read_metrics, read_run
-from regard.engine.training.train import Bookkeeping, Run, train
+from regard.engine.training.train import Run, train
 from regard.errors import ClassMismatch, ConfigError, OutputError, TrainingError
 from regard.models.readme import readme
 from support import save_image, tiny
