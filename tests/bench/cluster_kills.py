@@ -62,10 +62,15 @@ def main(wanted: int, count: int) -> None:
                     print(f"{receipt.source}: {receipt.failed}", flush=True)
             missing += count - len(set(names))
             twice += len(names) - len(set(names))
-            hidden = [path for path in out.iterdir() if path.name.startswith(".")]
-            different += sum(
-                (out / source.name).read_bytes() != (root / "serial" / source.name).read_bytes() for source in sources
-            ) + len(hidden)
+            hidden = [path.name for path in out.iterdir() if path.name.startswith(".")]
+            changed = [
+                source.name
+                for source in sources
+                if (out / source.name).read_bytes() != (root / "serial" / source.name).read_bytes()
+            ]
+            if hidden or changed:
+                print(f"left unfinished: {hidden}; different: {changed}", flush=True)
+            different += len(hidden) + len(changed)
             rounds += 1
             print(f"round {rounds}: {len(killed)} kills so far at {time.strftime('%X')}", file=sys.stderr, flush=True)
     print(

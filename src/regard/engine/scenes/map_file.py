@@ -118,16 +118,16 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
     identity = job.identity()
     journal = Journal(outputs.labels, identity)
     if not overwrite:
-        begun = journal.is_begun()  # what is there then may be its own
-        if job.is_done():
+        begun, done = journal.is_begun(), job.is_done()
+        if done and not journal.folder.exists():  # else a run was killed while it cleared up
             return outputs.labels
-        if not begun:
+        if not begun and not done:
             _refuse_to_replace(outputs)
     _check_space(job)
     with journal:
-        if not overwrite and job.is_done():  # by another run, just before we had the lock
-            return outputs.labels
         _sweep(outputs)
+        if not overwrite and job.is_done():  # by a run that ended just before we had the lock
+            return outputs.labels
         _predict(job, journal, progress)
         if job.identity() != identity:
             raise UnreadableImage(f"{job.raster.path} was changed while it was read, or is gone. Run the same again.")

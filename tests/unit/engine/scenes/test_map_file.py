@@ -168,6 +168,14 @@ def test_a_map_that_another_run_finished_meanwhile_is_not_made_again(
     monkeypatch.setattr(Journal, "__enter__", enter_late)
     assert predict(tiny_model, scene, target, overwrite=False, **SMALL) == target
     assert not list(tmp_path.glob(".*"))
+    for left in (
+        ".map.tif.parts/000000.labels.gz",
+        ".map.tif.0a1b.part",
+    ):  # by a run that was killed while it cleared up
+        (tmp_path / left).parent.mkdir(exist_ok=True)
+        (tmp_path / left).touch()
+    assert predict(tiny_model, scene, target, overwrite=False, **SMALL) == target
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_source_that_changes_meanwhile_is_noticed(
