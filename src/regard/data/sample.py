@@ -62,12 +62,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """A data set: its classes and, by split, its pairs. ``bands`` chooses among the images' bands."""
+    """A data set: its classes and, by split, its pairs. ``bands`` chooses among the images' bands; ``gsd`` is how many
+    metres a pixel has where all images are brought to it.
+    """
 
     root: Path
     classes: ClassMap
     splits: Mapping[str, tuple[Pair, ...]]
     bands: tuple[int | str, ...] | None = field(default=None)
+    gsd: float | None = None
 
     def split(self, name: str) -> tuple[Pair, ...]:
         """The pairs of one split.

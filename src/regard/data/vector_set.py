@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ from regard.classes import ClassMap, first_reason
 from regard.data.areas import to_map
 from regard.data.drawn import Drawn
 from regard.data.raster import Box, open_raster
+from regard.data.resampled import Resampled, at_gsd
 from regard.data.sample import LabelledData, Pair
 from regard.data.vector_file import read_polygons
 from regard.errors import ClassMismatch, DatasetError
@@ -37,6 +40,7 @@ class Scenes(BaseModel):
     touched: bool = False  # label every pixel that a polygon touches, not those alone whose centre it covers
     block: int | None = Field(None, ge=1)  # pixels; polygons whose centres are in one block go to one split
     window: int = Field(1024, ge=32)  # pixels
+    gsd: float | None = Field(None, gt=0)  # metres per pixel at which scenes are read and labels drawn
 
     @classmethod
     def read(cls, path: Path) -> Scenes:
@@ -77,8 +81,10 @@ def scenes_with_polygons(path: Path) -> LabelledData:
         for split in SPLITS:
             chosen = scene.here & (part == split)
             drawn = Drawn(scene.shapes[chosen], labels[chosen], told.touched)
-            splits[split] = (*splits.get(split, ()), *_windows(image, vectors, drawn, scene.size, told.window))
-    return LabelledData(path, classes, {split: pairs for split, pairs in splits.items() if pairs})
+            part_of = partial(Resampled, gsd=told.gsd) if told.gsd else Pair
+            pairs = [part_of(*window) for window in _windows(image, vectors, drawn, scene.size, told.window)]
+            splits[split] = (*splits.get(split, ()), *pairs)
+    return LabelledData(path, classes, {split: pairs for split, pairs in splits.items() if pairs}, gsd=told.gsd)
 
 
 class Over(NamedTuple):
@@ -91,7 +97,7 @@ class Over(NamedTuple):
 
 
 def _over(image: Path, vectors: Path, how: Scenes) -> Over:
-    with open_raster(image) as raster:
+    with open_raster(image) as native, at_gsd(native, how.gsd) as raster:
         shapes, values = read_polygons(vectors, raster, [how.column, *([how.split] if how.split else [])])
         inverse, size, bounds = ~raster.transform, raster.size, raster.dataset.bounds
     pixels = np.array(shapely.transform(shapes, lambda xy: to_map(xy, inverse)), dtype=object)
@@ -168,13 +174,13 @@ def blocks_for_val(area: Float[np.ndarray, "m k"], share: float) -> Bool[np.ndar
     return taken
 
 
-def _windows(image: Path, vectors: Path, drawn: Drawn, size: tuple[int, int], side: int) -> list[Pair]:
-    """The windows of a scene that have polygons, each with these alone."""
-    pairs = []
+def _windows(
+    image: Path, vectors: Path, drawn: Drawn, size: tuple[int, int], side: int
+) -> Iterator[tuple[str, Path, Path, Box, Drawn]]:
+    """The windows of a scene that have polygons, each with these alone, as a pair has them."""
     for top in range(0, size[0], side):
         for left in range(0, size[1], side):
             box = Box(top, left, min(side, size[0] - top), min(side, size[1] - left))
             near = drawn.within(box)
             if near.any():
-                pairs.append(Pair(f"{image.stem}_{top}_{left}", image, vectors, box, drawn.of(near)))
-    return pairs
+                yield f"{image.stem}_{top}_{left}", image, vectors, box, drawn.of(near)

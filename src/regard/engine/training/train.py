@@ -77,6 +77,8 @@ def train(
     """
     config = _with_window(with_recipe(recipe, settings), data)
     check_classes(model, data)
+    if data.gsd is not None:
+        model.card = model.card.model_copy(update={"ground_resolution": data.gsd})
     record = Record(Path(out), model, data, config)
     if not record.is_finished:
         skip = config.on_bad_image == "skip"
