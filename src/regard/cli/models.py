@@ -97,7 +97,8 @@ def doctor(
     """Print what works on this machine; examine labelled images (exit code 1 if they have errors); or try a model.
 
     Args:
-        data: A folder of labelled images: labels, sizes, coordinates, leaks between splits, class shares, and more.
+        data: A folder of labelled images, or a .json of scenes and polygons: labels, sizes, coordinates, leaks between
+            splits, class shares, and more.
         model: With data: a model of its classes, which finds labels that it doubts. Without: how far faster ways to
             compute leave the labels of this model alone.
         images: Labelled images to try the model on, split val; the few images of Dubai that come with regard if none.

@@ -19,6 +19,7 @@ from regard.data.inventory import Finding, Grade, take_inventory
 from regard.data.landmarks import candidates, match
 from regard.data.registration import better_place, learn_colours
 from regard.data.sample import Pair
+from regard.data.vector_faults import look_at_polygons
 
 GRADES: tuple[Grade, ...] = ("error", "warning", "note")
 RARE = 0.001  # share of the labelled pixels
@@ -68,6 +69,8 @@ def examine(root: str | Path, *, progress: Callable[[str], None] | None = None) 
     findings += _compare_kinds(inspections)
     findings += _find_same(inspections)
     findings += find_overlaps(inspections)
+    if stock.root.is_file():
+        findings += look_at_polygons(stock.root)
     pixels: dict[str, Int[np.ndarray, " k"]] = {}
     if stock.classes is not None:
         findings += _look_at_values(inspections, stock.classes)
@@ -189,7 +192,8 @@ def _look_at_shares(pixels: Mapping[str, Int[np.ndarray, " k"]], classes: ClassM
         without = [split for split, counts in pixels.items() if counts.any() and not counts[label]]
         share = total[label] / total.sum()
         if not total[label]:
-            yield Finding("warning", "absent class", f"no mask holds {name!r} ({label}). Take it out of classes.json.")
+            what = f"nothing is labelled {name!r} ({label}). Take it out of the classes."
+            yield Finding("warning", "absent class", what)
         elif "train" in without:
             what = f"{name!r} ({label}) is scored but never in train, so it cannot be learned. Split anew."
             yield Finding("error", "absent class", what)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from PIL import Image
 
 from regard.classes import ClassMap
-from regard.data.image import PHOTOGRAPHS, is_deep, read_image
+from regard.data.image import PHOTOGRAPHS, is_deep
 from regard.data.inventory import Finding, Grade
 from regard.data.landmarks import Landmarks, landmarks
 from regard.data.mask import labels_of_colours, mask_values, translate
@@ -68,8 +68,9 @@ def inspect(pair: Pair, split: str, classes: ClassMap | None) -> Inspection:
     found = Inspection(pair, split)
     labels = _look_at_mask(found, classes)
     try:
-        image, valid = read_image(pair.image, box=pair.box)
-        found.kind, found.ground = _kind(pair.image), _ground(pair.image, pair.box)
+        image, valid = pair.read_image(None, None)
+        found.kind = _kind(pair.image)
+        found.ground = None if pair.drawn is not None else _ground(pair.image, pair.box)
     except RegardError as error:
         found.note("error", "unreadable", str(error))
         return found
@@ -94,6 +95,8 @@ def inspect(pair: Pair, split: str, classes: ClassMap | None) -> Inspection:
 
 def _look_at_mask(found: Inspection, classes: ClassMap | None) -> Int[np.ndarray, "h w"] | None:
     path = found.pair.mask
+    if found.pair.drawn is not None:
+        return None if classes is None else found.pair.read_labels(classes)
     try:
         values = mask_values(path, found.pair.box)
         if classes is None:

@@ -53,6 +53,14 @@ def take_inventory(root: str | Path) -> Inventory:
         data = known_folder(root)
         stock.classes, stock.splits = data.classes, {name: list(pairs) for name, pairs in data.splits.items()}
         return stock
+    if base.suffix == ".json" and base.is_file():
+        try:
+            data = folder(base)
+        except RegardError as error:
+            stock.note("error", "polygons", str(error), base.name)
+        else:
+            stock.classes, stock.splits = data.classes, {name: list(pairs) for name, pairs in data.splits.items()}
+        return stock
     if not base.is_dir():
         raise DatasetError(f"{base} is no folder. Give one with images/, masks/ and classes.json.")
     try:

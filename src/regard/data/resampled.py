@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from rasterio.enums import ColorInterp, Resampling
@@ -12,9 +11,7 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
 from regard.data.areas import ground_resolution
-from regard.data.image import Pixels
-from regard.data.raster import Box, Raster, open_raster, refusing
-from regard.data.sample import Pair
+from regard.data.raster import Raster, refusing
 from regard.errors import BandMismatch, ConfigError
 
 
@@ -54,14 +51,3 @@ def at_gsd(raster: Raster, gsd: float | None) -> Iterator[Raster]:
         )
     with warped:
         yield Raster(raster.path, warped, raster.bands)
-
-
-@dataclass(frozen=True, eq=False)
-class Resampled(Pair):
-    """A part of a scene at ``gsd`` metres per pixel; its box and its labels are in these pixels."""
-
-    gsd: float | None = None
-
-    def read_image(self, bands: Sequence[int | str] | None, expected: Sequence[str] | None) -> Pixels:
-        with open_raster(self.image, bands=bands, expected=expected) as native, at_gsd(native, self.gsd) as raster:
-            return Pixels(*raster.read(self.box or Box(0, 0, *raster.size)))

@@ -14,7 +14,8 @@ from regard.classes import ClassMap
 from regard.data.drawn import Drawn
 from regard.data.image import Pixels, image_bands, read_image
 from regard.data.mask import read_mask
-from regard.data.raster import Box
+from regard.data.raster import Box, open_raster
+from regard.data.resampled import at_gsd
 from regard.errors import SizeMismatch, unknown
 
 
@@ -29,13 +30,16 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """An image file and its mask file, or one ``box`` of both; ``drawn`` labels come from the mask's polygons."""
+    """An image file and its mask file, or one ``box`` of both; ``drawn`` labels come from the mask's polygons. With
+    ``gsd`` the box is in pixels of so many metres, and the image is brought to them.
+    """
 
     name: str
     image: Path
     mask: Path
     box: Box | None = None
     drawn: Drawn | None = None
+    gsd: float | None = None
 
     def band_names(self, bands: Sequence[int | str] | None) -> tuple[str, ...]:
         """The names of the image's bands, or of those chosen."""
@@ -47,7 +51,10 @@ class Pair:
         Raises:
             UnreadableImage, BandMismatch: see ``regard.data.image.read_image``.
         """
-        return read_image(self.image, bands=bands, expected=expected, box=self.box)
+        if self.gsd is None or self.box is None:
+            return read_image(self.image, bands=bands, expected=expected, box=self.box)
+        with open_raster(self.image, bands=bands, expected=expected) as native, at_gsd(native, self.gsd) as raster:
+            return Pixels(*raster.read(self.box))
 
     def read_labels(self, classes: ClassMap) -> Int[np.ndarray, "h w"]:
         """The labels of the image.

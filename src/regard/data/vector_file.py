@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyogrio
@@ -44,19 +44,31 @@ def check_vector_target(path: Path) -> str:
     return driver
 
 
-def read_polygons(path: Path, raster: Raster, columns: Sequence[str] = ()) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The polygons of a vector file in the raster's CRS, and their values in some columns.
+class Polygons(NamedTuple):
+    """The polygons of a vector file in its own CRS, their numbers there, their values in some columns, and how many
+    features are no polygons: points, lines, those without a place.
+    """
+
+    crs: str | None
+    numbers: np.ndarray
+    shapes: np.ndarray
+    values: list[np.ndarray]
+    others: int
+
+
+def read_shapes(path: Path, columns: Sequence[str] = ()) -> Polygons:
+    """The polygons of a vector file as they stand there.
 
     Raises:
         UnreadableImage: the file cannot be read as vectors.
-        ConfigError: no polygon, no such column, no CRS to bring it to the raster's, or the wrong one.
+        ConfigError: no polygon, or no such column.
     """
     if not path.is_file():
         raise UnreadableImage(f"{path} does not exist. Give the path of a vector file.")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Several features with id", RuntimeWarning)
-            meta, _, geometry, values = pyogrio.raw.read(path, columns=list(columns))
+            meta, numbers, geometry, values = pyogrio.raw.read(path, columns=list(columns), return_fids=True)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise UnreadableImage(f"{path} cannot be read as vectors ({' '.join(str(error).split())[:120]}).") from None
     fields = list(meta["fields"])
@@ -65,22 +77,31 @@ def read_polygons(path: Path, raster: Raster, columns: Sequence[str] = ()) -> tu
         names = ", ".join(pyogrio.read_info(path)["fields"])
         raise ConfigError(f"{path.name} has no column {missing[0]!r}; it has {names or 'none'}. Choose one of them.")
     shapes = shapely.from_wkb(geometry)
-    kept = shapely.area(shapes) > 0  # not so for points, lines and features without a place
+    kept = shapely.area(shapes) > 0
     if not kept.any():
         raise ConfigError(f"{path.name} has no polygon. Give polygons of the area that is wanted.")
-    if raster.crs is None or meta["crs"] is None:
-        raise ConfigError(
-            f"{path.name if meta['crs'] is None else raster.path.name} has no CRS, so the two do not meet."
-        )
-    change = pyproj.Transformer.from_crs(meta["crs"], raster.crs.to_wkt(), always_xy=True)
-    moved = shapely.transform(shapes[kept], lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1))
+    found = [values[fields.index(name)][kept] for name in columns]
+    return Polygons(meta["crs"], numbers[kept], shapes[kept], found, int((~kept).sum()))
+
+
+def read_polygons(path: Path, raster: Raster, columns: Sequence[str] = ()) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The polygons of a vector file in the raster's CRS, and their values in some columns.
+
+    Raises:
+        UnreadableImage, ConfigError: see :func:`read_shapes`; no CRS to bring it to the raster's, or the wrong one.
+    """
+    crs, _, shapes, values, _ = read_shapes(path, columns)
+    if raster.crs is None or crs is None:
+        raise ConfigError(f"{path.name if crs is None else raster.path.name} has no CRS, so the two do not meet.")
+    change = pyproj.Transformer.from_crs(crs, raster.crs.to_wkt(), always_xy=True)
+    moved = shapely.transform(shapes, lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1))
     if not np.isfinite(shapely.bounds(moved)).all():
-        reach = ", ".join(f"{value:.6g}" for value in shapely.total_bounds(shapes[kept]))
+        reach = ", ".join(f"{value:.6g}" for value in shapely.total_bounds(shapes))
         raise ConfigError(
-            f"{path.name} says that its CRS is {meta['crs'][:60]}, but its coordinates ({reach}) are none of that. Say "
+            f"{path.name} says that its CRS is {crs[:60]}, but its coordinates ({reach}) are none of that. Say "
             f"the right one: ogr2ogr -a_srs EPSG:... {path.stem}_right.gpkg {path.name}."
         )
-    return moved, [values[fields.index(name)][kept] for name in columns]
+    return moved, values
 
 
 class VectorWriter(FileWriter):

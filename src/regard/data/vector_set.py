@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +15,7 @@ from regard.classes import ClassMap, first_reason
 from regard.data.areas import to_map
 from regard.data.drawn import Drawn
 from regard.data.raster import Box, open_raster
-from regard.data.resampled import Resampled, at_gsd
+from regard.data.resampled import at_gsd
 from regard.data.sample import LabelledData, Pair
 from regard.data.vector_file import read_polygons
 from regard.errors import ClassMismatch, DatasetError
@@ -68,23 +66,41 @@ def scenes_with_polygons(path: Path) -> LabelledData:
         ClassMismatch: a class that is not listed, or fewer than two.
         UnreadableImage, ConfigError: see ``open_raster`` and ``read_polygons``.
     """
+    told, over, classes, labels, part = assign(path)
+    splits: dict[str, tuple[Pair, ...]] = {}
+    for name, scene in zip(told.images, over, strict=True):
+        for split in SPLITS:
+            chosen = scene.here & (part == split)
+            drawn = Drawn(scene.shapes[chosen], labels[chosen], told.touched)
+            pairs = _windows(path.parent / name, path.parent / told.labels, drawn, scene.size, told)
+            splits[split] = (*splits.get(split, ()), *pairs)
+    return LabelledData(path, classes, {split: pairs for split, pairs in splits.items() if pairs}, gsd=told.gsd)
+
+
+class Assigned(NamedTuple):
+    """A description, all polygons over each of its scenes, the classes, and the label and split of each polygon."""
+
+    told: Scenes
+    over: list[Over]
+    classes: ClassMap
+    labels: Int[np.ndarray, " n"]
+    part: np.ndarray
+
+
+def assign(path: Path) -> Assigned:
+    """What each polygon of the described file is labelled as, and the split that it belongs to; empty if unused.
+
+    Raises:
+        DatasetError, ClassMismatch, UnreadableImage, ConfigError: see :func:`scenes_with_polygons`.
+    """
     told = Scenes.read(path)
-    images, vectors = [path.parent / name for name in told.images], path.parent / told.labels
-    over = [_over(image, vectors, told) for image in images]
+    over = [_over(path.parent / name, path.parent / told.labels, told) for name in told.images]
     kinds = over[0].values[0]  # of all polygons of the file, as what follows
     used = np.any([scene.here for scene in over], axis=0)
     classes = ClassMap.of(told.classes or sorted(set(kinds[used].tolist())))
     labels = _labels(kinds, used, classes, told.labels)
     part = _split_by_blocks(over[0], labels, used, told) if told.split is None else _split_as_told(over[0], used, told)
-    splits: dict[str, tuple[Pair, ...]] = {}
-    for image, scene in zip(images, over, strict=True):
-        for split in SPLITS:
-            chosen = scene.here & (part == split)
-            drawn = Drawn(scene.shapes[chosen], labels[chosen], told.touched)
-            part_of = partial(Resampled, gsd=told.gsd) if told.gsd else Pair
-            pairs = [part_of(*window) for window in _windows(image, vectors, drawn, scene.size, told.window)]
-            splits[split] = (*splits.get(split, ()), *pairs)
-    return LabelledData(path, classes, {split: pairs for split, pairs in splits.items() if pairs}, gsd=told.gsd)
+    return Assigned(told, over, classes, labels, part)
 
 
 class Over(NamedTuple):
@@ -101,7 +117,7 @@ def _over(image: Path, vectors: Path, how: Scenes) -> Over:
         shapes, values = read_polygons(vectors, raster, [how.column, *([how.split] if how.split else [])])
         inverse, size, bounds = ~raster.transform, raster.size, raster.dataset.bounds
     pixels = np.array(shapely.transform(shapes, lambda xy: to_map(xy, inverse)), dtype=object)
-    texts = [np.array([_text(value) for value in column]) for column in values]
+    texts = [np.array([text_of(value) for value in column]) for column in values]
     here = shapely.intersects(shapely.box(*shapely.bounds(pixels).T), shapely.box(0, 0, size[1], size[0]))
     here &= texts[0] != ""
     if not here.any():
@@ -115,7 +131,7 @@ def _over(image: Path, vectors: Path, how: Scenes) -> Over:
     return Over(pixels, here, texts, size)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A value of a column as the name of a class; empty if there is none."""
     if value is None or value != value:
         return ""
@@ -174,13 +190,13 @@ def blocks_for_val(area: Float[np.ndarray, "m k"], share: float) -> Bool[np.ndar
     return taken
 
 
-def _windows(
-    image: Path, vectors: Path, drawn: Drawn, size: tuple[int, int], side: int
-) -> Iterator[tuple[str, Path, Path, Box, Drawn]]:
-    """The windows of a scene that have polygons, each with these alone, as a pair has them."""
+def _windows(image: Path, vectors: Path, drawn: Drawn, size: tuple[int, int], how: Scenes) -> list[Pair]:
+    """The windows of a scene that have polygons, each with these alone."""
+    pairs, side = [], how.window
     for top in range(0, size[0], side):
         for left in range(0, size[1], side):
             box = Box(top, left, min(side, size[0] - top), min(side, size[1] - left))
             near = drawn.within(box)
             if near.any():
-                yield f"{image.stem}_{top}_{left}", image, vectors, box, drawn.of(near)
+                pairs.append(Pair(f"{image.stem}_{top}_{left}", image, vectors, box, drawn.of(near), how.gsd))
+    return pairs

@@ -15,7 +15,7 @@ from PIL import Image
 from regard.card import RGB
 from regard.classes import ClassMap
 from regard.data.augment import prepare
-from regard.data.image import read_image, read_photograph
+from regard.data.image import read_photograph
 from regard.data.sample import LabelledData, Pair, Sample
 from regard.engine.explaining.pictures import visible
 from regard.engine.infer import class_scores, scaling_of
@@ -72,7 +72,7 @@ def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
     """An image and its mask side by side, as far as they can be read."""
     pictures = []
     with contextlib.suppress(RegardError):
-        values, valid = read_image(pair.image, box=pair.box)
+        values, valid = pair.read_image(None, None)
         bands = RGB if len(values) == 3 else tuple(str(index) for index in range(len(values)))
         shown = visible(values, valid, bands)
         pictures.append(("image", f"{pair.name}: image", data_uri(shown, "JPEG")))
