@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Six bands of Landsat 7 and 34 polygons: train, score, map; other bands are refused. DATA holds `landsat7_nc` and `weights`
-# with timm's tf_efficientnet_lite0.pth. About 1 minute of one CPU core's time. Needs ogr2ogr and gdal_translate.
+# with timm's tf_efficientnet_lite0.pth. About 1 minute of one CPU core's time for each of three seeds. Needs ogr2ogr and
+# gdal_translate.
 set -euo pipefail
 DATA=${1:?usage: run.sh DATA OUT}
 OUT=${2:?usage: run.sh DATA OUT}
@@ -17,11 +18,19 @@ cat > "$OUT/fields.json" <<JSON
 JSON
 network=(--architecture danet_ocr --backbone tf_efficientnet_lite0 --config.width 128 --config.output-stride 8
          --pretrained "$DATA/weights/tf_efficientnet_lite0.pth")
-regard train "$OUT/fields.json" -o "$OUT/run" "${network[@]}" --balance 1 --overhead --colour 0 --batch 4 --crop 96 \
-    --scale 1 2 --steps 80 --evaluate-every 40 --backbone-rate 1.0 --learning-rate 1e-3 --warmup 10 --average 0.95
-# In windows as large as the crops: a network that looks at a whole image was never trained on so much ground at once.
-regard evaluate "$OUT/run/last.safetensors" "$OUT/fields.json" --window 96
+# Val is scored in windows as large as the crops (--window 96, what regard takes for a scene): a network that looks at a
+# whole image was never trained on so much ground at once.
+for seed in 0 1 2; do
+    regard train "$OUT/fields.json" -o "$OUT/seed$seed" "${network[@]}" --balance 1 --overhead --colour 0 --batch 4 \
+        --crop 96 --window 96 --scale 1 2 --steps 80 --evaluate-every 20 --backbone-rate 1.0 --learning-rate 1e-3 \
+        --warmup 10 --average 0.95 --seed "$seed"
+    for which in best last; do
+        regard evaluate "$OUT/seed$seed/$which.safetensors" "$OUT/fields.json" --window 96 \
+            --save "$OUT/seed$seed/$which.json"
+        regard evaluate "$OUT/seed$seed/$which.safetensors" "$OUT/fields.json" --save "$OUT/seed$seed/${which}_whole.json"
+    done
+done
 python "$HERE/pixels.py" "$OUT/fields.json"
-regard predict "$OUT/run/last.safetensors" "$OUT/image.tif" -o "$OUT/map.tif" --tile 96 --overlap 32
+regard predict "$OUT/seed0/best.safetensors" "$OUT/image.tif" -o "$OUT/map.tif" --tile 96 --overlap 32
 gdal_translate -q -b 3 -b 2 -b 1 "$OUT/image.tif" "$OUT/three.tif"
-if regard predict "$OUT/run/last.safetensors" "$OUT/three.tif" -o "$OUT/no.tif"; then exit 1; fi
+if regard predict "$OUT/seed0/best.safetensors" "$OUT/three.tif" -o "$OUT/no.tif"; then exit 1; fi
