@@ -58,6 +58,8 @@ class Bookkeeping(pl.Callback):
     def _stop(self, trainer: pl.Trainer, step: int) -> None:
         trainer.save_checkpoint(self.record.resume_file)
         told = self.stopping.told or signal.SIGTERM  # it may have come to another process
+        if not is_first():
+            raise SystemExit(128 + told)
         stopped = Stopped(
             f"{told.name} after step {step} of {trainer.max_steps}; {self.record.resume_file} has all of it. The same "
             "command goes on from there."
