@@ -133,10 +133,10 @@ def _jitter(values: Float[Tensor, "c h w"], strength: float, rng: np.random.Gene
 def normalise(
     values: Float[Tensor, "*b c h w"], scaling: Scaling, valid: Float[Tensor, "*b h w"]
 ) -> Float[Tensor, "*b c h w"]:
-    """``(values - mean) / std``, zero (the mean) where there is no data, so that it does not bleed."""
+    """``(values - mean) / std`` in place, zero (the mean) where there is no data, so that it does not bleed."""
     mean = torch.tensor(scaling.mean, dtype=torch.float32)[:, None, None]
     std = torch.tensor(scaling.std, dtype=torch.float32)[:, None, None]
-    return (values - mean).div_(std).masked_fill_(valid.unsqueeze(-3) <= 0, 0.0)
+    return values.sub_(mean).div_(std).masked_fill_(valid.unsqueeze(-3) <= 0, 0.0)
 
 
 def check_depth(image: np.ndarray, divisor: float) -> None:

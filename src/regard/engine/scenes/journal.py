@@ -23,6 +23,8 @@ try:
 except ImportError:  # no such locks on Windows: two runs of one job are not told apart there
     fcntl = None  # type: ignore[assignment]
 
+READ_AT_ONCE = 2**20  # bytes
+
 
 def key_of(facts: Mapping[str, Any]) -> str:
     """SHA-256 of facts that JSON can write."""
@@ -80,18 +82,20 @@ class Journal:
         self._lines.append(line)
 
     def rows(self, name: str, at_once: int) -> Iterator[Shaped[np.ndarray, "h w"]]:
-        """One layer of all parts from top to bottom, ``at_once`` rows at a time."""
+        """One layer of all parts from top to bottom, ``at_once`` rows at a time, each over the one before in memory."""
         width, dtype = self._lines[0][name]["width"], np.dtype(self._lines[0][name]["dtype"])
-        size, held = at_once * width * dtype.itemsize, bytearray()
+        rows, filled = np.empty((at_once, width), dtype), 0
+        memory = memoryview(rows).cast("B")
         for number in range(self.done):
             with gzip.open(self._file(number, name)) as file:
-                while fresh := file.read(size - len(held)):
-                    held += fresh
-                    if len(held) == size:
-                        yield np.frombuffer(held, dtype).reshape(-1, width)
-                        held = bytearray()
-        if held:
-            yield np.frombuffer(held, dtype).reshape(-1, width)
+                while fresh := file.read(min(READ_AT_ONCE, len(memory) - filled)):
+                    memory[filled : filled + len(fresh)] = fresh
+                    filled += len(fresh)
+                    if filled == len(memory):
+                        yield rows
+                        filled = 0
+        if filled:
+            yield rows[: filled // (width * dtype.itemsize)]
 
     def _file(self, number: int, name: str) -> Path:
         return self.folder / f"{number:06d}.{name}.gz"

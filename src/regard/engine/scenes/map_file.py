@@ -7,10 +7,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -24,6 +24,7 @@ from regard.data.polygons import write_polygons
 from regard.data.qgis_style import style_path, write_style
 from regard.data.raster import Raster, open_raster
 from regard.data.raster_writer import BLOCK, RasterWriter, label_layer, measure_layer
+from regard.engine.memory import give_back_freed_memory
 from regard.engine.progress import Progress
 from regard.engine.scenes.journal import Journal, key_of
 from regard.engine.scenes.outputs import Outputs, Patches
@@ -129,6 +130,7 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
         if not overwrite and job.is_done():  # by a run that ended just before we had the lock
             return outputs.labels
         _predict(job, journal, progress)
+        give_back_freed_memory()  # what windows were computed in is of no use to what follows
         if job.identity() != identity:
             raise UnreadableImage(f"{job.raster.path} was changed while it was read, or is gone. Run the same again.")
         if not _publish(job, journal) and progress:
@@ -185,17 +187,18 @@ def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
         advance = _with_speed(bar, raster.size[0] * raster.size[1] / 1e6 / windows)
         rows = predict_rows(model, raster, tiling, first=first, measures=measures, advance=advance)
         for _, group in groupby(rows, attrgetter("row")):
-            journal.keep(_as_stored(part, measures, nodata) for part in group)
+            journal.keep(map(partial(_as_stored, nodata), group))
 
 
 def _with_speed(bar: Progress, megapixels: float) -> Callable[[int], None]:
     return lambda count: bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s")
 
 
-def _as_stored(rows: Rows, measures: Sequence[str], nodata: int) -> dict[str, np.ndarray]:
+def _as_stored(nodata: int, rows: Rows) -> dict[str, np.ndarray]:
     """The layers of some rows in the integers that they are written in."""
-    labels = np.where(rows.valid, rows.labels, nodata).astype(np.uint8 if nodata < 256 else np.uint16)
-    return {"labels": labels, **{name: as_bytes(rows.measures[name], rows.valid) for name in measures}}
+    labels = rows.labels.astype(np.uint8 if nodata < 256 else np.uint16, copy=False)
+    np.copyto(labels, nodata, where=~rows.valid)
+    return {"labels": labels, **{name: as_bytes(share, rows.valid) for name, share in rows.measures.items()}}
 
 
 def _publish(job: MapJob, journal: Journal) -> bool:
@@ -209,9 +212,16 @@ def _publish(job: MapJob, journal: Journal) -> bool:
     for name, path in reversed(job.outputs.rasters.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
         with RasterWriter(path, layer, raster.size, **place, scratch=_same_disk(journal.folder, path)) as writer:
-            for number, rows in enumerate(journal.rows(name, BLOCK)):
-                writer.write(number * BLOCK, rows)
-                mapped = mapped or (name == "labels" and bool((rows != layer.nodata).any()))
+            mapped = _fill(writer, journal.rows(name, BLOCK))  # the labels' at last
+    return mapped
+
+
+def _fill(writer: RasterWriter, parts: Iterable[np.ndarray]) -> bool:
+    """Write a layer from top to bottom; whether any of it holds data."""
+    mapped = False
+    for number, rows in enumerate(parts):
+        writer.write(number * BLOCK, rows)
+        mapped = mapped or bool((rows != writer.layer.nodata).any())
     return mapped
 
 

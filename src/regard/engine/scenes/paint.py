@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from regard.ops.resize import most_likely
 
 GRID_ROWS_AT_ONCE = 8
-FLOATS_AT_ONCE = 2**23  # scores at full size, where so many rows do not come to more
+FLOATS_AT_ONCE = 2**21  # scores at full size
 
 
 def confidence(probabilities: Float[Tensor, "k h w"]) -> Float[Tensor, "h w"]:
@@ -41,7 +42,7 @@ class Rows(NamedTuple):
 
 
 class Painter:
-    """Takes settled grid rows from the top down and gives the pixel rows that they decide.
+    """Gives the pixel rows that settled cells decide.
 
     A pixel is interpolated between the centres of four cells, so the lower half of the last settled cell waits for the
     next one.
@@ -50,45 +51,46 @@ class Painter:
     def __init__(self, size: tuple[int, int], stride: int, measures: Sequence[str]) -> None:
         self.size = size
         self.stride = stride
+        self.half = stride // 2
         self.measures = measures
-        self._scores: Float[Tensor, "k _ w"] | None = None
-        self._origin = 0  # cell row of the first of ``_scores``
-        self._valid = np.zeros((stride, -(-size[1] // 8)), dtype=np.uint8)  # a bit a pixel
-        self._top = 0  # pixel row of the first of ``_valid``: the first that is not painted
 
-    def take(self, begin: int, scores: Float[Tensor, "k _ w"], valid: UInt8[np.ndarray, "_ _"]) -> None:
-        """The cells from row ``begin`` on that are settled now, and which pixels from there on hold data, in bits."""
-        before = scores[:, :0] if self._scores is None else self._scores[:, -1:]
-        self._origin = begin - before.shape[1]
-        waiting = self.stride // 2 if begin else 0
-        self._top = begin * self.stride - waiting
-        fresh = valid[: scores.shape[1] * self.stride, : self._valid.shape[1]]
-        self._valid = np.concatenate([self._valid[len(self._valid) - waiting :], fresh])
-        self._scores = torch.cat([before, scores], dim=1)
+    def rows(
+        self, row: int, cells: range, canvas: Float[Tensor, "k _ w"], there: UInt8[np.ndarray, "_ _"]
+    ) -> Iterator[Rows]:
+        """What the rows ``cells`` decide, a few of them at a time; ``row`` is the window row that settled them.
 
-    def rows(self, row: int, *, last: bool) -> Iterator[Rows]:
-        """The pixel rows that are decided now, a few cells' rows at a time, from where the row before left off."""
-        assert self._scores is not None
-        count = self._scores.shape[1]
-        bottom = self.size[0] if last else (self._origin + count) * self.stride - self.stride // 2
-        floats = self.stride**2 * self._scores[:, 0].numel()  # of one cell row
-        step = max(1, min(GRID_ROWS_AT_ONCE, FLOATS_AT_ONCE // floats))
-        for first in range(0, count, step):
-            top = max(self._top, (self._origin + first) * self.stride)
-            end = min(bottom, (self._origin + first + step) * self.stride)
+        ``canvas`` holds scores from the cell above the first on, and ``there`` from half a cell above on, in bits,
+        which pixels hold data.
+        """
+        above = 1 if cells.start else 0
+        origin, scores = cells.start - above, canvas[:, 1 - above : 1 + len(cells)]
+        begin = cells.start * self.stride - self.half
+        bottom = self.size[0] if cells.stop * self.stride >= self.size[0] else cells.stop * self.stride - self.half
+        for first in range(0, scores.shape[1], GRID_ROWS_AT_ONCE):
+            top = max(0, begin, (origin + first) * self.stride)
+            end = min(bottom, (origin + first + GRID_ROWS_AT_ONCE) * self.stride)
             if top < end:
-                yield self._paint(row, slice(max(0, first - 1), min(count, first + step + 1)), top, end)
+                valid = np.unpackbits(there[top - begin : end - begin], axis=1, count=self.size[1]).view(bool)
+                part = scores[:, max(0, first - 1) : first + GRID_ROWS_AT_ONCE + 1]
+                skipped = (origin + max(0, first - 1)) * self.stride
+                labels, measured = self._paint(part, slice(top - skipped, end - skipped))
+                yield Rows(row, top, labels, valid, measured)
 
-    def _paint(self, row: int, cells: slice, top: int, end: int) -> Rows:
-        assert self._scores is not None
-        part = self._scores[None, :, cells]
-        size = (part.shape[2] * self.stride, part.shape[3] * self.stride)
-        skipped = (self._origin + cells.start) * self.stride
-        full = F.interpolate(part, size, mode="bilinear", align_corners=False)[0]
-        full = full[:, top - skipped : end - skipped, : self.size[1]]
-        labels = most_likely(full[None])[0].to(torch.int32)
-        shares = full.softmax(dim=0) if self.measures else full
-        measured = {name: MEASURES[name](shares).numpy() for name in self.measures}
-        bits = self._valid[top - self._top : end - self._top]
-        valid = np.unpackbits(bits, axis=1, count=self.size[1]).view(bool)
-        return Rows(row, top, labels.numpy(), valid, measured)
+    def _paint(
+        self, scores: Float[Tensor, "k _ w"], rows: slice
+    ) -> tuple[Integer[np.ndarray, "h W"], dict[str, Float[np.ndarray, "h W"]]]:
+        """Labels and measures of the pixel ``rows`` of some cells, from west to east in parts of like width."""
+        size, width = (rows.stop - rows.start, self.size[1]), scores.shape[2]
+        labels = np.empty(size, np.uint8 if len(scores) <= 256 else np.uint16)
+        measured = {name: np.empty(size, np.float32) for name in self.measures}
+        parts = min(width, -(-scores.numel() * self.stride**2 // FLOATS_AT_ONCE))
+        for west, east in pairwise(width * part // parts for part in range(parts + 1)):
+            cells = scores[None, :, :, max(0, west - 1) : east + 1]
+            full = F.interpolate(cells, scale_factor=self.stride, mode="bilinear", align_corners=False)[0]
+            columns = slice(*(min(edge * self.stride, size[1]) for edge in (west, east)))
+            full = full[:, rows, self.stride * min(west, 1) :][..., : columns.stop - columns.start]
+            labels[:, columns] = most_likely(full[None])[0].numpy()
+            shares = full.softmax(dim=0) if measured else full
+            for name, values in measured.items():
+                values[:, columns] = MEASURES[name](shares).numpy()
+        return labels, measured

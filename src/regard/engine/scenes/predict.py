@@ -200,4 +200,4 @@ def _collect(model: Segmenter, raster: Raster, tiling: Tiling) -> Segmentation:
 
 def _masked(labels: np.ndarray, valid: np.ndarray, ignore_index: int) -> np.ndarray:
     """Labels with the ignore index where there is no data: uint8, or int32 where that does not hold it."""
-    return np.where(valid, labels, ignore_index).astype(np.uint8 if 0 <= ignore_index < 256 else np.int32)
+    return np.where(valid, labels, np.int32(ignore_index)).astype(np.uint8 if 0 <= ignore_index < 256 else np.int32)

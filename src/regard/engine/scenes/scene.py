@@ -42,7 +42,7 @@ class Tiling:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     batch: int = 2
-    strip_bytes: float = 32e6
+    strip_bytes: float = 16e6
     d4: bool = False
 
     @classmethod
@@ -136,23 +136,27 @@ def predict_rows(
     vertical, horizontal = (plan_axis(length, tiling, model.stride) for length in raster.size)
     start = vertical.first_that_reaches(vertical.begins[first] - 1) if first else 0
     painter = Painter(raster.size, model.stride, measures)
-    canvas = torch.zeros(len(model.classes), vertical.window, horizontal.cells)
     tops, lefts = (
         [begin * model.stride for begin in begins] for begins in (vertical.begins[start:], horizontal.begins)
     )
     size = vertical.window * model.stride, horizontal.window * model.stride
     windows = read_windows(raster, tops, lefts, size, at_most=tiling.strip_bytes)
+    # a row of windows, below the last row of cells before it that is settled and the pixels that wait; a bit a pixel
+    canvas = torch.zeros(len(model.classes), 1 + vertical.window, horizontal.cells)
+    there = np.zeros((painter.half + size[0], -(-horizontal.cells * model.stride // 8)), dtype=np.uint8)
     for row in range(start, len(vertical.begins)):
-        there = np.zeros((size[0], -(-horizontal.cells * model.stride // 8)), dtype=np.uint8)  # a bit a pixel
-        for scores, left, weight in _windows(model, windows, tiling, horizontal, there):
-            canvas[:, :, left : left + horizontal.window] += scores * (weight * vertical.weights[row][:, None])
+        for scores, left, weight in _windows(model, windows, tiling, horizontal, there[painter.half :]):
+            canvas[:, 1:, left : left + horizontal.window] += scores * (weight * vertical.weights[row][:, None])
             if row >= first:
                 advance(1)
-        count = vertical.settled(row + 1) - vertical.begins[row]
-        painter.take(vertical.begins[row], canvas[:, :count], there)
-        yield from painter.rows(row, last=row + 1 == len(vertical.begins)) if row >= first else ()
-        shared = canvas[:, count:].clone()
-        canvas.zero_()[:, : shared.shape[1]] = shared
+        begin, end = vertical.begins[row], vertical.settled(row + 1)
+        if row >= first:
+            yield from painter.rows(row, range(begin, end), canvas, there)
+        for place, cell in enumerate(range(end - begin, len(canvas[0]))):
+            canvas[:, place] = canvas[:, cell]
+        canvas[:, len(canvas[0]) - (end - begin) :] = 0
+        there[: painter.half] = there[(end - begin) * model.stride :][: painter.half]
+        there[painter.half :] = 0
 
 
 def _windows(
@@ -163,21 +167,22 @@ def _windows(
     Which pixels hold data is noted in the bits of ``there``.
     """
     at_once = 1 if next(model.parameters()).device.type == "cpu" else tiling.batch
-    waiting: list[tuple[int, Float[Tensor, "w"], Tensor]] = []
+    images: list[Tensor] = []
+    shares: list[tuple[int, Float[Tensor, "w"]]] = []
     places = zip(horizontal.begins, horizontal.weights, windows)  # noqa: B905  (windows go on with the next row)
     for number, (left, weight, (pixels, valid)) in enumerate(places, 1):
         byte, shift = divmod(left * model.stride, 8)
         bits = np.packbits(np.pad(valid, ((0, 0), (shift, 0))) if shift else valid, axis=1)
         there[:, byte : byte + bits.shape[1]] |= bits
         if valid.any():
-            waiting.append((left, weight, prepare(pixels, valid, scaling_of(model))))
+            images.append(prepare(pixels, valid, scaling_of(model)))
+            shares.append((left, weight))
         else:
             yield torch.zeros(len(model.classes), 1, 1), left, weight
-        if waiting and (len(waiting) == at_once or number == len(horizontal.begins)):
-            images = waiting[0][2][None] if len(waiting) == 1 else torch.stack([image for _, _, image in waiting])
-            for (place, share, _), scores in zip(waiting, grid_scores(model, images, tiling), strict=True):
-                yield scores, place, share
-            waiting = []
+        if images and (len(images) == at_once or number == len(horizontal.begins)):
+            seen = grid_scores(model, images.pop()[None] if len(images) == 1 else torch.stack(images), tiling)
+            yield from ((scores, *share) for share, scores in zip(shares, seen, strict=True))
+            images, shares = [], []
 
 
 @torch.inference_mode()

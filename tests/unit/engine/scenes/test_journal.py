@@ -42,7 +42,7 @@ def test_an_interrupted_run_keeps_its_parts(tmp_path: Path, count: int, at_once:
         again.keep({name: values[rows] for name, values in last.items()} for rows in (slice(2), slice(2, None)))
         for name in last:
             expected = np.concatenate([layers(number)[name] for number in range(count + 1)])
-            found = list(again.rows(name, at_once))
+            found = [rows.copy() for rows in again.rows(name, at_once)]
             assert {len(rows) for rows in found[:-1]} <= {at_once}
             assert found[0].dtype == expected.dtype and np.array_equal(np.concatenate(found), expected)
     assert not list(tmp_path.iterdir())
