@@ -19,7 +19,7 @@ regard train "$DATA/dubai" --out "$OUT/dubai-s" --init "$OUT/dubai-8/best.safete
 
 # The globe, in three parts; from the second on, windows of open sea are left out; the second was stopped at step 240; in
 # the third, half of the windows are of a class drawn evenly among all.
-globe=("$DATA/bluemarble_landcover" "${common[@]}" --crop 256 --scale 0.75 2.0 --learning-rate 1e-3)
+globe=("$DATA/bluemarble_landcover" "${common[@]}" --crop 256 --window 0 --scale 0.75 2.0 --learning-rate 1e-3)
 regard train "${globe[@]}" --out "$OUT/globe-320" "${network[@]}" --config.output_stride 8 --steps 320 --evaluate-every 160
 regard train "${globe[@]}" --out "$OUT/globe-240" --init "$OUT/globe-320/last.safetensors" --steps 480 --warmup 20 \
     --average 0.98 --seed 1 --evaluate-every 120
