@@ -20,12 +20,15 @@ from regard.data.sample import Sample
 from regard.errors import BandMismatch
 
 BYTE = 255
+DRAWS = 10  # of a crop, where a single class must not fill it
+BLUR = 0.1, 1.5  # standard deviation in pixels
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Crops of ``crop`` by ``width`` pixels (square without it); ``scale`` multiplies the image's size; ``overhead``
-    adds quarter turns and vertical flips.
+    adds quarter turns and vertical flips. Crops in which one class has at least ``class_ratio`` of the labels are drawn
+    again. ``blur`` and ``band_dropout`` are shares of the crops, ``colour`` and ``band_jitter`` strengths.
     """
 
     crop: int = 512
@@ -34,6 +37,10 @@ class Augmentation:
     overhead: bool = False
     colour: float = 0.3
     width: int | None = None
+    class_ratio: float = 1.0
+    blur: float = 0.0
+    band_jitter: float = 0.0
+    band_dropout: float = 0.0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,6 +87,11 @@ def random_view(
         values, labels, valid = (x.rot90(turns, (-2, -1)) for x in (values, labels, valid))
     if how.colour > 0:
         values = _jitter(values, how.colour, rng)
+    if how.band_jitter > 0:
+        values = _jitter_bands(values, how.band_jitter, rng)
+    if how.blur and rng.random() < how.blur:
+        spread = float(rng.uniform(*BLUR))
+        values = T.gaussian_blur(values, [2 * math.ceil(3 * spread) + 1] * 2, [spread] * 2)
     return values.contiguous(), labels.contiguous(), valid.contiguous()
 
 
@@ -90,8 +102,13 @@ def _random_crop(
     factor = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1])))
     tall, wide = (max(1, round(side / factor)) for side in how.size)
     height, width = sample.labels.shape
-    top = int(rng.integers(max(1, height - tall + 1)))
-    left = int(rng.integers(max(1, width - wide + 1)))
+    for _ in range(DRAWS):
+        top = int(rng.integers(max(1, height - tall + 1)))
+        left = int(rng.integers(max(1, width - wide + 1)))
+        if how.class_ratio == 1 or on is not None:
+            break
+        if _largest_share(sample.labels[top : top + tall, left : left + wide], ignore_index) < how.class_ratio:
+            break
     if on is not None:
         top, left = _around(sample.labels == on, (top, left), (tall, wide), rng)
     window = np.s_[top : top + tall, left : left + wide]
@@ -117,6 +134,30 @@ def _around(
         max(0, min(start, length - side)) for start, length, side in zip(starts, wanted.shape, size, strict=True)
     )
     return top, left
+
+
+def _largest_share(labels: Int[np.ndarray, "h w"], ignore_index: int) -> float:
+    """How much of what is labelled the largest class has.
+
+    Source: mmsegmentation, ``RandomCrop``'s ``cat_max_ratio``.
+    """
+    _, counts = np.unique(labels[labels != ignore_index], return_counts=True)
+    return float(counts.max() / counts.sum()) if counts.size else 1.0
+
+
+def _jitter_bands(values: Float[Tensor, "c h w"], strength: float, rng: np.random.Generator) -> Float[Tensor, "c h w"]:
+    """A gain of 1 ± ``strength`` for each band, and an offset of at most ``strength`` of its spread: what haze, sun and
+    calibration do to each band of a sensor in its own way.
+    """
+    gain, offset = torch.from_numpy(rng.uniform(-strength, strength, size=(2, len(values), 1, 1))).float()
+    return values * (1 + gain) + offset * values.std(dim=(1, 2), keepdim=True)
+
+
+def without_a_band(image: Float[Tensor, "c h w"], chance: float, rng: np.random.Generator) -> Float[Tensor, "c h w"]:
+    """The scaled image, with a ``chance`` that one of its bands, drawn evenly, is its mean throughout: zero."""
+    if chance and len(image) > 1 and rng.random() < chance:
+        image[int(rng.integers(len(image)))] = 0
+    return image
 
 
 def _jitter(values: Float[Tensor, "c h w"], strength: float, rng: np.random.Generator) -> Float[Tensor, "c h w"]:

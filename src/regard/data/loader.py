@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from regard.data.augment import Augmentation, Scaling, generator, normalise, random_view
+from regard.data.augment import Augmentation, Scaling, generator, normalise, random_view, without_a_band
 from regard.data.sample import LabelledData, Pair, Sample
 from regard.errors import DatasetError, RegardError
 
@@ -90,6 +90,7 @@ class TrainingStream(Dataset[Batch]):
             sample, self.augmentation, rng, ignore_index=ignore, divisor=self.scaling.divisor, on=label
         )
         image = normalise(values, self.scaling, valid)
+        image = without_a_band(image, self.augmentation.band_dropout, rng)
         return {"image": image, "mask": labels, "names": [sample.name], "faults": faults}
 
     def _read_or_other(self, pair: Pair, counter: int) -> tuple[Sample, dict[str, str]]:

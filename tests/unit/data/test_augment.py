@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regard.data.augment import Augmentation, Scaling, generator, normalise, prepare, random_view
+from regard.data.augment import Augmentation, Scaling, generator, normalise, prepare, random_view, without_a_band
 from regard.data.sample import Sample
 
 PLAIN = {"colour": 0.0, "flip": False, "scale": (1.0, 1.0)}
@@ -111,3 +111,50 @@ def test_no_data_is_zero_after_scaling_and_does_not_bleed(void: float):
     assert not whole[:, ~torch.from_numpy(valid)].any()
     expected = (sample.image / 80 - 0.5) / 0.25
     np.testing.assert_allclose(whole.numpy()[:, valid], expected[:, valid], rtol=1e-5)
+
+
+def test_crops_that_one_class_fills_are_drawn_again():
+    """Two of three columns of blocks are one class: of crops as large as a block, far fewer are of it alone."""
+    labels = np.kron(np.array([[0, 0, 1] * 6] * 18), np.ones((10, 10), int))
+    sample = Sample(labels[None].astype(np.uint8), labels, np.ones(labels.shape, bool), "stripes")
+    filled = {
+        ratio: np.mean([len(view(sample, n, crop=9, class_ratio=ratio, **PLAIN)[1].unique()) == 1 for n in range(200)])
+        for ratio in (1.0, 0.75)
+    }
+    assert filled[1.0] > 0.3 > 0.05 > filled[0.75]
+    flat = Sample(np.zeros((1, 20, 20), np.uint8), np.zeros((20, 20), int), np.ones((20, 20), bool), "flat")
+    assert not view(flat, crop=9, class_ratio=0.5, **PLAIN)[1].any()  # after ten draws, the last one
+    void = Sample(flat.image, np.full((20, 20), 255), flat.valid, "void")
+    assert (view(void, crop=9, class_ratio=0.5, **PLAIN)[1] == 255).all()
+
+
+def test_each_band_has_its_own_gain_and_offset():
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 200, size=(6, 40, 40)).astype(np.uint16)
+    sample = Sample(image, np.zeros((40, 40), int), np.ones((40, 40), bool), "six")
+    plain, jittered = (view(sample, crop=40, band_jitter=s, **PLAIN)[0].flatten(1) for s in (0.0, 0.2))
+    lines = [np.polyfit(before, after, 1) for before, after in zip(plain.numpy(), jittered.numpy(), strict=True)]
+    gains, offsets = np.array(lines).T
+    assert (abs(gains - 1) < 0.2).all() and len({round(float(gain), 3) for gain in gains}) == 6
+    spread = plain.std(dim=1).numpy()
+    assert (abs(offsets) < 0.2 * spread + 1e-5).all() and np.ptp(offsets) > 0
+
+
+def test_blur_takes_contrast_between_neighbours_but_no_brightness():
+    image = np.random.default_rng(2).integers(0, 80, size=(3, 64, 64)).astype(np.uint8)
+    sample = Sample(image, np.zeros((64, 64), int), np.ones((64, 64), bool), "noise")
+    plain = view(sample, crop=64, **PLAIN)[0]
+    blurred = [view(sample, n, crop=64, blur=0.5, **PLAIN)[0] for n in range(60)]
+    changed = [values for values in blurred if not torch.equal(values, plain)]
+    assert 18 <= len(changed) <= 42
+    assert all(float(values.mean()) == pytest.approx(float(plain.mean()), rel=0.02) for values in changed)
+    rough = [float(values.diff(dim=-1).abs().mean() / plain.diff(dim=-1).abs().mean()) for values in changed]
+    assert max(rough) <= 1.001 and min(rough) < 0.5
+
+
+def test_one_band_is_dropped_as_often_as_asked():
+    lost = [(without_a_band(torch.ones(4, 2, 2), 0.4, generator(5, n)) == 0).all(dim=(1, 2)) for n in range(500)]
+    counts = torch.stack(lost).sum(dim=0)
+    assert int(torch.stack(lost).sum(dim=1).max()) == 1
+    assert 0.33 < int(counts.sum()) / 500 < 0.47 and int(counts.min()) > 25
+    assert without_a_band(torch.ones(1, 2, 2), 1.0, generator(5)).all(), "the only band stays"

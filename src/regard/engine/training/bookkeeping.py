@@ -48,12 +48,17 @@ class Bookkeeping(pl.Callback):
         if trainer.is_global_zero:
             values = {name: float(value) for name, value in trainer.callback_metrics.items()}
             self.record.training(step, values)
+            self._show(trainer, values, step)
             self.progress.advance(facts=f"loss {values['loss']:.3f}")
         last = step == config.steps
         if step % config.evaluate_every == 0 or last:
             self._evaluate(pl_module, step, may_leave=trainer.world_size == 1 and not last)
         if not last and trainer.strategy.reduce_boolean_decision(self.stopping.told is not None, all=False):
             self._stop(trainer, step)
+
+    def _show(self, trainer: pl.Trainer, values: dict[str, float], step: int) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step)
 
     def _stop(self, trainer: pl.Trainer, step: int) -> None:
         trainer.save_checkpoint(self.record.resume_file)
@@ -88,6 +93,8 @@ class Bookkeeping(pl.Callback):
             return
         self.record.validation(step, model, scores)
         if scores is not None:
+            shown = {"miou": scores.miou, "accuracy": scores.accuracy, "mean_f1": scores.mean_f1}
+            self._show(task.trainer, {f"val/{name}": value for name, value in shown.items()}, step)
             self.progress.note(f"step {step}: val mIoU {100 * scores.miou:.1f}, accuracy {100 * scores.accuracy:.1f}")
 
 

@@ -23,6 +23,9 @@ class TrainConfig(BaseModel):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
     learning_rate: float = Field(1e-3, gt=0, description="Highest rate of the heads.")
     backbone_rate: float = Field(0.1, ge=0, description="The backbone's rate, as a share of the heads'.")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="Each stage of the backbone learns at this share of the rate of the one after it."
+    )
     weight_decay: float = Field(0.01, ge=0, description="Pull of the weights towards 0.")
     warmup: int = Field(50, ge=0, description="Steps over which the rate rises.")
     power: float = Field(0.9, gt=0, description="Exponent of the rate's poly decay.")
@@ -48,6 +51,17 @@ class TrainConfig(BaseModel):
     flip: bool = Field(True, description="Mirror half of the crops.")
     overhead: bool = Field(False, description="Images from above: turn crops by random quarter turns.")
     colour: float = Field(0.3, ge=0, lt=1, description="Strength of random brightness, contrast and saturation.")
+    class_ratio: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Crops in which one class has at least this share are drawn again, up to ten times.",
+    )
+    blur: float = Field(0.0, ge=0, le=1, description="Share of crops that are blurred a little.")
+    band_jitter: float = Field(
+        0.0, ge=0, lt=1, description="Strength of a random gain and offset of each band, for rasters of many bands."
+    )
+    band_dropout: float = Field(0.0, ge=0, le=1, description="Share of crops that lack one band, drawn evenly.")
     evaluate_every: int = Field(
         500, ge=1, description="Steps between evaluations on val; a checkpoint is written then."
     )
@@ -59,6 +73,10 @@ class TrainConfig(BaseModel):
     )
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop", description="A training image that cannot be used: stop, or take another and list it in the record."
+    )
+    log: tuple[Literal["tensorboard", "wandb", "mlflow", "none"], ...] = Field(
+        ("tensorboard",),
+        description="Where losses and scores are shown beside the run's own files.",
     )
     workers: int = Field(1, ge=0, description="Processes that read and augment.")
     precision: Literal["32", "bf16", "16"] = Field("32", description="Number format of the forward pass.")

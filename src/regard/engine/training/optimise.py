@@ -19,16 +19,22 @@ from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.ops.losses import Criterion
 
+LISTS = ("blocks", "stages", "layers")
+
 
 def optimizer_of(
     model: Segmenter, config: TrainConfig
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """The optimiser, with the backbone's parameters and the heads' as its two groups, and their schedule by step."""
-    body = [parameter for parameter in model.backbone.parameters() if parameter.requires_grad]
+    """The optimiser, with the backbone's parameters (each stage's, where their rates differ) and the heads' as its
+    groups, and their schedule by step.
+    """
+    rate = config.learning_rate * config.backbone_rate
+    stages = [list(model.backbone.parameters())] if config.layer_decay == 1 else stages_of(model.backbone)
     mine = {id(parameter) for parameter in model.backbone.parameters()}
     heads = [parameter for parameter in model.parameters() if id(parameter) not in mine]
-    rates = config.learning_rate * config.backbone_rate, config.learning_rate
-    parts = [(part, rate) for part, rate in zip((body, heads), rates, strict=True) if part]
+    rates = [rate * config.layer_decay**above for above in reversed(range(len(stages)))]
+    wanted = [[parameter for parameter in part if parameter.requires_grad] for part in (*stages, heads)]
+    parts = [(part, its) for part, its in zip(wanted, (*rates, config.learning_rate), strict=True) if part]
     groups = [{"params": part, "lr": rate} for part, rate in parts]
     optimizer: torch.optim.Optimizer
     if config.optimizer == "sgd":
@@ -41,6 +47,16 @@ def optimizer_of(
     ]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
     return optimizer, schedule
+
+
+def stages_of(backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of a backbone of timm, stage by stage: its own (position embeddings), those of its children, and
+    of theirs where timm lists the stages in one.
+    """
+    stages = [list(backbone.parameters(recurse=False))]
+    for name, child in backbone.named_children():
+        stages += [list(part.parameters()) for part in (child.children() if name in LISTS else [child])]
+    return [stage for stage in stages if stage]
 
 
 def freeze(model: Segmenter, what: str) -> list[nn.Module]:

@@ -38,9 +38,17 @@ PLAIN = {
 }
 WIDE = {"crop": 512, "crop_width": 1024}
 DANET = {**PLAIN, "backbone_rate": 0.1, "weight_decay": 1e-4}
-MMSEG = {**PLAIN, "learning_rate": 0.01, "backbone_rate": 1.0, "weight_decay": 5e-4, "lowest_rate": 1e-4, "colour": 0.3}
+MMSEG = {
+    **PLAIN,
+    "class_ratio": 0.75,
+    "learning_rate": 0.01,
+    "backbone_rate": 1.0,
+    "weight_decay": 5e-4,
+    "lowest_rate": 1e-4,
+    "colour": 0.3,
+}
 HRNET = {**PLAIN, "backbone_rate": 1.0}
-MMSEG_DIFFERS = "no class-ratio limit of the crops; colour as ours, not PhotoMetricDistortion; warm-up none"
+MMSEG_DIFFERS = "colour as ours, not PhotoMetricDistortion; warm-up none"
 
 RECIPES: dict[str, Recipe] = {
     "default": Recipe(

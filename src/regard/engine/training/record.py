@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import platform
@@ -20,7 +22,7 @@ from regard.engine.training.config import TrainConfig
 from regard.errors import TrainingError
 from regard.models import Segmenter
 
-FREE = ("workers", "on_bad_image")  # settings that may change when a run goes on
+FREE = ("workers", "on_bad_image", "log")  # settings that may change when a run goes on
 
 
 class Record:
@@ -59,6 +61,7 @@ class Record:
 
     def finish(self) -> None:
         """Mark the run as complete."""
+        self._write_table()
         self._write_run(started=self._stored().get("started"), finished=_now(), skipped=self.skipped())
 
     def training(self, step: int, values: dict[str, float]) -> None:
@@ -86,6 +89,7 @@ class Record:
         model.card = model.card.model_copy(update={"scores": rounded, "protocol": seen})
         facts = {name: value for name, value in scores.as_dict().items() if name != "classes"}
         self._append({"step": step, "window": self.window, **facts})
+        self._write_table()
         model.save(self.folder / "last.safetensors")
         if scores.miou >= max(earlier, default=-1.0):
             model.save(self.best_file)
@@ -106,6 +110,19 @@ class Record:
     def _append(self, line: dict[str, Any]) -> None:
         with writing(self.folder), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+    def _write_table(self) -> None:
+        """The numbers of metrics.jsonl as metrics.csv: a row for each step."""
+        rows: dict[int, dict[str, float]] = {}
+        for line in self.lines():
+            numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
+            rows.setdefault(line["step"], {}).update(numbers)
+        text = io.StringIO()
+        names = dict.fromkeys(name for row in rows.values() for name in row)
+        table = csv.DictWriter(text, list(names), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows.values())
+        write_text(self.folder / "metrics.csv", text.getvalue())
 
     def _stored(self) -> dict[str, Any]:
         path = self.folder / "run.json"

@@ -41,7 +41,7 @@ class SegmentationTask(pl.LightningModule):
         losses = weighted_sum(outputs, batch["mask"], self.model.loss_weights, self.criterion)
         check_loss(losses["loss"], self.global_step + 1, batch["names"])
         rate = self.optimizers().param_groups[-1]["lr"]  # type: ignore[union-attr]
-        self.log_dict({**losses, "rate": rate}, prog_bar=True, sync_dist=self.trainer.world_size > 1)
+        self.log_dict({**losses, "rate": rate}, prog_bar=True, logger=False, sync_dist=self.trainer.world_size > 1)
         return losses["loss"]
 
     def _outputs(self, image: Tensor) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from regard.engine.scoring.evaluate import Scores, check_classes
 from regard.engine.training.bookkeeping import Bookkeeping, is_first
 from regard.engine.training.config import TrainConfig
 from regard.engine.training.faults import WholeCheckpoints, one_line
+from regard.engine.training.loggers import loggers_of
 from regard.engine.training.optimise import criterion_of
 from regard.engine.training.recipes import with_recipe
 from regard.engine.training.record import Record
@@ -60,11 +61,12 @@ def train(
     """Train ``model`` on the split ``train`` of ``data``, score it on ``val``, and leave everything in ``out``.
 
     ``out`` receives ``best.safetensors`` (highest mIoU on val), ``last.safetensors``, ``last.ckpt`` (to go on from),
-    ``metrics.jsonl`` and ``run.json``. Called again with the same settings, it goes on where it stopped. What is
-    scored and saved is the running average of the weights. ``recipe`` names one of ``training.recipes``, whose settings
-    hold where none are given. Images of val are scored whole, or in windows as the setting ``window`` says; where val
-    is cut from scenes and nothing is said, in windows as large as the crops: a network whose attention never saw more
-    ground at once does far worse on all of it. The record and the model's card say which it was.
+    ``metrics.jsonl``, the same as a table, ``metrics.csv``, and ``run.json``. Called again with the same settings, it
+    goes on where it stopped. What is scored and saved is the running average of the weights. ``recipe`` names one of
+    ``training.recipes``, whose settings hold where none are given. Images of val are scored whole, or in windows as the
+    setting ``window`` says; where val is cut from scenes and nothing is said, in windows as large as the crops: a
+    network whose attention never saw more ground at once does far worse on all of it. The record and the model's card
+    say which it was.
 
     Raises:
         UnknownName: no such recipe.
@@ -102,11 +104,11 @@ def _with_window(config: TrainConfig, data: LabelledData) -> TrainConfig:
 def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, silent: bool) -> None:
     _prepare_processor(config)
     done = _steps_done(record.resume_file)
+    loggers = loggers_of(config.log, record.folder, start=done)
     if is_first():
         record.start(done)
-    augmentation = Augmentation(
-        config.crop, config.scale, config.flip, config.overhead, config.colour, config.crop_width
-    )
+    views = asdict(Augmentation()).keys() - {"width"}
+    augmentation = Augmentation(width=config.crop_width, **config.model_dump(include=views))
     skip = config.on_bad_image == "skip"
     pixels = class_pixels(data, skip=skip) if config.balance or config.class_weights == "balanced" else None
     stream = TrainingStream(
@@ -136,7 +138,7 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
             sync_batchnorm=torch.cuda.device_count() > 1,  # there is none for CPUs
             callbacks=[Bookkeeping(data, record, progress), keep],
             plugins=[WholeCheckpoints()],
-            logger=False,
+            logger=loggers or False,
             enable_progress_bar=False,
             enable_model_summary=False,
             deterministic="warn" if torch.cuda.is_available() else True,

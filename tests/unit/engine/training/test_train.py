@@ -133,7 +133,15 @@ def test_the_loss_falls_and_the_scores_rise(toy: LabelledData, tmp_path: Path):
 def test_what_a_run_leaves_behind(toy: LabelledData, tmp_path: Path):
     result = run(toy, tmp_path / "deep" / "run")
     names = {path.name for path in result.folder.iterdir()}
-    assert names == {"best.safetensors", "last.safetensors", "last.ckpt", "metrics.jsonl", "run.json"}
+    assert names == {
+        "best.safetensors",
+        "last.safetensors",
+        "last.ckpt",
+        "metrics.jsonl",
+        "metrics.csv",
+        "run.json",
+        "tensorboard",
+    }
     facts, classes = read_run(result.folder)
     assert facts["finished"] and facts["settings"]["steps"] == 12 and classes == toy.classes
     assert facts["data"] == {"root": "toy", "train": 4, "val": 2}
