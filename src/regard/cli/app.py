@@ -19,6 +19,7 @@ app = App(
     version=__version__,
     help="Semantic segmentation with attention context, on photographs and on maps of any size.",
     help_epilogue=EPILOGUE,
+    suppress_keyboard_interrupt=False,  # else it ends without a word
     default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
 )
 

@@ -74,6 +74,10 @@ def one_line() -> Iterator[None]:
         if not str(error).startswith("Caught "):  # else PyTorch has put the process and its stack around it
             raise
         raise type(error)(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
+    except SystemExit as error:
+        if error.code != 1:
+            raise
+        raise KeyboardInterrupt from None  # what Lightning exits for without a word
     except (RuntimeError, ConnectionError, EOFError) as error:  # the latter two while it was sending
         if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise

@@ -107,6 +107,22 @@ def test_a_signal_saves_first_and_the_command_that_is_told_goes_on_bit_for_bit(
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
 
+def test_a_second_ctrl_c_ends_it_at_once_unsaved(
+    whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    keeping = Bookkeeping.on_train_batch_end
+
+    def at_batch(self: Bookkeeping, trainer: Any, *rest: Any) -> None:
+        for _ in range(2 * (trainer.global_step == 3)):
+            signal.raise_signal(signal.SIGINT)
+        keeping(self, trainer, *rest)
+
+    monkeypatch.setattr(Bookkeeping, "on_train_batch_end", at_batch)
+    code, said = outcome(capsys, command(whole[0], tmp_path / "run"))
+    assert code == 1 and said.startswith("Interrupted: stopped; nothing half-written was left.")
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
 def test_a_signal_at_the_last_step_lets_the_run_end(
     whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
