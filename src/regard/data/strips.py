@@ -11,7 +11,8 @@ from jaxtyping import Bool, Shaped
 
 from regard.data.raster import Box, Raster
 
-os.environ.setdefault("GDAL_CACHEMAX", "32")  # MB; else GDAL keeps a twentieth of the machine's memory
+CACHE_MB = 32
+os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_MB))  # else GDAL keeps a twentieth of the machine's memory
 Cut = tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]
 ROWS_AT_ONCE = 512e6  # bytes that a piece may take where a file has full-width blocks, which its parts would all decode
 

@@ -85,7 +85,7 @@ class Journal:
         """One layer of all parts from top to bottom, ``at_once`` rows at a time, each over the one before in memory."""
         width, dtype = self._lines[0][name]["width"], np.dtype(self._lines[0][name]["dtype"])
         rows, filled = np.empty((at_once, width), dtype), 0
-        memory = memoryview(rows).cast("B")
+        memory = rows.data.cast("B")
         for number in range(self.done):
             with gzip.open(self._file(number, name)) as file:
                 while fresh := file.read(min(READ_AT_ONCE, len(memory) - filled)):

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,11 @@ import shapely
 
 from regard.data.raster import Box, open_raster
 from regard.data.raster_writer import RasterWriter
-from regard.engine.scenes import map_file
+from regard.engine.scenes import map_file, paint
 from regard.engine.scenes import scene as scene_engine
 from regard.engine.scenes.journal import Journal
 from regard.engine.scenes.outputs import Outputs
+from regard.engine.scenes.paint import Rows
 from regard.engine.scenes.predict import at_resolution, predict
 from regard.engine.scenes.scene import Tiling
 from regard.engine.scenes.verify import plan, verify_map
@@ -283,3 +286,22 @@ def test_what_is_outside_the_area_does_not_reach_the_model(scene: Path) -> None:
         raster.area = shapely.box(10, 20, 30, 40)
         _, valid = raster.read(Box(15, 5, 10, 10))
         assert valid[5:, 5:].all() and not valid[:5].any() and not valid[:, :5].any()
+
+
+def test_finished_rows_are_not_gathered(
+    scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory grows with a scene's width by the few rows that are worked on, whatever the height of a window."""
+    made, alive = map_file.predict_rows, []
+
+    def watched(*scene: object, **how: object) -> Iterator[Rows]:
+        seen: list[weakref.ref[np.ndarray]] = []
+        for rows in made(*scene, **how):  # type: ignore[arg-type]
+            seen.append(weakref.ref(rows.labels))
+            alive.append(sum(one() is not None for one in seen))
+            yield rows
+
+    monkeypatch.setattr(paint, "GRID_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(map_file, "predict_rows", watched)
+    predict(tiny_model, scene, tmp_path / "map.tif", confidence=tmp_path / "confidence.tif", **SMALL)
+    assert len(alive) > 10 and max(alive) <= 2

@@ -17,6 +17,7 @@ from regard.data.augment import prepare
 from regard.data.raster import Box, open_raster
 from regard.data.strips import padded
 from regard.engine.infer import scaling_of
+from regard.engine.scenes import paint
 from regard.engine.scenes.paint import confidence, entropy
 from regard.engine.scenes.scene import Tiling, grid_scores, plan_axis, predict_rows, window_rows
 from regard.errors import ConfigError
@@ -121,6 +122,21 @@ def test_batch_and_memory_change_no_bit(tmp_path: Path, tiny_model: Segmenter, o
     path = scene_of(tmp_path, (130, 170), nodata=3)
     for mine, theirs in zip(by_rows(tiny_model, path, TILING), by_rows(tiny_model, path, other), strict=True):
         assert np.array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("stride", [4, 8, 16])
+def test_wide_scenes_are_painted_in_parts_that_change_no_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
+) -> None:
+    """At a stride of 4 the last windows begin within a byte of the pixels that hold data."""
+    model = tiny()
+    model.stride, model.main_logits = stride, lambda images: F.avg_pool2d(images, stride)
+    values = np.random.default_rng(2).integers(0, 2, size=(3, 101, 1236), dtype=np.uint8) * 200
+    path = write_tif(tmp_path / "scene.tif", values, nodata=0)
+    whole = by_rows(model, path, TILING)
+    assert np.array_equal(whole[2], values.any(0))
+    monkeypatch.setattr(paint, "FLOATS_AT_ONCE", 2**17)
+    assert all(np.array_equal(*pair) for pair in zip(whole, by_rows(model, path, TILING), strict=True))
 
 
 @pytest.mark.parametrize("height", [64, 97, 130, 200])
