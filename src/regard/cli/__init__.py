@@ -38,12 +38,8 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
     except CycloptsError as error:
         return _fail("UsageError", f"{_plain(error)} See: regard {tokens[0] if tokens else ''} --help", 2, json)
     except KeyboardInterrupt:
-        return _fail(
-            "Interrupted",
-            "stopped; nothing half-written was left. The same command goes on where a map or a training stopped.",
-            1,
-            json,
-        )
+        again = f"The same command goes on where a map or a training stopped: {shlex.join(['regard', *tokens])}"
+        return _fail("Interrupted", f"stopped; nothing half-written was left. {again}", 1, json)
     except Stopped as stop:
         return _fail("Stopped", f"{stop} {shlex.join(['regard', *tokens])}", 128 + stop.signal, json)
     except RegardError as error:
