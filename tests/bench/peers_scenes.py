@@ -203,7 +203,7 @@ def main(who: str, name: str, scene: Path, out: Path) -> None:
     """Print one row of the table."""
     work = {"regard": by_regard, "torchgeo": by_torchgeo, "mmseg": by_mmseg, "geoai": by_geoai}[who]
     if who == "regard":
-        keep_freed_memory(one_heap=True)  # as the command does
+        keep_freed_memory()  # as the command does
     model = model_named(name)
     with steady(threads=1):
         with torch.inference_mode():

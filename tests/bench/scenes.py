@@ -110,7 +110,7 @@ class Twice:
 
 def throughput(name: str, side: int) -> None:
     """Print the model's time as a share of the whole prediction's, from file to published map."""
-    keep_freed_memory(one_heap=True)
+    keep_freed_memory()
     model = model_named(name)
     with tempfile.TemporaryDirectory() as folder, steady(threads=1):
         scene = real_scene(Path(folder) / "scene.tif", side)
@@ -133,7 +133,7 @@ def memory(sizes: list[str]) -> None:
 
 def peak_here(height: int, width: int) -> None:
     """Map such a scene in this process and print its peak memory in MB: above that of one window's look, and in all."""
-    keep_freed_memory(one_heap=True)
+    keep_freed_memory()
     model = model_named("blur")
     with tempfile.TemporaryDirectory() as folder, steady(threads=1), torch.inference_mode():
         scene = Path(folder) / "scene.tif"

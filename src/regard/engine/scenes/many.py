@@ -71,7 +71,7 @@ def _mapped(scene: Scene, *, progress: bool = False) -> Receipt:
 @cache
 def network(name: str, how: How = AS_TRAINED) -> Segmenter:
     """The model, loaded once in each process."""
-    keep_freed_memory(one_heap=True)
+    keep_freed_memory()
     return load(name, **asdict(how))
 
 
