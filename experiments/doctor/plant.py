@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from rasterio.transform import Affine
 
 from regard.checkpoints.file import load
-from regard.data.examine import Examination, examine
+from regard.data.examining.examine import Examination, examine
 from regard.engine.scoring.suspects import with_suspects
 
 

@@ -124,7 +124,7 @@ def _try_model(model: str, images: Path | None) -> Answer:
 
 def _examine_data(folder: Path, model: str | None, out: Path | None) -> Answer:
     from regard.checkpoints.file import load
-    from regard.data.examine import examine
+    from regard.data.examining.examine import examine
     from regard.data.output import check_writable
     from regard.engine.scoring.suspects import with_suspects
     from regard.reports.health import as_text, write_page

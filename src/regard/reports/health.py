@@ -6,8 +6,8 @@ from itertools import groupby
 from pathlib import Path
 
 from regard._version import __version__
-from regard.data.examine import GRADES, Examination
-from regard.data.inventory import Finding
+from regard.data.examining.examine import GRADES, Examination
+from regard.data.examining.inventory import Finding
 from regard.data.output import check_writable, write_text
 from regard.reports.gallery import Picture, labelled
 from regard.reports.page import PAGES

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regard.data.examine import examine
+from regard.data.examining.examine import examine
 from regard.data.image_folder import folder
 from regard.data.known import KNOWN
 from regard.errors import ClassMismatch, DatasetError

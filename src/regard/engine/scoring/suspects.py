@@ -13,8 +13,8 @@ from torch import Tensor
 
 from regard.classes import ClassMap
 from regard.data.augment import prepare
-from regard.data.examine import Examination, sort_findings
-from regard.data.inventory import Finding
+from regard.data.examining.examine import Examination, sort_findings
+from regard.data.examining.inventory import Finding
 from regard.data.sample import LabelledData, Pair
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.scoring.evaluate import check_classes

@@ -16,7 +16,7 @@ from pyproj import Transformer
 from rasterio.transform import Affine
 
 import regard.cli as cli
-from regard.data.examine import Examination, examine
+from regard.data.examining.examine import Examination, examine
 from support import COLOURS, write_tif
 
 CLASSES = ["oak", "ash", "elm"]

@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float, Int, Shaped
 from PIL import Image
 
 from regard.classes import ClassMap
+from regard.data.examining.inventory import Finding, Grade
+from regard.data.examining.landmarks import Landmarks, landmarks
+from regard.data.examining.registration import SIDE, Small
 from regard.data.image import PHOTOGRAPHS, is_deep
-from regard.data.inventory import Finding, Grade
-from regard.data.landmarks import Landmarks, landmarks
 from regard.data.mask import labels_of_colours, mask_values, translate
 from regard.data.raster import Box, open_raster
-from regard.data.registration import SIDE, Small
 from regard.data.sample import Pair
 from regard.errors import ClassMismatch, RegardError
 

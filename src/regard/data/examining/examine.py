@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Int
 
 from regard.classes import ClassMap
-from regard.data.footprints import find_overlaps
-from regard.data.inspection import SHRINK, Inspection, Kind, inspect
-from regard.data.inventory import Finding, Grade, take_inventory
-from regard.data.landmarks import candidates, match
-from regard.data.registration import better_place, learn_colours
+from regard.data.examining.footprints import find_overlaps
+from regard.data.examining.inspection import SHRINK, Inspection, Kind, inspect
+from regard.data.examining.inventory import Finding, Grade, take_inventory
+from regard.data.examining.landmarks import candidates, match
+from regard.data.examining.registration import better_place, learn_colours
+from regard.data.examining.vector_faults import look_at_polygons
 from regard.data.sample import Pair
-from regard.data.vector_faults import look_at_polygons
 
 GRADES: tuple[Grade, ...] = ("error", "warning", "note")
 RARE = 0.001  # share of the labelled pixels

@@ -11,7 +11,7 @@ import pyproj
 import shapely
 from jaxtyping import Bool
 
-from regard.data.inventory import Finding
+from regard.data.examining.inventory import Finding
 from regard.data.raster import open_raster
 from regard.data.vector_file import Polygons, read_shapes
 from regard.data.vector_set import Assigned, Scenes, assign, text_of

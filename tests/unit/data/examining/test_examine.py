@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 from rasterio.transform import Affine
 
-from regard.data.examine import Examination, examine
+from regard.data.examining.examine import Examination, examine
 from support import COLOURS, NAMES, save_image, write_set, write_tif
 
 SIDE = 240

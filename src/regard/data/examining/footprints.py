@@ -10,8 +10,8 @@ import shapely
 from jaxtyping import Bool
 from pyproj import Transformer
 
-from regard.data.inspection import Inspection, apply
-from regard.data.inventory import Finding
+from regard.data.examining.inspection import Inspection, apply
+from regard.data.examining.inventory import Finding
 
 OVERLAP = 0.01  # share of the smaller of two footprints
 SAMPLES = 64  # points along each side of a footprint
