@@ -88,7 +88,7 @@ def plan(model: str, source: Path, outputs: Outputs, *, how: How = AS_TRAINED, *
         cache = min(1e6 * CACHE_MB, raster.bytes_of(height, width))
         canvas = 4 * len(loaded.classes) * rows.window * columns.cells
         image = 4 * len(raster.bands) * size[0] * min(size)
-        others = 28e6 + 800 * width  # fitted to the peaks that docs/performance.md tells
+        others = 36e6 + 800 * width  # fitted to the peaks that docs/performance.md tells
         name = f"{len(raster.stamps) - 1} files as one" if str(source).startswith(MOSAICS) else source
         seconds = _seconds_a_window(loaded, size[0], min(size[0], size[1]), tiling)
         return {
