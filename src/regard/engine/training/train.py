@@ -86,7 +86,7 @@ def train(
         skip = config.on_bad_image == "skip"
         check_labels(data, skip=skip)
         _measure_bands(model, data, skip=skip)
-        with quiet(), one_line():
+        with one_line(), quiet():  # a data process may die as late as when it is quiet no more
             _fit(model, data, record, config, silent=silent)
         if is_first():
             record.finish()
