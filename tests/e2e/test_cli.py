@@ -195,13 +195,16 @@ def test_an_area_may_begin_west_of_greenwich(capsys: pytest.CaptureFixture[str],
 
 
 def test_what_is_looked_at_before_and_after_may_be_a_pattern_but_is_one_raster(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tif(tmp_path / "scene1.tif", np.full((3, 64, 64), 90, dtype=np.uint8))
     model = tiny().save(tmp_path / "m.safetensors")
     verified = ("predict", model, tmp_path / "scene*.tif", "-o", tmp_path / "map.tif", "--verify")
     code, out, _ = run_here(capsys, *verified)
     assert (code, "0.00 % of the labels differ" in out) == (0, True)
+    monkeypatch.chdir(tmp_path)
+    code, out, error = run_here(capsys, "predict", model, "[rs]cene1.tif", "-o", "same.tif")
+    assert (code, (tmp_path / "same.tif").is_file()) == (0, True), error
     write_tif(tmp_path / "scene2.tif", np.full((3, 64, 64), 90, dtype=np.uint8))
     code, _, error = run_here(capsys, *verified)
     assert (code, "got 2 sources" in error) == (2, True)

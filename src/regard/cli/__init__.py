@@ -17,15 +17,24 @@ from regard.cli import images, models, training, view  # noqa: F401 (they regist
 from regard.cli.app import Answer, app
 from regard.errors import ConfigError, RegardError, Stopped, UnknownName
 
+INTERRUPTED = 128  # and the signal's number, as shells have it
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     json, debug = "--json" in tokens, "--debug" in tokens
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    told = [signal.SIGINT]
+
+    def end(number: int, _: object) -> None:
+        told.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
     code = 0
     try:
         code = _run([token for token in tokens if token not in ("--json", "--debug")], json=json, debug=debug)
+        code = 128 + told[-1] if code == INTERRUPTED else code
         sys.stdout.flush()
     except BrokenPipeError:  # who reads has had enough: head, less
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -39,7 +48,7 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
         return _fail("UsageError", f"{_plain(error)} See: regard {tokens[0] if tokens else ''} --help", 2, json)
     except KeyboardInterrupt:
         again = f"The same command goes on where a map or a training stopped: {shlex.join(['regard', *tokens])}"
-        return _fail("Interrupted", f"stopped; nothing half-written was left. {again}", 1, json)
+        return _fail("Interrupted", f"stopped; nothing half-written was left. {again}", INTERRUPTED, json)
     except Stopped as stop:
         return _fail("Stopped", f"{stop} {shlex.join(['regard', *tokens])}", 128 + stop.signal, json)
     except RegardError as error:

@@ -89,7 +89,7 @@ NO_SIDES, ALL_PATCHES, DEFAULT_VIEW = SideFiles(), Patches(), View()
 @app.command
 def predict(
     model: Model,
-    sources: Annotated[tuple[Path, ...], Parameter(name="SOURCE")],
+    sources: Annotated[tuple[Path, ...], Parameter(name="SOURCE", json_list=False)],
     /,
     *,
     out: Out,
@@ -102,7 +102,7 @@ def predict(
     verify: bool = False,
     dry_run: bool = False,
     workers: int = 1,
-    shard: str | None = None,
+    shard: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     cluster: str | None = None,
 ) -> Answer:
     """Make class maps of photographs and rasters.

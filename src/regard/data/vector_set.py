@@ -18,7 +18,7 @@ from regard.data.raster import Box, open_raster
 from regard.data.resampled import at_gsd
 from regard.data.sample import LabelledData, Pair
 from regard.data.vector_file import read_polygons
-from regard.errors import ClassMismatch, DatasetError
+from regard.errors import ClassMismatch, DatasetError, unknown
 
 BLOCKS = 8  # along the longer side of a scene
 SPLITS = ("train", "val", "test")
@@ -50,12 +50,20 @@ class Scenes(BaseModel):
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8-sig")))
         except ValidationError as error:
-            reason = first_reason(error)
+            reason = cls._told(error)
         except (OSError, ValueError) as error:
             reason = f"not JSON: {error}"
         raise DatasetError(
             f'{path}: {reason}. It needs {{"images": ["scene.tif"], "labels": "fields.gpkg", "column": "class"}}.'
         )
+
+    @classmethod
+    def _told(cls, error: ValidationError) -> str:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            return str(unknown("key", str(first["loc"][0]), cls.model_fields)).rstrip(".")
+        got = "" if first["type"] == "missing" else f", got {json.dumps(first['input'])[:60]}"
+        return first_reason(error).replace("a valid tuple", "a list in [ ]") + got
 
 
 def scenes_with_polygons(path: Path) -> LabelledData:

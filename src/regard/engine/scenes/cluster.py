@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from regard.engine.memory import peak_memory_mb
 from regard.engine.scenes.manifest import Receipt
-from regard.engine.scenes.many import Scene, predict_scene
+from regard.engine.scenes.many import Scene, failed, predict_scene
 from regard.errors import ConfigError, MissingExtra
 
 LOCAL = "local"
@@ -49,11 +48,11 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
                 f"no Dask scheduler answers at {address} ({error}). Start it, or give its address."
             ) from None
         futures = client.map(predict_scene, scenes, pure=False, retries=RETRIES)
-        sources = {future.key: str(scene.source) for future, scene in zip(futures, scenes, strict=True)}
+        given = {future.key: scene for future, scene in zip(futures, scenes, strict=True)}
         for future in as_completed(futures):
             lost = future.exception()  # its workers died again and again
             reason = f"{type(lost).__name__}: {' '.join(str(lost).split())[:160]}"
-            yield Receipt(sources[future.key], [], 0, 0.0, peak_memory_mb(), reason) if lost else future.result()
+            yield failed(given[future.key], reason) if lost else future.result()
             future.release()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from regard.data.output import write_text
+from regard.data.output import write_text, writing
 from regard.data.place import is_virtual
 from regard.errors import ConfigError, UnreadableImage
 
@@ -20,6 +20,7 @@ class Receipt:
     """What became of a scene: its files, or the reason why there are none."""
 
     source: str
+    target: str
     files: list[str]
     pixels: int
     seconds: float
@@ -27,7 +28,7 @@ class Receipt:
     failed: str = ""
 
 
-def listed(sources: Iterable[Path]) -> dict[Path, Path | None]:
+def listed(sources: Sequence[Path]) -> dict[Path, Path | None]:
     """Sources with their patterns and manifests resolved, each once, in order, and the targets that manifests name.
 
     A manifest is a ``.jsonl``: on each line an object with a ``source`` and, if wished, the ``target`` of its map.
@@ -41,25 +42,33 @@ def listed(sources: Iterable[Path]) -> dict[Path, Path | None]:
     for source in sources:
         if source.suffix == MANIFEST:
             found |= _read(source)
-        elif source.exists() or is_virtual(source) or not glob.has_magic(str(source)):
+        elif not is_list(source):
             found[source] = None
         else:
             found |= dict.fromkeys(_matches(source))
+    empty = [source for source in sources if source.suffix == MANIFEST]
+    if not found and empty:
+        raise ConfigError(f"{empty[0]} lists no scene. Write one object with a source on each line.")
     if not found:
         raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
     return found
 
 
+def is_list(source: Path) -> bool:
+    """Whether a source is a manifest or a pattern, and so may stand for any number of scenes."""
+    plain = source.exists() or is_virtual(source) or not glob.has_magic(str(source))
+    return source.suffix == MANIFEST or not plain
+
+
 def write_receipts(path: Path, receipts: Iterable[Receipt]) -> Path:
-    """One line of JSON for each scene; ``target`` is its map.
+    """One line of JSON for each scene.
 
     Raises:
         OutputError: it cannot be written.
     """
-    rows = [
-        {**asdict(receipt), "target": receipt.files[0]} if receipt.files else asdict(receipt) for receipt in receipts
-    ]
-    return write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return write_text(path, "".join(json.dumps(asdict(receipt)) + "\n" for receipt in receipts))
 
 
 def _matches(pattern: Path) -> list[Path]:
@@ -91,6 +100,6 @@ def _row(path: Path, number: int, line: str) -> tuple[Path, Path | None]:
         return Path(source), None if target is None else Path(target)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
-            f"{path}, line {number} names no source: {line[:60]}. "
-            'Write {"source": "tile.tif"} and, if wished, "target".'
+            f"{path}, line {number} is no scene: {line[:60]}. "
+            'Write {"source": "tile.tif"} and, if wished, "target", both in quotes.'
         ) from None

@@ -19,13 +19,14 @@ from regard.checkpoints.how import AS_TRAINED, How
 from regard.data.image import image_size, is_photograph
 from regard.data.output import check_writable
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
-from regard.engine.scenes.manifest import Receipt, listed, write_receipts
+from regard.engine.scenes.manifest import Receipt, is_list, listed, write_receipts
 from regard.engine.scenes.outputs import SIDE_FILES, Outputs
 from regard.engine.scenes.predict import predict
 from regard.errors import ConfigError, OutputBusy, OutputError, RegardError, ScenesFailed
 from regard.models import Segmenter
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether another run has ended
+MAPS = (".tif", ".tiff", ".png")
 MOST_NAMED = 5  # failed scenes in a message
 
 
@@ -57,7 +58,12 @@ def predict_scene(scene: Scene) -> Receipt:
                 return _mapped(scene)
             time.sleep(SECONDS_BETWEEN_LOOKS)
     except RegardError as error:
-        return Receipt(str(scene.source), [], 0, 0.0, peak_memory_mb(), f"{type(error).__name__}: {error}")
+        return failed(scene, f"{type(error).__name__}: {error}")
+
+
+def failed(scene: Scene, reason: str) -> Receipt:
+    """The receipt of a scene that has no map, with why."""
+    return Receipt(str(scene.source), str(scene.target), [], 0, 0.0, peak_memory_mb(), reason)
 
 
 def _mapped(scene: Scene, *, progress: bool = False) -> Receipt:
@@ -65,7 +71,8 @@ def _mapped(scene: Scene, *, progress: bool = False) -> Receipt:
     model = network(scene.model, scene.how)
     began = time.perf_counter()
     predict(model, scene.source, scene.target, progress=progress, **scene.options)
-    return Receipt(str(scene.source), scene.files, height * width, time.perf_counter() - began, peak_memory_mb())
+    seconds = time.perf_counter() - began
+    return Receipt(str(scene.source), str(scene.target), scene.files, height * width, seconds, peak_memory_mb())
 
 
 @cache
@@ -103,7 +110,8 @@ def predict_many(
     found = listed(sources)
     if named and len(found) > 1:
         raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
-    many = len(found) > 1
+    several = len(found) > 1
+    many = several or (any(map(is_list, sources)) and out.suffix.lower() not in MAPS)
     scenes = [
         Scene(model, source, target or _target(source, out, many=many), options, how)
         for source, target in found.items()
@@ -113,16 +121,16 @@ def predict_many(
     for scene in scenes:
         check_writable(scene.target)
     chosen = scenes if shard is None else scenes[_share(shard)]
-    if len(scenes) == 1:
-        receipt = _mapped(scenes[0], progress=True)
-        return _summary([receipt], receipt.seconds)
     began = time.perf_counter()
-    receipts: list[Receipt] = []
+    if not many:
+        receipts = [_mapped(scene, progress=True) for scene in chosen]
+        return _summary(receipts, sum((receipt.seconds for receipt in receipts), 0.0))
+    receipts = []
     try:
         receipts.extend(_run(chosen, workers, cluster))
     finally:
         told = write_receipts(out / f"receipts{_suffix(shard)}.jsonl", receipts)
-    return {**_summary(receipts, time.perf_counter() - began), "receipts": str(told)}
+    return {**_summary(receipts, time.perf_counter() - began, told), "receipts": str(told)}
 
 
 def _share(shard: str) -> slice:
@@ -162,18 +170,18 @@ def _set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _summary(receipts: Sequence[Receipt], seconds: float) -> dict[str, Any]:
-    failed = [receipt for receipt in receipts if receipt.failed]
-    if failed:
-        listed = " ".join(f"{receipt.source}: {receipt.failed}" for receipt in failed[:MOST_NAMED])
-        more = f" And {len(failed) - MOST_NAMED} more." if len(failed) > MOST_NAMED else ""
+def _summary(receipts: Sequence[Receipt], seconds: float, told: Path | None = None) -> dict[str, Any]:
+    lost = [receipt for receipt in receipts if receipt.failed]
+    if lost:
+        listed = " ".join(f"{receipt.source}: {receipt.failed}" for receipt in lost[:MOST_NAMED])
+        more = f" And {len(lost) - MOST_NAMED} more, see {told}." if len(lost) > MOST_NAMED else ""
         raise ScenesFailed(
-            f"{len(failed)} of {len(receipts)} sources failed, the others are done; the same command tries these "
+            f"{len(lost)} of {len(receipts)} sources failed, the others are done; the same command tries these "
             f"again. {listed}{more}"
         )
     return {
         "files": [file for receipt in receipts for file in receipt.files],
-        "mpx_per_s": sum(receipt.pixels for receipt in receipts) / 1e6 / seconds,
+        "mpx_per_s": sum(receipt.pixels for receipt in receipts) / 1e6 / max(seconds, 1e-9),
         "seconds": seconds,
         "peak_memory_mb": max((receipt.peak_memory_mb for receipt in receipts), default=peak_memory_mb()),
     }

@@ -155,8 +155,8 @@ def _refuse_to_replace(outputs: Outputs) -> None:
     there = [path for path in outputs.files if path.exists()]
     if there:
         raise OutputError(
-            f"{there[0]} is there already, and not from this model, source and settings. Choose another name, or say "
-            "--overwrite."
+            f"{there[0]} is there already, and not from this model, source, settings and wishes for other files. "
+            "Choose another name, or say --overwrite."
         )
 
 

@@ -87,6 +87,8 @@ class TrainConfig(BaseModel):
         low, high = self.scale
         if not 0 < low <= high:
             raise ValueError(f"scale {self.scale} must be two rising numbers above 0")
+        if "none" in self.log and len(self.log) > 1:
+            raise ValueError(f"log {' '.join(self.log)}: none goes with no other")
         if self.overhead and self.crop_width not in (None, self.crop):
             raise ValueError(f"crop {self.crop} x {self.crop_width} cannot be turned by quarters; use overhead false")
         return self

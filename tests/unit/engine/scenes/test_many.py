@@ -62,6 +62,7 @@ def test_receipts_are_a_manifest_again(world: tuple[str, Path]) -> None:
     assert [receipt["source"] for receipt in receipts] == [row["source"] for row in rows]
     assert [bool(receipt["failed"]) for receipt in receipts] == [False, False, True]
     assert receipts[0]["target"] == str(root / "else" / "first.tif") and Path(receipts[0]["target"]).is_file()
+    assert receipts[2]["target"] == str(root / "out" / "tile2.tif"), "where its map is to be"
     assert receipts[1]["pixels"] == 70 * 60 and receipts[1]["files"] == [str(root / "out" / "tile1.tif")]
     before = made(root / "out")
     write_tif(root / "tiles" / "tile2.tif", np.ones((3, 40, 40), np.uint8))
@@ -78,10 +79,25 @@ def test_receipts_are_a_manifest_again(world: tuple[str, Path]) -> None:
 def test_a_manifest_names_its_sources(world: tuple[str, Path], line: str) -> None:
     model, root = world
     (root / "scenes.jsonl").write_text(f'{{"source": "a.tif"}}\n{line}\n')
-    with pytest.raises(ConfigError, match="line 2 names no source"):
+    with pytest.raises(ConfigError, match="line 2 is no scene"):
         predict_many(model, [root / "scenes.jsonl"], root / "out", **VIEW)
     with pytest.raises(UnreadableImage, match="cannot be read as a manifest"):
         predict_many(model, [root / "none.jsonl"], root / "out", **VIEW)
+
+
+def test_a_list_of_one_is_still_a_list(world: tuple[str, Path]) -> None:
+    model, root = world
+    facts = predict_many(model, [root / "tiles" / "tile0*.tif"], root / "out", **VIEW)
+    assert facts["files"] == [str(root / "out" / "tile0.tif")] and Path(facts["receipts"]).is_file()
+    single = [root / "tiles" / "tile0.tif"]
+    assert predict_many(model, single, root / "m.tif", shard="2/2", **VIEW)["files"] == []
+    assert predict_many(model, single, root / "m.tif", shard="1/2", **VIEW)["files"] == [str(root / "m.tif")]
+    assert predict_many(model, [root / "tiles" / "tile1*.tif"], root / "n.tif", **VIEW)["files"] == [
+        str(root / "n.tif")
+    ]
+    (root / "empty.jsonl").write_text("\n")
+    with pytest.raises(ConfigError, match=r"empty\.jsonl lists no scene"):
+        predict_many(model, [root / "empty.jsonl"], root / "out", **VIEW)
 
 
 def test_what_fails_is_named_and_the_rest_is_done(world: tuple[str, Path]) -> None:
