@@ -12,7 +12,7 @@ from regard._version import __version__
 
 EPILOGUE = (
     "Every verb also takes --json (one object on standard output) and --debug (a stack trace when it fails). "
-    "Exit codes: 0 done, 1 failed, 2 wrong usage; 128 + signal for a training that a signal ended."
+    "Exit codes: 0 done, 1 failed, 2 wrong usage; 128 + signal where a signal ended it."
 )
 app = App(
     name="regard",
