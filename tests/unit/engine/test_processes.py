@@ -62,7 +62,7 @@ def test_two_processes_score_as_one_does_in_training_and_alone(tmp_path: Path):
         free.bind(("127.0.0.1", 0))
         arguments = [sys.executable, "-c", SCRIPT, helpers, data, out, str(free.getsockname()[1])]
     images = {path.name: path.read_bytes() for path in (data / "images").iterdir()}
-    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "test"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     both = [
         subprocess.Popen(arguments, env=os.environ | told | {"RANK": rank, "LOCAL_RANK": rank}, **pipes)
@@ -79,6 +79,7 @@ def test_two_processes_score_as_one_does_in_training_and_alone(tmp_path: Path):
     alone = [evaluate(model, folder(data), boundary=2).as_dict()]
     alone.append(evaluate(model.to(memory_format=torch.channels_last), folder(data), window=36).as_dict())
     torch.set_num_threads(threads)
+    assert '"miou"' not in second  # the first tells what both have
     shared, in_training = json.loads(first.splitlines()[0]), read_metrics(out)[-1]
     assert in_training["step"] == 4 and in_training["images"] == 3
     stored = json.loads(json.dumps(alone))

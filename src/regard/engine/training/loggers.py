@@ -24,7 +24,10 @@ def loggers_of(names: Sequence[str], folder: Path, *, start: int) -> list[Logger
 def _logger(name: str, folder: Path, start: int) -> Logger:
     try:
         if name == "tensorboard":
-            return TensorBoardLogger(folder, name="", version="tensorboard", purge_step=start + 1 if start else None)
+            # The start is in the file's name too: by its clock alone, two sessions in one second would share a file.
+            return TensorBoardLogger(
+                folder, name="", version="tensorboard", purge_step=start + 1, filename_suffix=f".{start:08}"
+            )
         if name == "wandb":
             return WandbLogger(name=folder.name, project="regard", save_dir=folder)
         return MLFlowLogger(experiment_name="regard", run_name=folder.name)

@@ -6,10 +6,12 @@ import csv
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lightning.pytorch.loggers import wandb
+from tensorboardX import event_file_writer
 from tensorboardX.proto.event_pb2 import Event
 
 from regard.data.sample import LabelledData
@@ -61,18 +63,21 @@ def recorded(folder: Path) -> dict[tuple[str, int], float]:
     }
 
 
+@pytest.mark.parametrize("stopped", [2, 5])  # before the first checkpoint, and after it
 def test_tensorboard_and_the_table_hold_the_record_also_of_a_run_that_was_stopped(
-    toy: LabelledData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: LabelledData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: int
 ):
+    same_second = SimpleNamespace(time=lambda: 1_700_000_000.5)
+    monkeypatch.setattr(event_file_writer, "time", same_second)
     with monkeypatch.context() as patched:
         original = Bookkeeping.on_train_batch_end
 
-        def fail_at_five(self: Bookkeeping, trainer: Any, *rest: Any) -> None:
+        def fail(self: Bookkeeping, trainer: Any, *rest: Any) -> None:
             original(self, trainer, *rest)
-            if trainer.global_step == 5:
+            if trainer.global_step == stopped:
                 raise ArithmeticError
 
-        patched.setattr(Bookkeeping, "on_train_batch_end", fail_at_five)
+        patched.setattr(Bookkeeping, "on_train_batch_end", fail)
         with pytest.raises(ArithmeticError):
             train(tiny(), toy, tmp_path / "run", **QUICK)
     run = train(tiny(), toy, tmp_path / "run", **QUICK)
