@@ -205,6 +205,8 @@ def test_what_is_looked_at_before_and_after_may_be_a_pattern_but_is_one_raster(
     monkeypatch.chdir(tmp_path)
     code, out, error = run_here(capsys, "predict", model, "[rs]cene1.tif", "-o", "same.tif")
     assert (code, (tmp_path / "same.tif").is_file()) == (0, True), error
+    code, out, error = run_here(capsys, *verified[:2], "scene1.tif", "-o", "none.tif", "--verify", "--shard", "2/2")
+    assert (code, "verified" in out, (tmp_path / "none.tif").exists()) == (0, False, False), error
     write_tif(tmp_path / "scene2.tif", np.full((3, 64, 64), 90, dtype=np.uint8))
     code, _, error = run_here(capsys, *verified)
     assert (code, "got 2 sources" in error) == (2, True)

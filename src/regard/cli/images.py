@@ -143,7 +143,7 @@ def predict(
     options = {**sides.options(), **asdict(patches), **view.options(), "overwrite": overwrite, "how": how}
     facts = predict_many(model, sources, out, workers=workers, shard=shard, cluster=cluster, **options)
     lines = [*facts["files"], f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"]
-    if verify:
+    if verify and facts["files"]:  # none where another shard has the scene
         found = facts["verified"] = verify_map(model, source, Path(facts["files"][0]), how=how, **view.options())
         lines.append(
             f"verified: {found['windows']} windows again, {found['changed_percent']:.2f} % of the labels differ"

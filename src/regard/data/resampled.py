@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import Affine
@@ -40,14 +39,20 @@ def at_gsd(raster: Raster, gsd: float | None) -> Iterator[Raster]:
         )
     dataset = raster.dataset
     height, width = (max(1, round(length * own / gsd)) for length in raster.size)
-    grid: dict[str, Any] = {"height": height, "width": width}
     across, down = raster.size[1] / width, raster.size[0] / height
     a, b, c, d, e, f = raster.transform[:6]
-    grid["transform"] = Affine(a * across, b * down, c, d * across, e * down, f)
+    transform = Affine(a * across, b * down, c, d * across, e * down, f)
     masked = dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp
     with refusing(raster.path, f"its view at {gsd:g} m per pixel"):
         warped = WarpedVRT(
-            dataset, crs=dataset.crs, src_crs=dataset.crs, resampling=Resampling.bilinear, add_alpha=not masked, **grid
+            dataset,
+            crs=dataset.crs,
+            src_crs=dataset.crs,
+            transform=transform,
+            height=height,
+            width=width,
+            resampling=Resampling.bilinear,
+            add_alpha=not masked,
         )
     with warped:
         yield Raster(raster.path, warped, raster.bands)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from regard.data.output import write_text, writing
+from regard.data.output import write_text
 from regard.data.place import is_virtual
 from regard.errors import ConfigError, UnreadableImage
 
@@ -40,24 +40,22 @@ def listed(sources: Sequence[Path]) -> dict[Path, Path | None]:
     """
     found: dict[Path, Path | None] = {}
     for source in sources:
-        if source.suffix == MANIFEST:
-            found |= _read(source)
-        elif not is_list(source):
+        if not is_list(source):
             found[source] = None
         else:
-            found |= dict.fromkeys(_matches(source))
-    empty = [source for source in sources if source.suffix == MANIFEST]
-    if not found and empty:
-        raise ConfigError(f"{empty[0]} lists no scene. Write one object with a source on each line.")
-    if not found:
-        raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
-    return found
+            found |= _read(source) if source.suffix == MANIFEST else dict.fromkeys(_matches(source))
+    if found:
+        return found
+    if sources:
+        raise ConfigError(f"{sources[0]} lists no scene. Write one object with a source on each line.")
+    raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
 
 
 def is_list(source: Path) -> bool:
     """Whether a source is a manifest or a pattern, and so may stand for any number of scenes."""
-    plain = source.exists() or is_virtual(source) or not glob.has_magic(str(source))
-    return source.suffix == MANIFEST or not plain
+    if source.suffix == MANIFEST:
+        return True
+    return glob.has_magic(str(source)) and not source.exists() and not is_virtual(source)
 
 
 def write_receipts(path: Path, receipts: Iterable[Receipt]) -> Path:
@@ -66,8 +64,6 @@ def write_receipts(path: Path, receipts: Iterable[Receipt]) -> Path:
     Raises:
         OutputError: it cannot be written.
     """
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
     return write_text(path, "".join(json.dumps(asdict(receipt)) + "\n" for receipt in receipts))
 
 
@@ -85,12 +81,7 @@ def _read(path: Path) -> dict[Path, Path | None]:
         raise UnreadableImage(
             f"{path} cannot be read as a manifest ({error}). Give a text file of JSON lines."
         ) from None
-    found: dict[Path, Path | None] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            source, target = _row(path, number, line)
-            found[source] = target
-    return found
+    return dict(_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def _row(path: Path, number: int, line: str) -> tuple[Path, Path | None]:

@@ -108,9 +108,9 @@ def predict_many(
     """
     named = [name for name in SIDE_FILES if options.get(name) is not None]
     found = listed(sources)
-    if named and len(found) > 1:
-        raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
     several = len(found) > 1
+    if named and several:
+        raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
     many = several or (any(map(is_list, sources)) and out.suffix.lower() not in MAPS)
     scenes = [
         Scene(model, source, target or _target(source, out, many=many), options, how)
@@ -125,11 +125,12 @@ def predict_many(
     if not many:
         receipts = [_mapped(scene, progress=True) for scene in chosen]
         return _summary(receipts, sum((receipt.seconds for receipt in receipts), 0.0))
-    receipts = []
+    receipts, told = [], out / f"receipts{_suffix(shard)}.jsonl"
+    check_writable(told)
     try:
         receipts.extend(_run(chosen, workers, cluster))
     finally:
-        told = write_receipts(out / f"receipts{_suffix(shard)}.jsonl", receipts)
+        write_receipts(told, receipts)
     return {**_summary(receipts, time.perf_counter() - began, told), "receipts": str(told)}
 
 

@@ -175,12 +175,14 @@ class Scores:
         """Share of the labelled pixels that are right."""
         return float(np.trace(self.confusion) / max(1, self.confusion.sum()))
 
+    def summary(self) -> dict[str, float]:
+        """The three numbers that a card and a curve show."""
+        return {"miou": self.miou, "accuracy": self.accuracy, "mean_f1": self.mean_f1}
+
     def as_dict(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         return {
-            "miou": self.miou,
-            "accuracy": self.accuracy,
-            "mean_f1": self.mean_f1,
+            **self.summary(),
             "mean_accuracy": self.mean_accuracy,
             "frequency_weighted_iou": self.frequency_weighted_iou,
             "left_out": list(self.left_out),

@@ -93,8 +93,7 @@ class Bookkeeping(pl.Callback):
             return
         self.record.validation(step, model, scores)
         if scores is not None:
-            shown = {"miou": scores.miou, "accuracy": scores.accuracy, "mean_f1": scores.mean_f1}
-            self._show(task.trainer, {f"val/{name}": value for name, value in shown.items()}, step)
+            self._show(task.trainer, {f"val/{name}": value for name, value in scores.summary().items()}, step)
             self.progress.note(f"step {step}: val mIoU {100 * scores.miou:.1f}, accuracy {100 * scores.accuracy:.1f}")
 
 

@@ -83,8 +83,7 @@ class Record:
             model.save(self.best_file)
             return
         earlier = [line["miou"] for line in self.lines() if "miou" in line]
-        summary = {"miou": scores.miou, "accuracy": scores.accuracy, "mean_f1": scores.mean_f1}
-        rounded = {name: round(value, 4) for name, value in summary.items()}
+        rounded = {name: round(value, 4) for name, value in scores.summary().items()}
         seen = f"val, windows of {self.window} pixels" if self.window else "val, whole images"
         model.card = model.card.model_copy(update={"scores": rounded, "protocol": seen})
         facts = {name: value for name, value in scores.as_dict().items() if name != "classes"}
