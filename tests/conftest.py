@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
+import lightning.pytorch  # noqa: F401
 import numpy as np
 import pytest
+import scipy.stats  # noqa: F401
+import timm  # noqa: F401
+import torch
 
-jaxtyping.install_import_hook("regard", "beartype.beartype")  # before the first import of regard
-
-import hypothesis  # noqa: E402
-import torch  # noqa: E402
+# Before the first import of regard. What regard imports is imported above: under the hook it would be compiled anew.
+jaxtyping.install_import_hook("regard", "beartype.beartype")
 
 from regard.data.image_folder import folder  # noqa: E402
 from regard.data.sample import LabelledData  # noqa: E402

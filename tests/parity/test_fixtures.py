@@ -27,7 +27,10 @@ def converted(fixture: fixtures.Fixture, folder: Path, **config: object) -> Segm
     return load(convert(fixtures.save(fixture, folder), folder / "ours.safetensors", **config).path)
 
 
-@pytest.mark.parametrize("name", NAMES)
+LARGE = [pytest.param(name, marks=pytest.mark.slow) if name.endswith("_full") else name for name in NAMES]
+
+
+@pytest.mark.parametrize("name", LARGE)
 def test_every_output_is_that_of_the_authors_program(name: str, tmp_path: Path):
     fixture = fixture_or_skip(name)
     model = converted(fixture, tmp_path)

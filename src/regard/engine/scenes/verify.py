@@ -43,19 +43,19 @@ def one_raster(sources: Sequence[Path]) -> Path:
 def verify_map(
     model: str, source: Path, labels: Path, *, how: How = AS_TRAINED, windows: int = 8, seed: int = 0, **view: Any
 ) -> dict[str, float | int]:
-    """Compute some places again, each in one window half as large again around it, and compare with the map.
+    """Compute some places again, each in one window half as large again around it (at most the scene), and compare.
 
     This tells how far the map is a matter of where windows fell: ``changed_percent`` of the pixels get another label.
     """
     loaded = network(model, how)
     with opened(loaded, source, **view) as (raster, tiling), open_raster(labels, bands=[1]) as made:
-        side, middle = (ALIGNMENT * round(part * tiling.tile / ALIGNMENT) for part in (1.5, 0.5))
+        larger, middle = (ALIGNMENT * round(part * tiling.tile / ALIGNMENT) for part in (1.5, 0.5))
         rng = np.random.default_rng(seed)
         changed = compared = 0
         for _ in range(windows):
             places = [ALIGNMENT * rng.integers(max(0, length - middle) // ALIGNMENT + 1) for length in raster.size]
             core = Box(int(places[0]), int(places[1]), *(min(middle, length) for length in raster.size))
-            again, valid = _labels_again(loaded, raster, core, side, tiling)
+            again, valid = _labels_again(loaded, raster, core, larger, tiling)
             stored, _ = made.read(core)
             changed += int(((again != stored[0]) & valid).sum())
             compared += int(valid.sum())
@@ -63,17 +63,24 @@ def verify_map(
 
 
 def _labels_again(
-    model: Segmenter, raster: Raster, core: Box, side: int, tiling: Tiling
+    model: Segmenter, raster: Raster, core: Box, larger: int, tiling: Tiling
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of ``core`` from one window of ``side`` pixels around it."""
-    around = (side - max(core.height, core.width)) // 2 // ALIGNMENT * ALIGNMENT
-    top, left = max(0, core.top - around), max(0, core.left - around)
-    pixels, valid = padded(raster, Box(top, left, side, side))
+    """Labels of ``core`` from one window of up to ``larger`` pixels around it."""
+    top, height = _around(core.top, core.height, larger, raster.size[0])
+    left, width = _around(core.left, core.width, larger, raster.size[1])
+    pixels, valid = padded(raster, Box(top, left, height, width))
     image = prepare(pixels, valid, scaling_of(model))[None]
     with torch.inference_mode():
         found = most_likely(class_scores(model, image, **tiling.views))[0].numpy()
     part = np.s_[core.top - top : core.top - top + core.height, core.left - left : core.left - left + core.width]
     return found[part], valid[part]
+
+
+def _around(begin: int, length: int, larger: int, whole: int) -> tuple[int, int]:
+    """Begin and length of the window of up to ``larger`` pixels with these in its middle, as far as edges allow."""
+    whole = -(-whole // ALIGNMENT) * ALIGNMENT
+    side = min(larger, whole)
+    return min(max(0, begin - (side - length) // 2 // ALIGNMENT * ALIGNMENT), whole - side), side
 
 
 def plan(model: str, source: Path, outputs: Outputs, *, how: How = AS_TRAINED, **view: Any) -> dict[str, Any]:

@@ -17,6 +17,8 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
 
 from regard.data.raster import Box, open_raster
 from regard.data.raster_writer import RasterWriter
@@ -27,7 +29,7 @@ from regard.engine.scenes.outputs import Outputs
 from regard.engine.scenes.paint import Rows
 from regard.engine.scenes.predict import at_resolution, predict
 from regard.engine.scenes.scene import Tiling
-from regard.engine.scenes.verify import plan, verify_map
+from regard.engine.scenes.verify import _around, plan, verify_map
 from regard.errors import ConfigError, OutputError, UnreadableImage
 from regard.models import Segmenter
 from support import tiny, write_tif
@@ -279,6 +281,17 @@ def test_a_map_is_verified_and_planned(scene: Path, tiny_model: Segmenter, tmp_p
     assert verify_map(model, scene, forged, windows=2, **SMALL)["changed_percent"] > 80
     facts = plan(model, scene, Outputs(path, tmp_path / "c.tif"), **SMALL)
     assert facts["windows"] == 14 and facts["restart_points"] == 7
+
+
+@given(whole=st.integers(1, 3000), length=st.integers(1, 512), larger=st.sampled_from([96, 768, 1536]), data=st.data())
+def test_a_place_is_seen_again_in_a_window_around_it_that_lies_in_the_scene(
+    whole: int, length: int, larger: int, data: st.DataObject
+):
+    length = min(length, whole, larger // 3 // 32 * 32)
+    begin = 32 * data.draw(st.integers(0, (whole - length) // 32))
+    first, side = _around(begin, length, larger, whole)
+    assert first % 32 == side % 32 == 0 and 0 <= first <= begin and begin + length <= first + side < whole + 32
+    assert side == larger or whole <= side < whole + 32
 
 
 def test_what_is_outside_the_area_does_not_reach_the_model(scene: Path) -> None:

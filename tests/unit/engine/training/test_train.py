@@ -73,7 +73,7 @@ def test_the_same_seed_trains_to_the_same_weights_bit_for_bit(toy: LabelledData,
     assert differing(weights(first), dict(tiny().state_dict()))
 
 
-@pytest.mark.parametrize("step", [3, 6, 9, 11])
+@pytest.mark.parametrize("step", [3, 6, *(pytest.param(later, marks=pytest.mark.slow) for later in (9, 11))])
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     toy: LabelledData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ):
