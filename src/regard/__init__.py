@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from regard.engine.scenes.predict import predict
     from regard.engine.scoring.evaluate import Scores, evaluate
     from regard.engine.segmentation import Segmentation
-    from regard.engine.training.train import Run, train
+    from regard.engine.training.record import Run
+    from regard.engine.training.train import train
     from regard.errors import RegardError
     from regard.models import Segmenter
     from regard.reports.page import report
@@ -31,7 +32,7 @@ _HOMES = {
     "Card": "regard.card",
     "ClassMap": "regard.classes",
     "RegardError": "regard.errors",
-    "Run": "regard.engine.training.train",
+    "Run": "regard.engine.training.record",
     "Scores": "regard.engine.scoring.evaluate",
     "Segmentation": "regard.engine.segmentation",
     "Segmenter": "regard.models",

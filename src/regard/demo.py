@@ -21,7 +21,8 @@ from regard.engine.explaining.pictures import blend, panel, photograph, scene_an
 from regard.engine.scenes.predict import predict
 from regard.engine.scoring.evaluate import evaluate
 from regard.engine.segmentation import Segmentation, paint
-from regard.engine.training.train import Run, train
+from regard.engine.training.record import Run
+from regard.engine.training.train import train
 from regard.models import Segmenter
 from regard.reports.page import report
 
@@ -101,7 +102,8 @@ def map_city(model: Segmenter, city: LabelledData, out: Path) -> dict[str, str]:
 
 def fine_tune(model: Segmenter, city: LabelledData, out: Path) -> Run:
     """A fresh network on the trained backbone, for a minute; an earlier run in the folder is replaced."""
-    shutil.rmtree(out, ignore_errors=True)
+    if (out / "run.json").is_file():
+        shutil.rmtree(out)
     config = dict(model.card.config)
     fresh = create(model.card.architecture, classes=city.classes, **config)
     fresh.get_submodule("backbone").load_state_dict(model.get_submodule("backbone").state_dict())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from rasterio.transform import Affine
 
 import regard.cli as cli
+from regard.checkpoints.file import load
 from support import save_image, tiny, write_set, write_tif
 
 
@@ -213,3 +215,47 @@ def test_what_is_looked_at_before_and_after_may_be_a_pattern_but_is_one_raster(
     photograph = save_image(tmp_path / "photo.png", np.zeros((20, 20, 3)))
     code, _, error = run_here(capsys, "predict", model, photograph, "-o", tmp_path / "map.png", "--dry-run")
     assert (code, "photo.png, a photograph" in error, (tmp_path / "map.png").exists()) == (2, True, False)
+
+
+def test_options_that_would_do_nothing_are_refused(
+    capsys: pytest.CaptureFixture[str], set_folder: Path, tmp_path: Path
+) -> None:
+    model = tiny().save(tmp_path / "m.safetensors")
+    picture = save_image(tmp_path / "photo.png", np.zeros((20, 20, 3)))
+    scene, page = write_tif(tmp_path / "map.tif", np.zeros((1, 20, 20), np.uint8)), tmp_path / "page.html"
+    (tmp_path / "file").touch()
+    for command, words in (
+        (
+            ("train", set_folder, "-o", tmp_path / "run", "--init", model, "--architecture", "ocrnet"),
+            "--architecture too",
+        ),
+        (("report", scene, "-o", page, "--model", model), "Leave model and data out"),
+        (("report", set_folder, "-o", page, "--confidence", scene), "Give the map as source"),
+        (("predict", model, picture, "-o", tmp_path / "a.png", "--device", "abacus"), "device 'abacus' cannot be used"),
+        (("evaluate", model, set_folder, "--leave-out", "sky"), "sky"),
+        (("evaluate", model, set_folder, "--save", tmp_path / "file" / "scores.json"), "it is a file, not a folder"),
+    ):
+        code, _, error = run_here(capsys, *command)
+        assert code in (1, 2) and words in error and error.count("\n") == 1, (command, error)
+    assert not (tmp_path / "run").exists() and not page.exists()
+
+
+def test_a_new_model_learns_the_scale_of_deep_images_from_them(
+    capsys: pytest.CaptureFixture[str], set_folder: Path, tmp_path: Path
+) -> None:
+    """16-bit red, green and blue are no photographs, nor are three other bands; the means are those of the images."""
+    rng, options = np.random.default_rng(0), ("--steps", 1, "--batch", 1, "--crop", 32, "--workers", 0)
+    network = ("--backbone", "test_resnet", "--config.width", 16, "--config.output-stride", 16)
+    values = {
+        path.stem: rng.integers(0, 4000, size=(3, 40, 48)).astype(np.uint16) for path in set_folder.glob("images/*")
+    }
+    shutil.rmtree(set_folder / "images")
+    for stem, image in values.items():
+        write_tif(set_folder / "images" / f"{stem}.tif", image, photometric="RGB")
+    code, _, error = run_here(capsys, "train", set_folder, "-o", tmp_path / "run", *network, *options)
+    assert code == 0, error
+    card = load(tmp_path / "run" / "last.safetensors").card
+    train = (set_folder / "train.txt").read_text().split()
+    mean = np.mean([values[stem] / 65535 for stem in train], axis=(0, 2, 3))
+    assert card.divisor == 65535 and card.bands == ("red", "green", "blue")
+    np.testing.assert_allclose(card.mean, mean, rtol=1e-6)

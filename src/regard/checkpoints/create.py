@@ -26,7 +26,7 @@ def create(
 ) -> Segmenter:
     """A new network with random heads, and a backbone that is random, timm's, or read from a file of timm's weights.
 
-    With three channels its mean and std are those of the backbone's ImageNet weights; with others 0 and 1, until
+    On red, green, blue its mean and std are those of the backbone's ImageNet weights; on other bands 0 and 1, until
     training measures them.
 
     Raises:
@@ -38,7 +38,7 @@ def create(
         raise unknown("architecture", architecture, MODELS)
     names = band_names(in_channels, bands)
     scaling = unscaled(in_channels, names)
-    if len(names) == 3:
+    if names == RGB:
         scaling["mean"], scaling["std"] = preprocessing(backbone)
     card = Card(
         architecture=architecture,

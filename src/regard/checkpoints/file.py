@@ -44,22 +44,35 @@ def load(
     Raises:
         UnknownName: neither a file nor a bundled model.
         CheckpointError: broken, not written by regard, changed since it was written, or not to be had from the hub.
-        ConfigError, MissingExtra: an impossible precision or runtime; see :func:`open_exported`.
+        ConfigError, MissingExtra: an impossible device, precision or runtime; see :func:`open_exported`.
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"got precision {precision!r}; need {', '.join(get_args(Precision))}. Choose one of these.")
     path = find_model(source)
     if path.suffix in RUNTIMES:
+        if fast or config or device != "cpu":
+            raise ConfigError(
+                f"{path.name} is exported and runs on the CPU as it is. Leave device, fast and settings out."
+            )
         return open_exported(path, runtime=runtime, precision=precision)
     if runtime is not None:
         raise ConfigError(f"runtime {runtime!r} is for exported models (.onnx, .xml); got {path.name}. Leave it out.")
     card, tensors = read_model(path)
+    _check_device(device)
     model = build(card.model_copy(update={"config": {**card.config, **config}}))
     fit(model, tensors, path)
     model = make_fast(model) if fast or precision != "float32" else model.eval()
     if precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device)):
         model = in_bfloat16(model).eval()
     return model.to(device)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0][:120]
+        raise ConfigError(f"device {device!r} cannot be used ({reason}). Choose cpu, or cuda with a GPU.") from None
 
 
 def bundled() -> dict[str, Path]:

@@ -13,10 +13,12 @@ class How:
     """How the network computes.
 
     Args:
+        device: Where: cpu, cuda, cuda:1, mps.
         precision: float32; bfloat16; or auto: rebuilt for speed, in bfloat16 where the machine is faster in it.
         runtime: What runs an exported model (.onnx, .xml).
     """
 
+    device: str = "cpu"
     precision: Precision = "float32"
     runtime: Literal["onnxruntime", "openvino"] | None = None
 

@@ -165,10 +165,9 @@ def explain(model: Model, image: Path, /, *, at: str, out: Out, bands: str | Non
     """
     from regard.checkpoints.file import load
     from regard.engine.explaining.explain import explain as listen
+    from regard.engine.explaining.explain import parse_at
 
-    numbers = at.split(",")
-    place = tuple(int(n) for n in numbers) if all(n.strip().lstrip("-").isdigit() for n in numbers) else at
-    found = listen(load(model), image, place, bands=bands_of(bands), tile=tile)
+    found = listen(load(model), image, parse_at(at), bands=bands_of(bands), tile=tile)
     path = found.save(out)
     shares = dict(zip(found.classes.names, found.probabilities.tolist(), strict=True))
     return Answer({"files": [str(path)], "probabilities": shares}, str(path))

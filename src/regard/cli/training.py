@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from regard.checkpoints.how import AS_TRAINED, How
 from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
 from regard.engine.training.config import TrainConfig
+from regard.errors import ConfigError
 
 
 @app.command
@@ -47,8 +48,9 @@ def train(
     import torch
 
     from regard.checkpoints.adapt import adapt
-    from regard.checkpoints.create import create
+    from regard.checkpoints.create import create, unscaled
     from regard.data.image_folder import folder
+    from regard.data.statistics import is_of_bytes
     from regard.engine.training.recipes import recipe as find_recipe
     from regard.engine.training.train import train as run
 
@@ -57,6 +59,7 @@ def train(
     names, notes = labelled.band_names(), tuple[str, ...]()
     torch.manual_seed(settings.seed if settings else 0)
     if init is not None:
+        _leave_to_the_model(architecture=architecture, backbone=backbone, pretrained=pretrained)
         model, notes = adapt(init, classes=labelled.classes, bands=names, **settings_of(config))
     else:
         weights: bool | str = pretrained is not None and (pretrained == "imagenet" or pretrained)
@@ -70,6 +73,8 @@ def train(
             pretrained=weights,
             **{**(plan.config if same else {}), **settings_of(config)},
         )
+        if not is_of_bytes(labelled):  # no scaling of photographs: the training measures the images
+            model.card = model.card.model_copy(update=unscaled(len(names), names))
     given = settings.model_dump(include=settings.model_fields_set) if settings else {}
     finished = run(model, labelled, out, recipe=recipe, **given)
     scores = finished.scores.as_dict() if finished.scores else None
@@ -77,6 +82,12 @@ def train(
     notes = (*notes, *(f"skipped {name}: {fault}" for name, fault in finished.skipped.items()))
     facts = {"best": str(finished.best), "scores": scores, "notes": list(notes)}
     return Answer(facts, "\n".join([*notes, table, f"best model: {finished.best}"]))
+
+
+def _leave_to_the_model(**given: str | None) -> None:
+    named = [name for name, value in given.items() if value is not None]
+    if named:
+        raise ConfigError(f"--init brings a network and its weights; got --{named[0]} too. Leave one of the two out.")
 
 
 @app.command
@@ -114,10 +125,15 @@ def evaluate(
     """
     from regard.checkpoints.file import load
     from regard.data.image_folder import folder
+    from regard.data.output import check_writable
     from regard.engine.processes import joined
     from regard.engine.scoring.evaluate import evaluate as score
 
     labelled = folder(data, bands=bands_of(bands))
+    for name in leave_out:
+        labelled.classes.label_of(name)
+    if save is not None:
+        check_writable(save)
     how = partial(score, split=split, scales=scales, flip=flip, window=window, averaging=averaging)
     with joined() as first:
         scores = how(load(model, **asdict(computing)), labelled, boundary=boundary).without(*leave_out)

@@ -74,7 +74,7 @@ def random_view(
     """A random crop: values over ``divisor``, labels, and 1 where there is data, 0 elsewhere; around a pixel of the
     class ``on`` if one is asked for and the image has it.
     """
-    image, labels, valid = _random_crop(sample, how, rng, ignore_index=ignore_index, on=on, divisor=divisor)
+    image, labels, valid = _random_crop(sample, how, rng, ignore_index=ignore_index, on=on)
     values = image.float() / divisor
     size = list(how.size)
     values = T.resize(values, size, T.InterpolationMode.BILINEAR, antialias=True)
@@ -96,7 +96,7 @@ def random_view(
 
 
 def _random_crop(
-    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int, on: int | None, divisor: float
+    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int, on: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The source rectangle that becomes the crop; where the image is too small, the rest is empty and ignored."""
     factor = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1])))
@@ -115,7 +115,6 @@ def _random_crop(
     missing = [0, 0, max(0, wide - width), max(0, tall - height)]
     valid = sample.valid[window]
     image = np.where(valid, sample.image[:, *window], 0)
-    check_depth(image, divisor)
     parts = ((image, 0), (sample.labels[window], ignore_index), (valid.astype(np.float32), 0))
     padded = [T.pad(torch.from_numpy(np.ascontiguousarray(part))[None], missing, fill=fill)[0] for part, fill in parts]
     return padded[0], padded[1], padded[2]
@@ -180,7 +179,7 @@ def normalise(
     return values.sub_(mean).div_(std).masked_fill_(valid.unsqueeze(-3) <= 0, 0.0)
 
 
-def check_depth(image: np.ndarray, divisor: float) -> None:
+def check_depth(image: np.ndarray, divisor: float, name: str = "the image") -> None:
     """Refuse values that a model of 8-bit images has never seen; ``image`` has 0 where there is no data.
 
     Raises:
@@ -196,7 +195,7 @@ def check_depth(image: np.ndarray, divisor: float) -> None:
     else:
         return
     raise BandMismatch(
-        f"the image holds values up to {largest:g}; the model takes 8-bit images, 0 to 255. Scale it {advice}, or "
+        f"{name} holds values up to {largest:g}; the model takes 8-bit images, 0 to 255. Scale it {advice}, or "
         "train a model on such images."
     )
 

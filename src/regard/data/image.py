@@ -128,7 +128,7 @@ def image_bands(path: Path, *, bands: Sequence[int | str] | None = None) -> tupl
     Raises:
         UnreadableImage, BandMismatch: see :func:`read_image`.
     """
-    if path.suffix.lower() in PHOTOGRAPHS:
+    if path.suffix.lower() in PHOTOGRAPHS and not (path.is_file() and is_deep(path)):
         return tuple(PHOTOGRAPH_BANDS[_channel(path, band)] for band in bands or PHOTOGRAPH_BANDS)
     with open_raster(path, bands=bands) as raster:
         return raster.band_names

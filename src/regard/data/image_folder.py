@@ -12,7 +12,7 @@ from regard.data.known import known_folder, known_name
 from regard.data.raster_set import scene_splits
 from regard.data.sample import LabelledData, Pair
 from regard.data.vector_set import scenes_with_polygons
-from regard.errors import DatasetError
+from regard.errors import ConfigError, DatasetError
 
 SPLITS = ("train", "val", "test")
 MASK_SUFFIXES = ("", "_labelTrainIds", "_mask", "_label", "_gt")
@@ -31,12 +31,16 @@ def folder(
 
     Raises:
         DatasetError: a part is missing or empty, or the parts contradict each other.
+        ConfigError: ``classes`` for data that say theirs.
     """
+    base = Path(root)
+    described = base.suffix == ".json" and base.is_file()
+    if classes is not None and (known_name(root) or described):
+        raise ConfigError(f"{root} has classes of its own. Leave classes out.")
     if known_name(root):
         data = known_folder(root)
         return replace(data, bands=tuple(bands) if bands else None)
-    base = Path(root)
-    if base.suffix == ".json" and base.is_file():
+    if described:
         return replace(scenes_with_polygons(base), bands=tuple(bands) if bands else None)
     if not base.is_dir():
         raise DatasetError(f"{base} is no folder. Give one with images/, masks/ and classes.json.")

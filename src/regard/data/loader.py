@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from regard.data.augment import Augmentation, Scaling, generator, normalise, random_view, without_a_band
+from regard.data.augment import Augmentation, Scaling, check_depth, generator, normalise, random_view, without_a_band
 from regard.data.sample import LabelledData, Pair, Sample
 from regard.errors import DatasetError, RegardError
 
@@ -107,7 +107,9 @@ class TrainingStream(Dataset[Batch]):
         raise DatasetError(f"{ATTEMPTS} images in a row cannot be used; the last: {[*faults.values()][-1]}")
 
     def _read_uncached(self, pair: Pair) -> Sample:
-        return self.data.read(pair, expected=self.bands)
+        sample = self.data.read(pair, expected=self.bands)
+        check_depth(np.where(sample.valid, sample.image, 0), self.scaling.divisor, pair.image.name)
+        return sample
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_read"}

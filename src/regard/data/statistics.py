@@ -22,6 +22,12 @@ def divisor_of(dtype: np.dtype) -> float:
     return {"uint8": 255.0, "uint16": 65535.0}.get(dtype.name, 1.0)
 
 
+def is_of_bytes(data: LabelledData) -> bool:
+    """Whether the first training image that can be read has 8 bits a band, as photographs have."""
+    images = (image for image in _usable(lambda pair: pair.read_image(data.bands, None), data.split("train"), True))
+    return next((image.values.dtype == np.uint8 for image in images if image is not None), True)
+
+
 def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES, skip: bool = False) -> Scaling:
     """Mean and standard deviation over the valid pixels of up to ``images`` training images, evenly spread.
 

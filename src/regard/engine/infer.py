@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,16 @@ Averaging = Literal["softmax", "logits", "exp"]
 def scaling_of(model: Segmenter) -> Scaling:
     """How raw values enter this model."""
     return Scaling(model.card.mean, model.card.std, model.card.divisor)
+
+
+@contextmanager
+def evaluating(model: Segmenter) -> Iterator[Segmenter]:
+    """The model in eval mode; afterwards it is as it was."""
+    was_training = model.training
+    try:
+        yield model.eval()
+    finally:
+        model.train(was_training)
 
 
 @torch.inference_mode()

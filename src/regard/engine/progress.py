@@ -52,7 +52,7 @@ class Progress:
     def note(self, text: str) -> None:
         """A line that stays."""
         if self._bar is not None:
-            self._bar.console.print(text)
+            self._bar.console.print(text, markup=False, highlight=False)
         elif not self.silent:
             print(text, file=sys.stderr, flush=True)
 

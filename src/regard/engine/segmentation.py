@@ -5,22 +5,26 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from regard.classes import ClassMap
 from regard.data.image import read_photograph
-from regard.data.output import check_writable
+from regard.data.output import check_writable, write_bytes
 from regard.data.polygons import features
 from regard.data.raster_writer import RasterWriter, label_layer
 from regard.errors import ConfigError
 
 NO_DATA_COLOUR = (0, 0, 0)
+NO_TAGS: Mapping[str, str] = MappingProxyType({})
 SHOWN = 640  # pixels a side of the picture in a notebook
 
 
@@ -48,32 +52,37 @@ class Segmentation:
         """The labels in the classes' colours; black where there is no data."""
         return paint(self.labels, self.classes)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the labels as a palette PNG, or as a GeoTIFF with colour table where the name ends in ``.tif``.
+    def save(self, path: str | Path, *, tags: Mapping[str, str] = NO_TAGS) -> Path:
+        """Write the labels, and ``tags``, as a palette PNG, or as a GeoTIFF where the name ends in ``.tif``.
 
         Raises:
-            ConfigError: another ending.
+            ConfigError: another ending, or more classes than a PNG holds.
             OutputError: it cannot be written there.
         """
         target = Path(path)
         if target.suffix.lower() in (".tif", ".tiff"):
-            layer = label_layer(self.classes, {})
+            layer = label_layer(self.classes, tags)
             with RasterWriter(target, layer, self.labels.shape, crs=self.crs, transform=self.transform) as writer:
                 writer.write(
                     0, np.where(self.labels == self.classes.ignore_index, layer.nodata, self.labels).astype(layer.dtype)
                 )
         elif target.suffix.lower() == ".png":
             check_writable(target)
-            self._as_palette().save(target)
+            write_bytes(target, self._as_palette(tags))
         else:
             raise ConfigError(f"labels are saved as .png or .tif; got {target.name}. Name it {target.stem}.png.")
         return target
 
-    def _as_palette(self) -> Image.Image:
-        image = Image.fromarray(self.labels.astype(np.uint8), mode=None)
-        image = image.convert("P") if image.mode != "P" else image
+    def _as_palette(self, tags: Mapping[str, str]) -> bytes:
+        """The bytes of a PNG."""
+        if len(self.classes) > 256:
+            raise ConfigError(f"a PNG holds 256 classes; the model has {len(self.classes)}. Save them as .tif.")
+        image, texts, buffer = Image.fromarray(self.labels.astype(np.uint8)).convert("P"), PngInfo(), io.BytesIO()
         image.putpalette([channel for colour in palette_of(self.classes) for channel in colour])
-        return image
+        for name, text in tags.items():
+            texts.add_text(name, text)
+        image.save(buffer, "PNG", pnginfo=texts)
+        return buffer.getvalue()
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
         """The colours over the photograph that was predicted (over black if it is not known)."""
@@ -120,6 +129,13 @@ class Segmentation:
             box = f'<span style="display:inline-block;width:1em;height:1em;background:{colour}"></span>'
             rows.append(f"<div>{box} {html.escape(name)} {100 * share:.1f} %</div>")
         return f'<img src="data:image/png;base64,{picture}" alt="{said}" style="max-width:100%">{"".join(rows)}'
+
+
+def masked(
+    labels: Integer[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], ignore_index: int
+) -> Integer[np.ndarray, "h w"]:
+    """Labels with the ignore index where there is no data: uint8, or int32 where that does not hold it."""
+    return np.where(valid, labels, np.int32(ignore_index)).astype(np.uint8 if 0 <= ignore_index < 256 else np.int32)
 
 
 def palette_of(classes: ClassMap) -> list[tuple[int, int, int]]:

@@ -1,13 +1,13 @@
 """Attention as plain tensor functions: no parameters, no state.
 
-Every context module of this package is one call of :func:`attend`:
+Every context module of this package is one call of :func:`attend`; the gather is one of :func:`gather_objects`:
 
 ========================  =======================  ==============  =====
 module                    query                    key, value      scale
 ========================  =======================  ==============  =====
 position attention        pixels                   pixels          1
 non-local                 pixels                   pixels          1
-channel attention         channels                 channels        -1
+channel attention         -channels                channels        1
 OCR gather                rows of the classifier   pixels          1
 OCR distribute            pixels                   object regions  d^-½
 ========================  =======================  ==============  =====

@@ -17,9 +17,9 @@ from regard.card import Card
 from regard.checkpoints.file import load, parse_card, read_header
 from regard.data.output import check_writable, write_text
 from regard.data.sample import LabelledData
+from regard.engine.infer import evaluating
 from regard.engine.scoring.evaluate import Scores, check_classes, evaluate
-from regard.engine.training.record import best_line, read_metrics, read_run
-from regard.engine.training.train import Run
+from regard.engine.training.record import Run, best_line, read_metrics, read_run
 from regard.errors import ClassMismatch, ConfigError
 from regard.models import Segmenter
 from regard.reports import gallery, tables
@@ -68,8 +68,13 @@ def report(
         OutputError: ``path`` cannot be written.
     """
     target, added = Path(path), [gallery.picture(caption, Path(file)) for caption, file in pictures]
+    is_map = not isinstance(source, Run | Scores) and Path(source).suffix.lower() in (".tif", ".tiff")
+    if is_map and (model is not None or data is not None):
+        raise ConfigError("the report of a map takes its classes and areas alone. Leave model and data out.")
+    if confidence is not None and not is_map:
+        raise ConfigError("confidence belongs to a map (.tif). Give the map as source, or leave confidence out.")
     check_writable(target)
-    if isinstance(source, str | Path) and Path(source).suffix.lower() in (".tif", ".tiff"):
+    if not isinstance(source, Run | Scores) and is_map:
         html = _render_map(Path(source), None if confidence is None else Path(confidence), title, added)
     else:
         subject = _read(source)
@@ -96,7 +101,7 @@ def _read_scores(path: Path) -> Subject:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return Subject(scores=Scores.of(found), saved=found)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{path} holds no scores. Give the folder of a run, or a JSON file of its scores.") from None
 
 
@@ -126,11 +131,10 @@ def _look(subject: Subject, model: Segmenter, data: LabelledData) -> None:
             f"the scores have {len(scores.classes)} classes ({', '.join(scores.classes.names)}), {data.root.name} has "
             f"{len(data.classes)} ({', '.join(data.classes.names)}). Give the data that was scored."
         )
-    was_training = model.training
     window = subject.saved.get("window") or None
-    found = evaluate(model.eval(), data, window=window)
-    subject.extremes = gallery.extremes(model, data, "val", found, window=window)
-    model.train(was_training)
+    with evaluating(model):
+        found = evaluate(model, data, window=window)
+        subject.extremes = gallery.extremes(model, data, "val", found, window=window)
     scores = scores or found
     subject.same = bool(np.abs(found.confusion - scores.confusion).sum() <= 0.02 * scores.confusion.sum())
     if subject.same:

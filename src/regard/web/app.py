@@ -42,7 +42,6 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
 }
 LONGEST = 2048  # bytes of a path with its query
-FINITE = {"allow_inf_nan": False}
 KEPT = {"cache-control": "private, max-age=86400"}  # the token is new at every start, and so are the addresses
 FRESH = {"cache-control": "no-store"}
 

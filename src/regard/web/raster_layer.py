@@ -6,13 +6,14 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
@@ -131,9 +132,10 @@ class RasterLayer:
                     if time.monotonic() > due or done == len(chunks):
                         self._show(Pixels(values, valid), dataset, done / len(chunks))
                         due = time.monotonic() + AGAIN
-        except rasterio.errors.RasterioError:  # a damaged block: far views are read from the file, and say so
+        except (rasterio.errors.RasterioError, CPLE_BaseError, MemoryError):  # far views are read from the file
             self.factor = 0
-        self._finish()
+        finally:
+            self._finish()
 
     def _finish(self) -> None:
         self.progress = 1.0
@@ -210,8 +212,9 @@ class Handles:
 
     def close(self) -> None:
         """Close those that are not in use."""
-        while not self._idle.empty():
-            self._idle.get_nowait().close()
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
 
 
 def in_memory(pixels: Pixels, crs: Any = None, transform: Any = SOMEWHERE) -> MemoryFile:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regard.data.image import image_size, read_image
+from regard.data.image import image_bands, image_size, read_image
 from regard.data.raster import Box
 from regard.errors import BandMismatch
 from support import COLOURS, save_image, write_tif
@@ -82,7 +82,7 @@ def test_deep_png_keeps_its_16_bits(tmp_path: Path, bands: int):
     values, _ = read_image(path)
     assert values.dtype == np.uint16
     np.testing.assert_array_equal(values, deep)
-    assert image_size(path) == (7, 9)
+    assert image_size(path) == (7, 9) and len(image_bands(path)) == bands
 
 
 @pytest.mark.parametrize("bands", [(3, 1), ("blue", "red"), ("3", "1")])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from regard.data.image_folder import folder
-from regard.errors import DatasetError, SizeMismatch, UnknownName
+from regard.errors import ConfigError, DatasetError, SizeMismatch, UnknownName
 from support import NAMES, write_set, write_tif
 
 
@@ -137,3 +137,10 @@ def test_a_scene_whose_blocks_are_smaller_than_a_window_is_refused(tmp_path: Pat
     write_tif(root / "split.tif", np.indices((1000, 950)).sum(axis=0, keepdims=True).astype(np.uint8) % 2)
     with pytest.raises(DatasetError, match=r"no window of 450 x 450 pixels wholly in train"):
         folder(root)
+
+
+def test_classes_are_not_given_to_data_that_say_theirs(tmp_path: Path):
+    (tmp_path / "fields.json").write_text("{}")
+    for root in ("voc:nowhere", tmp_path / "fields.json"):
+        with pytest.raises(ConfigError, match="has classes of its own"):
+            folder(root, classes=["a", "b"])

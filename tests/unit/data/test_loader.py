@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 from regard.data.augment import Augmentation, Scaling
+from regard.data.image_folder import folder
 from regard.data.loader import TrainingStream, training_batches
 from regard.data.sample import LabelledData
 from regard.data.statistics import class_pixels
-from regard.errors import DatasetError
-from support import NAMES
+from regard.errors import BandMismatch, DatasetError
+from support import NAMES, write_set, write_tif
 
 
 def stream(data: LabelledData, **settings: Any) -> TrainingStream:
@@ -100,3 +102,19 @@ def test_balanced_views_show_the_class_that_was_drawn(toy: LabelledData):
 def test_crops_that_are_wider_than_high(toy: LabelledData):
     sample = stream(toy, augmentation=Augmentation(crop=32, width=64))[3]
     assert sample["image"].shape == (3, 32, 64) and sample["mask"].shape == (32, 64)
+
+
+def test_the_depth_of_an_image_is_judged_by_all_of_it(tmp_path: Path):
+    """A dark part of a float image of 0 to 255 is no image of 0 to 1; a deep image is told, or skipped by choice."""
+    write_set(tmp_path / "set", count=4)
+    image = np.full((3, 40, 48), 0.5, np.float32)
+    image[:, :2] = 200
+    (tmp_path / "set/images/tile0.png").unlink()
+    write_tif(tmp_path / "set/images/tile0.tif", image)
+    data = folder(tmp_path / "set")
+    views = [stream(data, augmentation=Augmentation(crop=8))[index]["image"] for index in range(6)]
+    assert all(view.isfinite().all() for view in views)
+    write_tif(tmp_path / "set/images/tile0.tif", image * 50)
+    with pytest.raises(BandMismatch, match=r"tile0\.tif holds values up to 10000"):
+        [stream(data)[index] for index in range(2)]
+    assert {name for index in range(2) for name in stream(data, on_bad_image="skip")[index]["faults"]} == {"tile0"}

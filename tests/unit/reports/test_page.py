@@ -21,8 +21,7 @@ from regard.data.sample import LabelledData
 from regard.engine.scoring.evaluate import Scores, evaluate
 from regard.engine.segmentation import Segmentation
 from regard.engine.training.config import TrainConfig
-from regard.engine.training.record import Record
-from regard.engine.training.train import Run
+from regard.engine.training.record import Record, Run
 from regard.errors import (
     ClassMismatch,
     ConfigError,

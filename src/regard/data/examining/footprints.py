@@ -24,7 +24,8 @@ def find_overlaps(inspections: Sequence[Inspection]) -> Iterator[Finding]:
         return
     boxes = [_bounds(one, placed[0]) for one in placed]
     for index, its in zip(*shapely.STRtree(boxes).query(boxes, predicate="intersects").tolist(), strict=True):
-        one, other = sorted((placed[index], placed[its]), key=lambda item: boxes[placed.index(item)].area)
+        smaller, larger = sorted((index, its), key=lambda place: boxes[place].area)
+        one, other = placed[smaller], placed[larger]
         if index >= its or one.split == other.split:
             continue
         share = _shared_ground(one, other)

@@ -17,7 +17,7 @@ from regard.classes import ClassMap
 from regard.data.examining.inventory import Finding, Grade
 from regard.data.examining.landmarks import Landmarks, landmarks
 from regard.data.examining.registration import SIDE, Small
-from regard.data.image import PHOTOGRAPHS, is_deep
+from regard.data.image import PHOTOGRAPHS, is_deep, is_photograph
 from regard.data.mask import labels_of_colours, mask_values, translate
 from regard.data.raster import Box, open_raster
 from regard.data.sample import Pair
@@ -164,7 +164,7 @@ def _about_values(path: Path, values: dict[float, int], wrong: list[float], clas
 
 
 def _kind(path: Path) -> Kind:
-    if path.suffix.lower() in PHOTOGRAPHS and not is_deep(path):
+    if is_photograph(path) and not is_deep(path):
         with Image.open(path) as image:
             return Kind(BANDS.get(image.mode, len(image.getbands())), "uint8", True)
     with open_raster(path) as raster:

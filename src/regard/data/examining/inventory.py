@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from regard.classes import ClassMap
 from regard.data.image import PHOTOGRAPHS, RASTERS
 from regard.data.image_folder import MASK_SUFFIXES, SPLITS, folder, stem_of
-from regard.data.known import known_folder, known_name
+from regard.data.known import known_name
 from regard.data.sample import Pair
 from regard.errors import DatasetError, RegardError
 
@@ -50,16 +50,10 @@ def take_inventory(root: str | Path) -> Inventory:
     base = Path(root)
     stock = Inventory(base)
     if known_name(root):
-        data = known_folder(root)
-        stock.classes, stock.splits = data.classes, {name: list(pairs) for name, pairs in data.splits.items()}
+        _take_whole(stock, root, "layout")
         return stock
     if base.suffix == ".json" and base.is_file():
-        try:
-            data = folder(base)
-        except RegardError as error:
-            stock.note("error", "polygons", str(error), base.name)
-        else:
-            stock.classes, stock.splits = data.classes, {name: list(pairs) for name, pairs in data.splits.items()}
+        _take_whole(stock, base, "polygons")
         return stock
     if not base.is_dir():
         raise DatasetError(f"{base} is no folder. Give one with images/, masks/ and classes.json.")
@@ -72,9 +66,18 @@ def take_inventory(root: str | Path) -> Inventory:
     elif (base / "img_dir").is_dir():
         _take_mmseg(stock)
     elif stock.classes is not None:
-        data = folder(base)
-        stock.splits = {name: list(pairs) for name, pairs in data.splits.items()}
+        _take_whole(stock, base, "layout")
     return stock
+
+
+def _take_whole(stock: Inventory, root: str | Path, kind: str) -> None:
+    """Classes and pairs as they are read for training, or why they cannot be."""
+    try:
+        data = folder(root)
+    except RegardError as error:
+        stock.note("error", kind, str(error), stock.root.name)
+    else:
+        stock.classes, stock.splits = data.classes, {name: list(pairs) for name, pairs in data.splits.items()}
 
 
 def _take_listed(stock: Inventory) -> None:

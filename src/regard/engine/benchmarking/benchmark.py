@@ -69,7 +69,11 @@ def _measure(what: str, name: str, size: int, pairs: int, memory: bool) -> dict[
 
 def growth(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """For each case the powers of n that time and memory grow with: slopes of straight lines through the logarithms."""
-    measured = [name for name in rows[0] if name.endswith((" ms", " MB")) and name.startswith(("reference", "ours"))]
+    measured = [
+        name
+        for name, value in rows[0].items()
+        if name.endswith((" ms", " MB")) and name.startswith(("reference", "ours")) and value is not None
+    ]
     return {
         case: {
             name: _slope([(float(row["n"]), float(row[name])) for row in rows if row["case"] == case])

@@ -18,7 +18,7 @@ from regard.data.image import Pixels, image_size, is_photograph, read_image
 from regard.data.raster import Box
 from regard.engine.explaining.explanation import Explanation, Place
 from regard.engine.explaining.pictures import visible
-from regard.engine.infer import class_scores, scaling_of
+from regard.engine.infer import class_scores, evaluating, scaling_of
 from regard.engine.scenes.scene import ALIGNMENT, Tiling
 from regard.errors import ConfigError
 from regard.models import Segmenter
@@ -110,12 +110,8 @@ def explain(
     box = _window(path, place, Tiling(tile, 0).checked().tile)
     pixels = read_image(path, bands=bands, expected=model.bands, box=box)
     image = prepare(pixels.values, pixels.valid, scaling_of(model))[None].to(next(model.parameters()).device)
-    was_training = model.training
-    try:
-        with recording(model.eval()) as seen:
-            scores = class_scores(model, image)[0].cpu()
-    finally:
-        model.train(was_training)
+    with evaluating(model), recording(model) as seen:
+        scores = class_scores(model, image)[0].cpu()
     where, labels = _where(path, place, box, pixels, model, scores)
     probabilities = scores[:, torch.from_numpy(where)].softmax(dim=0).mean(dim=1).numpy()
     label = int(probabilities.argmax()) if asked is None else asked

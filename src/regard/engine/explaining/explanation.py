@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from regard.classes import ClassMap
-from regard.data.output import check_writable
+from regard.data.output import check_writable, write_bytes
 from regard.engine.segmentation import paint
 from regard.errors import ConfigError
 
@@ -126,8 +126,9 @@ class Explanation:
         if target.suffix.lower() not in KINDS:
             raise ConfigError(f"an explanation is saved as {', '.join(KINDS)}; got {target.name}. Name it why.png.")
         check_writable(target)
-        draw(self).savefig(target, dpi=150)
-        return target
+        picture = io.BytesIO()
+        draw(self).savefig(picture, format=target.suffix[1:].lower(), dpi=150)
+        return write_bytes(target, picture.getbuffer())
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

@@ -7,7 +7,8 @@ import logging
 import os
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from regard.checkpoints.exported import CELLS, RT_INFO, needed
 from regard.data.output import check_writable, writing
-from regard.engine.training.train import quiet
+from regard.engine.infer import evaluating
 from regard.errors import ConfigError, ExportError
 from regard.models import Segmenter
 
@@ -73,18 +74,18 @@ def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Pa
         ExportError: the file does not agree with the model, or torch cannot write such a network as a program.
         OutputError: it cannot be written.
     """
-    target, was_training = Path(path), model.training
+    target = Path(path)
     if target.suffix not in WRITERS:
         raise ConfigError(f"models are exported as {' or '.join(WRITERS)}; got {target.name}. Choose one of these.")
     model.check_plain("exported")
     check_writable(target)
-    network = Exported(model.eval(), normalise=normalise).eval()
     part = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
-        check(network, WRITERS[target.suffix](network, part), target)
+        with evaluating(model):
+            network = Exported(model, normalise=normalise).eval()
+            check(network, WRITERS[target.suffix](network, part), target)
         publish(part, target)
     finally:
-        model.train(was_training)
         for left in (part, part.with_suffix(".bin")):
             left.unlink(missing_ok=True)
     return target
@@ -109,12 +110,13 @@ def check(network: Exported, run: Callable[[Tensor], Tensor], target: Path) -> f
     Raises:
         ExportError: it is above a thousandth.
     """
-    worst = 0.0
+    differences = []
     for size in CHECKED_SIZES:
         image = sample_image(network, size)
         with torch.no_grad():
             expected, found = network(image), run(image)
-        worst = max(worst, float((found - expected).abs().max() / expected.abs().max()))
+        differences.append((found - expected).abs().max() / expected.abs().max())
+    worst = float(torch.stack(differences).max())  # which, unlike Python's, keeps what is no number
     if not worst <= TOLERANCE:
         raise ExportError(
             f"{target.name} differs from the model by {worst:.1e} of the largest logit; {TOLERANCE:.0e} is allowed. "
@@ -159,9 +161,8 @@ def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
 
 def _save_onnx(network: Exported, part: Path) -> None:
     onnx, _ = needed("onnx"), needed("onnxscript")
-    with quiet(), warnings.catch_warnings():
+    with warnings.catch_warnings(), _errors_only(logging.getLogger("torch.onnx")):
         warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = _program(network, WithCells(network))
         written = torch.onnx.export(
             program, dynamo=True, verbose=False, input_names=["image"], output_names=["logits", CELLS]
@@ -172,6 +173,16 @@ def _save_onnx(network: Exported, part: Path) -> None:
     onnx.helper.set_model_props(proto, onnx_facts(network.model, normalised=network.normalise))
     with writing(part.parent):
         onnx.save(proto, part)
+
+
+@contextmanager
+def _errors_only(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:

@@ -155,6 +155,14 @@ class Journal:
         _write_synced(self.folder / "journal.jsonl", "".join(json.dumps(line) + "\n" for line in self._lines).encode())
         _write_synced(self.folder / "key", self.key.encode())
 
+    def _remove(self) -> None:
+        """Delete the folder, the lock at last: a run that waits for it must not begin among what is being deleted."""
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if path.name != "lock":
+                    path.unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     @contextmanager
     def _reporting(self) -> Iterator[None]:
         """Turn the system's errors into one line of ours."""
@@ -171,7 +179,7 @@ class Journal:
     ) -> None:
         interrupted = kind is not None and (issubclass(kind, OutputError) or not issubclass(kind, Exception))
         if not (interrupted and self.done):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove()
         if self._lock is not None:
             self._lock.close()
 

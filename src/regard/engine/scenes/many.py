@@ -21,12 +21,14 @@ from regard.data.output import check_writable
 from regard.engine.memory import keep_freed_memory, peak_memory_mb
 from regard.engine.scenes.manifest import Receipt, is_list, listed, write_receipts
 from regard.engine.scenes.outputs import SIDE_FILES, Outputs
+from regard.engine.scenes.photograph import photograph_job
 from regard.engine.scenes.predict import predict
 from regard.errors import ConfigError, OutputBusy, OutputError, RegardError, ScenesFailed
 from regard.models import Segmenter
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether another run has ended
 MAPS = (".tif", ".tiff", ".png")
+OF_PHOTOGRAPHS = ("confidence", "bands", "scales", "flip", "d4")  # options that decide their maps
 MOST_NAMED = 5  # failed scenes in a message
 
 
@@ -70,9 +72,17 @@ def _mapped(scene: Scene, *, progress: bool = False) -> Receipt:
     height, width = image_size(scene.source, vrt=bool(scene.options.get("vrt")))
     model = network(scene.model, scene.how)
     began = time.perf_counter()
-    predict(model, scene.source, scene.target, progress=progress, **scene.options)
+    if not _is_done_photograph(model, scene):
+        predict(model, scene.source, scene.target, progress=progress, **scene.options)
     seconds = time.perf_counter() - began
     return Receipt(str(scene.source), str(scene.target), scene.files, height * width, seconds, peak_memory_mb())
+
+
+def _is_done_photograph(model: Segmenter, scene: Scene) -> bool:
+    if scene.options.get("overwrite", True) or not is_photograph(scene.source):
+        return False
+    options = {name: value for name, value in scene.options.items() if name in OF_PHOTOGRAPHS}
+    return photograph_job(model, scene.source, scene.target, **options).is_done()
 
 
 @cache

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -96,10 +96,11 @@ class MapJob:
         labels = self.outputs.labels.stat().st_mtime_ns
         if any(path.stat().st_mtime_ns < (source if path in rasters else labels) for path in files):
             return False
-        return all(self.marks.items() <= _tags(path).items() for path in rasters)
+        return all(self.marks.items() <= tags_in(path).items() for path in rasters)
 
 
-def _tags(path: Path) -> dict[str, str]:
+def tags_in(path: Path) -> dict[str, str]:
+    """What a GeoTIFF or a PNG says of itself; nothing where it cannot be read."""
     with suppress(UnreadableImage), open_raster(path) as raster:
         return raster.dataset.tags()
     return {}
@@ -123,7 +124,7 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
         if done and not journal.folder.exists():  # else a run was killed while it cleared up
             return outputs.labels
         if not begun and not done:
-            _refuse_to_replace(outputs)
+            refuse_to_replace(outputs.files)
     _check_space(job)
     with journal:
         _sweep(outputs)
@@ -151,8 +152,13 @@ def _sweep(outputs: Outputs) -> None:
                 left.unlink(missing_ok=True)
 
 
-def _refuse_to_replace(outputs: Outputs) -> None:
-    there = [path for path in outputs.files if path.exists()]
+def refuse_to_replace(files: Sequence[Path]) -> None:
+    """Refuse to go on where one of the files is there.
+
+    Raises:
+        OutputError: it is.
+    """
+    there = [path for path in files if path.exists()]
     if there:
         raise OutputError(
             f"{there[0]} is there already, and not from this model, source, settings and wishes for other files. "

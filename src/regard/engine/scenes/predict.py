@@ -12,17 +12,15 @@ import numpy as np
 
 from regard.data.area_of_interest import Area, area_of_interest
 from regard.data.areas import ground_resolution
-from regard.data.augment import prepare
-from regard.data.image import is_photograph, read_image
+from regard.data.image import is_photograph
 from regard.data.mosaic import mosaic
-from regard.data.output import check_writable
 from regard.data.raster import Raster, open_raster
-from regard.data.raster_writer import RasterWriter, measure_layer
-from regard.engine.infer import class_scores, scaling_of
-from regard.engine.scenes.map_file import MapJob, as_bytes, tags_of, write_map
+from regard.engine.infer import evaluating
+from regard.engine.scenes.map_file import MapJob, write_map
 from regard.engine.scenes.outputs import Outputs, Patches
+from regard.engine.scenes.photograph import photograph_job
 from regard.engine.scenes.scene import ALIGNMENT, Tiling, predict_rows
-from regard.engine.segmentation import Segmentation
+from regard.engine.segmentation import Segmentation, masked
 from regard.errors import ConfigError
 from regard.models import Segmenter
 
@@ -84,7 +82,6 @@ def predict(
         OutputError: the result cannot be written.
     """
     path = Path(source) if isinstance(source, str | Path) else mosaic([Path(name) for name in source], vrt=vrt)
-    was_training = model.training
     view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "d4": d4, "batch": batch}
     extras = {"entropy": entropy, "polygons": polygons, "areas": areas, "stac": stac}
     patches = Patches(sieve, minimum_area, simplify)
@@ -92,19 +89,18 @@ def predict(
         raise ConfigError(
             "sieve, minimum_area and simplify choose among polygons. Name their file: polygons='map.gpkg'."
         )
-    model.eval()
-    try:
+    with evaluating(model):
         if is_photograph(path):
             _need_a_map(path, **extras, aoi=aoi, gsd=gsd)
-            return _predict_photograph(model, path, to, confidence, Tiling.of(**view), bands)
+            photograph = photograph_job(model, path, to, confidence=confidence, bands=bands, **view)
+            photograph.check(overwrite=overwrite)
+            return photograph.run()
         with opened(model, path, bands=bands, aoi=aoi, gsd=gsd, vrt=vrt, **view) as (raster, tiling):
             if to is None:
                 _need_a_map(path, **extras, confidence=confidence)
                 return _collect(model, raster, tiling)
             job = MapJob(model, raster, tiling, Outputs.of(to, confidence=confidence, **extras), patches)
             return write_map(job, overwrite=overwrite, progress=progress)
-    finally:
-        model.train(was_training)
 
 
 @contextmanager
@@ -161,30 +157,6 @@ def at_resolution(tiling: Tiling, model: Segmenter, raster: Raster, gsd: float) 
     return replace(tiling, tile=tile, overlap=overlap, scales=tuple(scale * factor for scale in tiling.scales))
 
 
-def _predict_photograph(
-    model: Segmenter,
-    path: Path,
-    to: str | Path | None,
-    confidence: str | Path | None,
-    tiling: Tiling,
-    bands: Sequence[int | str] | None,
-) -> Segmentation:
-    for target in (to, confidence):
-        if target is not None:
-            check_writable(Path(target))
-    pixels = read_image(path, bands=bands, expected=model.bands)
-    image = prepare(pixels.values, pixels.valid, scaling_of(model))[None].to(next(model.parameters()).device)
-    best, labels = class_scores(model, image, **tiling.views).softmax(dim=1).max(dim=1)
-    masked = _masked(labels[0].cpu().numpy(), pixels.valid, model.classes.ignore_index)
-    result = Segmentation(masked, best[0].cpu().numpy(), model.classes, path)
-    if to is not None:
-        result.save(to)
-    if confidence is not None:
-        with RasterWriter(Path(confidence), measure_layer("confidence", tags_of(model)), masked.shape) as writer:
-            writer.write(0, as_bytes(result.confidence, pixels.valid))
-    return result
-
-
 def _collect(model: Segmenter, raster: Raster, tiling: Tiling) -> Segmentation:
     height, width = raster.size
     if height * width > IN_MEMORY:
@@ -193,11 +165,6 @@ def _collect(model: Segmenter, raster: Raster, tiling: Tiling) -> Segmentation:
         )
     parts = list(predict_rows(model, raster, tiling))
     valid = np.concatenate([rows.valid for rows in parts])
-    labels = _masked(np.concatenate([rows.labels for rows in parts]), valid, model.classes.ignore_index)
+    labels = masked(np.concatenate([rows.labels for rows in parts]), valid, model.classes.ignore_index)
     confidence = np.where(valid, np.concatenate([rows.measures["confidence"] for rows in parts]), 0)
     return Segmentation(labels, confidence, model.classes, None, raster.crs, raster.transform)
-
-
-def _masked(labels: np.ndarray, valid: np.ndarray, ignore_index: int) -> np.ndarray:
-    """Labels with the ignore index where there is no data: uint8, or int32 where that does not hold it."""
-    return np.where(valid, labels, np.int32(ignore_index)).astype(np.uint8 if 0 <= ignore_index < 256 else np.int32)

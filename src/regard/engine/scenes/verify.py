@@ -69,9 +69,9 @@ def _labels_again(
     top, height = _around(core.top, core.height, larger, raster.size[0])
     left, width = _around(core.left, core.width, larger, raster.size[1])
     pixels, valid = padded(raster, Box(top, left, height, width))
-    image = prepare(pixels, valid, scaling_of(model))[None]
+    image = prepare(pixels, valid, scaling_of(model))[None].to(next(model.parameters()).device)
     with torch.inference_mode():
-        found = most_likely(class_scores(model, image, **tiling.views))[0].numpy()
+        found = most_likely(class_scores(model, image, **tiling.views))[0].cpu().numpy()
     part = np.s_[core.top - top : core.top - top + core.height, core.left - left : core.left - left + core.width]
     return found[part], valid[part]
 
@@ -109,7 +109,7 @@ def plan(model: str, source: Path, outputs: Outputs, *, how: How = AS_TRAINED, *
 
 
 def _seconds_a_window(model: Segmenter, height: int, width: int, tiling: Tiling) -> float:
-    image = torch.zeros(1, len(model.bands), height, width)
+    image = torch.zeros(1, len(model.bands), height, width, device=next(model.parameters()).device)
     class_scores(model, image, **tiling.views)
     began = time.perf_counter()
     class_scores(model, image, **tiling.views)

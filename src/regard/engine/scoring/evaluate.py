@@ -9,7 +9,7 @@ import torch
 
 from regard.data.augment import prepare
 from regard.data.sample import LabelledData, Pair
-from regard.engine.infer import Averaging, class_scores, scaling_of
+from regard.engine.infer import Averaging, class_scores, evaluating, scaling_of
 from regard.engine.processes import spread
 from regard.engine.scoring.scores import Scores as Scores
 from regard.errors import ClassMismatch, DatasetError
@@ -43,8 +43,6 @@ def evaluate(
         UnknownName, UnreadableImage, BandMismatch, SizeMismatch: see ``LabelledData``.
     """
     check_classes(model, data)
-    was_training = model.training
-    model.eval()
     count, ignore = len(data.classes), data.classes.ignore_index
     views = {"scales": scales, "flip": flip, "window": window, "averaging": averaging}
     device = next(model.parameters()).device
@@ -62,8 +60,8 @@ def evaluate(
             return confusion, bins, None
         return confusion, bins, boundary_counts(truth, predicted.long(), **of, reach=boundary).numpy()
 
-    counts = spread(look, data.split(split))
-    model.train(was_training)
+    with evaluating(model):
+        counts = spread(look, data.split(split))
     confusions = np.stack([one for one, _, _ in counts]) if counts else np.zeros((0, count, count), dtype=np.int64)
     if not confusions.any():
         raise DatasetError(

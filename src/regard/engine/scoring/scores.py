@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regard.classes import ClassMap
+from regard.data.output import check_writable, write_text
 from regard.errors import ClassMismatch, unknown
 from regard.ops import confusion as ops
 from regard.ops.bootstrap import Interval, intervals
@@ -208,11 +209,14 @@ class Scores:
         return {"calibration_error": self.calibration_error, "confidence": self.confidence, "reliability": bins}
 
     def save(self, path: str | Path) -> Path:
-        """Write ``as_dict`` as JSON."""
+        """Write ``as_dict`` as JSON.
+
+        Raises:
+            OutputError: it cannot be written there.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
-        return target
+        check_writable(target)
+        return write_text(target, json.dumps(self.as_dict(), indent=1) + "\n")
 
     def table(self) -> str:
         """Per class and on average, in per cent, as Markdown."""

@@ -16,7 +16,7 @@ from regard.data.augment import prepare
 from regard.data.examining.examine import Examination, sort_findings
 from regard.data.examining.inventory import Finding
 from regard.data.sample import LabelledData, Pair
-from regard.engine.infer import class_scores, scaling_of
+from regard.engine.infer import class_scores, evaluating, scaling_of
 from regard.engine.scoring.evaluate import check_classes
 from regard.errors import RegardError
 from regard.models import Segmenter
@@ -50,10 +50,8 @@ def with_suspects(examined: Examination, model: Segmenter) -> Examination:
 
 
 def _find_suspects(model: Segmenter, data: LabelledData, pairs: Iterable[Pair]) -> list[Finding]:
-    was_training = model.training
-    model.eval()
-    doubts = [doubt for pair in pairs if (doubt := _doubt(model, data, pair)) is not None]
-    model.train(was_training)
+    with evaluating(model):
+        doubts = [doubt for pair in pairs if (doubt := _doubt(model, data, pair)) is not None]
     doubts.sort(key=lambda doubt: -doubt.loss)
     logs = np.log([max(doubt.loss, 1e-3) for doubt in doubts] or [0.0])
     spread = 1.4826 * np.median(np.abs(logs - np.median(logs)))

@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,18 @@ from regard.errors import TrainingError
 from regard.models import Segmenter
 
 FREE = ("workers", "on_bad_image", "log")  # settings that may change when a run goes on
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its best model's file, that model's scores on the validation split, and the training
+    images that were skipped, with why.
+    """
+
+    folder: Path
+    best: Path
+    scores: Scores | None
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 class Record:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +22,19 @@ from regard.data.statistics import check_labels, class_pixels, measure
 from regard.engine.infer import scaling_of
 from regard.engine.memory import keep_freed_memory
 from regard.engine.progress import Progress
-from regard.engine.scoring.evaluate import Scores, check_classes
+from regard.engine.scoring.evaluate import check_classes
 from regard.engine.training.bookkeeping import Bookkeeping, is_first
 from regard.engine.training.config import TrainConfig
 from regard.engine.training.faults import WholeCheckpoints, one_line
 from regard.engine.training.loggers import loggers_of
 from regard.engine.training.optimise import criterion_of
 from regard.engine.training.recipes import with_recipe
-from regard.engine.training.record import Record
+from regard.engine.training.record import Record, Run
 from regard.engine.training.task import SegmentationTask
 from regard.errors import ConfigError, TrainingError
 from regard.models import Segmenter
 
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, its best model's file, that model's scores on the validation split, and the training
-    images that were skipped, with why.
-    """
-
-    folder: Path
-    best: Path
-    scores: Scores | None
-    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 def train(

@@ -72,6 +72,8 @@ def test_the_verb_prints_and_writes_what_it_measured(tmp_path: Path, capsys: pyt
 def test_growth_is_the_power_of_n():
     rows = [{"n": n, "case": "a", "reference ms": 3e-4 * n**2, "ours extra MB": 0.5 * n} for n in (100, 300, 1000)]
     assert growth(rows) == {"a": {"reference ms": 2.0, "ours extra MB": 1.0}}
+    unmeasured = [row | {"ours extra MB": None} for row in rows]  # where the system does not tell
+    assert growth(unmeasured) == {"a": {"reference ms": 2.0}}
 
 
 def test_compare_knows_the_faster():

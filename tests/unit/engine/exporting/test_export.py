@@ -51,6 +51,12 @@ def test_a_file_that_differs_is_not_published(tiny_model: Segmenter, tmp_path: P
         check(network, lambda image: network(image) + 0.01 * network(image).abs().max(), tmp_path / "m.onnx")
 
 
+def test_a_file_that_gives_no_number_is_not_published(tiny_model: Segmenter, tmp_path: Path) -> None:
+    network = Exported(tiny_model, normalise=False).eval()
+    with pytest.raises(ExportError, match="differs from the model by nan"):
+        check(network, lambda image: network(image) * math.nan, tmp_path / "m.onnx")
+
+
 class Pooled(torch.nn.Module):
     """Pools to a size that torch computes with a ceil, as timm's test_resnet does."""
 

@@ -108,3 +108,17 @@ def test_a_lock_in_a_folder_that_the_run_before_took_away_is_taken_anew(
         with pytest.raises(OutputBusy), Journal(tmp_path / "map.tif", JOB):
             pass
     assert len(took_away) == 2 and not folder.exists()
+
+
+def test_the_lock_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that waits must not begin while the one before still deletes what lies there."""
+    left, remove = [], shutil.rmtree
+
+    def noted(folder: Path, **options: bool) -> None:
+        left.append([path.name for path in folder.iterdir()])
+        remove(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", noted)
+    with Journal(tmp_path / "map.tif", JOB) as journal:
+        journal.keep([layers(0)])
+    assert left == [["lock"]] and not list(tmp_path.iterdir())

@@ -21,8 +21,8 @@ from regard.data.sample import LabelledData, Pair
 from regard.data.statistics import class_pixels, measure
 from regard.engine.training import task
 from regard.engine.training.bookkeeping import Bookkeeping
-from regard.engine.training.record import read_metrics
-from regard.engine.training.train import Run, train
+from regard.engine.training.record import Run, read_metrics
+from regard.engine.training.train import train
 from regard.errors import DatasetError, OutputError, RegardError, TrainingError, UnreadableImage
 from support import tiny, write_set
 

@@ -25,8 +25,8 @@ from regard.data.sample import LabelledData
 from regard.engine.scoring.evaluate import evaluate
 from regard.engine.training import train as module
 from regard.engine.training.bookkeeping import Bookkeeping
-from regard.engine.training.record import Record, read_metrics, read_run
-from regard.engine.training.train import Run, train
+from regard.engine.training.record import Record, Run, read_metrics, read_run
+from regard.engine.training.train import train
 from regard.errors import ClassMismatch, ConfigError, OutputError, TrainingError
 from regard.models.readme import readme
 from support import save_image, tiny

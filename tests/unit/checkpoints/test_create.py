@@ -1,0 +1,30 @@
+"""A new model's scaling: photographs' where it sees photographs' bands, else left to be measured."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+
+from regard.checkpoints.create import create
+from regard.checkpoints.file import load
+from regard.errors import ConfigError
+from support import NAMES, tiny
+
+
+@pytest.mark.parametrize("bands", [None, ("red", "green", "blue")])
+def test_photographs_are_scaled_as_the_backbones_weights_were(bands: tuple[str, ...] | None):
+    card = create("danet", classes=NAMES, backbone="test_resnet", width=16, bands=bands).card
+    assert list(card.mean) == list(timm.create_model("test_resnet").default_cfg["mean"])
+
+
+@pytest.mark.parametrize("bands", [("vv", "vh", "dem"), ("blue", "green", "red"), ("near infrared",)])
+def test_other_bands_wait_to_be_measured(bands: tuple[str, ...]):
+    card = create("danet", classes=NAMES, backbone="test_resnet", width=16, in_channels=len(bands), bands=bands).card
+    assert not any(card.mean) and set(card.std) == {1.0}
+
+
+def test_a_device_that_is_not_there(tmp_path):
+    path = tiny().save(tmp_path / "m.safetensors")
+    with pytest.raises(ConfigError, match=r"device 'abacus' cannot be used \(.*Choose cpu"):
+        load(path, device="abacus")
+    assert next(load(path, device="cpu").parameters()).device.type == "cpu"
