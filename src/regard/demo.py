@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -42,35 +44,29 @@ def run(out: Path) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     files: dict[str, str] = {}
 
-    def step(name: str, text: str) -> float:
+    @contextmanager
+    def step(name: str, text: str) -> Iterator[None]:
         print(f"\n{text}", file=sys.stderr, flush=True)
-        return time.perf_counter()
+        began = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - began
 
-    began = step("map", "1  Mapping land cover from 60 N to the equator with globe-s: a 1800 x 900 GeoTIFF")
-    files |= map_globe(sample / SCENE, out)
-    seconds["map"] = time.perf_counter() - began
-
-    began = step("city", "2  Mapping a tile of Dubai with dubai-s")
-    city = folder(sample / "city")
-    model = load("dubai-s")
-    files |= map_city(model, city, out)
-    seconds["city"] = time.perf_counter() - began
-
-    began = step("train", f"3  Training new heads on 24 tiles for {STEPS} steps: see the loss fall")
-    finished = fine_tune(model, city, out / "run")
-    files["new model"] = str(finished.best)
-    seconds["train"] = time.perf_counter() - began
-
-    began = step("evaluate", "4  Scoring dubai-s on the 6 tiles kept back")
-    scores = evaluate(model, city)
-    files["scores"] = str(scores.save(out / "scores.json"))
-    print(scores.table(), file=sys.stderr)
-    seconds["evaluate"] = time.perf_counter() - began
-
-    began = step("report", "5  Writing the report")
-    pictures = [("Land cover by globe-s", out / "globe.png"), ("A tile of Dubai by dubai-s", out / "city.png")]
-    files["report"] = str(report(finished, out / "report.html", data=city, pictures=pictures))
-    seconds["report"] = time.perf_counter() - began
+    with step("map", "1  Mapping land cover from 60 N to the equator with globe-s: a 1800 x 900 GeoTIFF"):
+        files |= map_globe(sample / SCENE, out)
+    with step("city", "2  Mapping a tile of Dubai with dubai-s"):
+        city = folder(sample / "city")
+        model = load("dubai-s")
+        files |= map_city(model, city, out)
+    with step("train", f"3  Training new heads on 24 tiles for {STEPS} steps: see the loss fall"):
+        finished = fine_tune(model, city, out / "run")
+        files["new model"] = str(finished.best)
+    with step("evaluate", "4  Scoring dubai-s on the 6 tiles kept back"):
+        scores = evaluate(model, city)
+        files["scores"] = str(scores.save(out / "scores.json"))
+        print(scores.table(), file=sys.stderr)
+    with step("report", "5  Writing the report"):
+        pictures = [("Land cover by globe-s", out / "globe.png"), ("A tile of Dubai by dubai-s", out / "city.png")]
+        files["report"] = str(report(finished, out / "report.html", data=city, pictures=pictures))
     return {"files": files, "scores": scores.as_dict(), "losses": losses(finished), "seconds": seconds}
 
 

@@ -124,6 +124,12 @@ def inside(area: Any, box: Box) -> Bool[np.ndarray, "h w"]:
     return geometry_mask([area], (box.height, box.width), shift, invert=True)
 
 
+def apply(transform: Any, columns: Any, rows: Any) -> tuple[Any, Any]:
+    """Coordinates on the ground of columns and rows, or the reverse with the inverse transform."""
+    a, b, c, d, e, f = transform[:6]
+    return a * columns + b * rows + c, d * columns + e * rows + f
+
+
 def open_raster(
     path: Path,
     *,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from regard.data.raster import Box
+from regard.data.raster import Box, apply
 
 SIDE = 256  # pixels of a tile
 HALF_EARTH = 20037508.342789244  # metres: web mercator goes from minus to plus this
@@ -105,7 +105,7 @@ class MercatorGrid:
     def places(self, extent: Extent, shape: tuple[int, int]) -> Places:
         """The scene pixel under each pixel of a picture that shows ``extent`` of the map."""
         x, y = self.from_map.transform(*np.meshgrid(*_centres(extent, shape)))
-        return Places(*_apply(self.inverse, x, y))
+        return Places(*apply(self.inverse, x, y))
 
     def around(self, box: Box) -> Extent:
         """The extent on the map of a box of the scene."""
@@ -119,7 +119,7 @@ class MercatorGrid:
     def locate(self, x: float, y: float) -> tuple[float, float]:
         """Column and row under a point of the page: longitude and latitude."""
         easting, northing = self.degrees.transform(x, y, direction="INVERSE")
-        column, row = _apply(self.inverse, *self.from_map.transform(easting, northing))
+        column, row = apply(self.inverse, *self.from_map.transform(easting, northing))
         return float(column), float(row)
 
     def weights(self, tile: Address) -> Float[np.ndarray, "h"]:
@@ -135,7 +135,7 @@ class MercatorGrid:
         return [[west, max(south, -MOST_NORTH)], [east, min(north, MOST_NORTH)]]
 
     def _on_map(self, columns: Any, rows: Any) -> tuple[Any, Any]:
-        return self.to_map.transform(*_apply(self.transform, columns, rows))
+        return self.to_map.transform(*apply(self.transform, columns, rows))
 
 
 Grid = PixelGrid | MercatorGrid
@@ -149,10 +149,6 @@ def grid_of(size: tuple[int, int], crs: Any, transform: Any) -> Grid:
         return MercatorGrid(size, crs, transform)
     except (ProjError, ValueError, OverflowError):
         return PixelGrid(size)
-
-
-def _apply(transform: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    return transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f
 
 
 def _centres(extent: Extent, shape: tuple[int, int]) -> tuple[Float[np.ndarray, "w"], Float[np.ndarray, "h"]]:

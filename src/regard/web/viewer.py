@@ -199,6 +199,7 @@ class Viewer:
 
     def close(self) -> None:
         """Close all files."""
+        self.raster.close()
         for layer in self.layers.values():
             layer.close()
 

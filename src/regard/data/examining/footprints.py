@@ -10,8 +10,9 @@ import shapely
 from jaxtyping import Bool
 from pyproj import Transformer
 
-from regard.data.examining.inspection import Inspection, apply
+from regard.data.examining.inspection import Inspection
 from regard.data.examining.inventory import Finding
+from regard.data.raster import apply
 
 OVERLAP = 0.01  # share of the smaller of two footprints
 SAMPLES = 64  # points along each side of a footprint

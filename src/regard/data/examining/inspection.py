@@ -19,7 +19,7 @@ from regard.data.examining.landmarks import Landmarks, landmarks
 from regard.data.examining.registration import SIDE, Small
 from regard.data.image import PHOTOGRAPHS, is_deep, is_photograph
 from regard.data.mask import labels_of_colours, mask_values, translate
-from regard.data.raster import Box, open_raster
+from regard.data.raster import Box, apply, open_raster
 from regard.data.sample import Pair
 from regard.errors import ClassMismatch, RegardError
 
@@ -182,12 +182,6 @@ def _ground(path: Path, box: Box | None) -> tuple[Any, Any, tuple[int, int]] | N
         east, north = apply(raster.transform, left, top)
         a, b, _, d, e, _ = raster.transform[:6]
         return raster.crs, type(raster.transform)(a, b, east, d, e, north), (height, width)
-
-
-def apply(transform: Any, columns: Any, rows: Any) -> tuple[Any, Any]:
-    """Coordinates on the ground of columns and rows, or the reverse with the inverse transform."""
-    a, b, c, d, e, f = transform[:6]
-    return a * columns + b * rows + c, d * columns + e * rows + f
 
 
 def _look_at_ground(found: Inspection) -> None:
