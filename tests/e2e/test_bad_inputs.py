@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
+from rasterio.transform import Affine
 from safetensors.torch import save_file
 
 import regard.cli as cli
@@ -67,6 +69,13 @@ class World:
     ) -> Path:
         values = np.random.default_rng(1).integers(0, top, size=(bands, 600, 600)).astype(dtype)
         return write_tif(self.root / name, values, **profile)
+
+    def wide(self, width: int) -> Path:
+        """Four rows of so many pixels, of which none is stored."""
+        profile = {"width": width, "height": 4, "count": 3, "dtype": "uint8", "tiled": True, "sparse_ok": True}
+        blocks = {"blockxsize": 8192, "blockysize": 16, "crs": "EPSG:32633", "transform": Affine(2, 0, 0, 0, -2, 0)}
+        rasterio.open(self.root / "wide.tif", "w", driver="GTiff", bigtiff="yes", **profile, **blocks).close()
+        return self.root / "wide.tif"
 
     def cut(self, path: Path, share: float) -> Path:
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
@@ -193,6 +202,16 @@ IMAGES = {
         lambda w: w.predict(w.put("a.tif", VRT)), UnreadableImage, ("no GeoTIFF", "--vrt")
     ),
     "header of 64 GiB": Case(lambda w: w.predict(w.put("a.tif", huge_header())), UnreadableImage, ("64 GiB", "TILED")),
+    "2^30 pixels wide, in blocks": Case(
+        lambda w: w.predict(w.wide(2**30), to=w.root / "map.tif"),
+        ConfigError,
+        (
+            "wide.tif, 1073741824 pixels wide, takes about",
+            "2,000 are allowed",
+            "gdal_translate -srcwin",
+            "--max-memory",
+        ),
+    ),
     "complex numbers": Case(
         lambda w: w.predict(w.tif(dtype="complex64")), UnreadableImage, ("complex numbers (complex64)", "Convert")
     ),

@@ -75,6 +75,8 @@ def band_names(in_channels: int, bands: Sequence[str] | None) -> tuple[str, ...]
     Raises:
         BandMismatch: names and channels differ in number.
     """
+    if in_channels < 1 or bands == ():
+        raise BandMismatch(f"got in_channels={in_channels}, bands={bands}; a network needs one band at least.")
     if bands is None:
         return RGB if in_channels == 3 else tuple(f"band_{index + 1}" for index in range(in_channels))
     if in_channels not in (3, len(bands)):

@@ -45,7 +45,8 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
     try:
         answer = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        return _fail("UsageError", f"{_plain(error)} See: regard {tokens[0] if tokens else ''} --help", 2, json)
+        verb = f" {tokens[0]}" if tokens and tokens[0] in app else ""
+        return _fail("UsageError", f"{_plain(error)} See: regard{verb} --help", 2, json)
     except KeyboardInterrupt:
         again = f"The same command goes on where a map or a training stopped: {shlex.join(['regard', *tokens])}"
         return _fail("Interrupted", f"stopped; nothing half-written was left. {again}", INTERRUPTED, json)

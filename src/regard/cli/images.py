@@ -65,6 +65,7 @@ class View:
         flip: Look at the mirror image too.
         d4: Look at the image and its mirror image in all four quarter turns, for views from above: eight times as slow.
         batch: Windows looked at together, on a GPU.
+        max_memory: Megabytes that a raster's map may take beside the model; what would take more is refused.
     """
 
     bands: str | None = None
@@ -77,6 +78,7 @@ class View:
     flip: bool = False
     d4: bool = False
     batch: int = 2
+    max_memory: float = 2000.0
 
     def options(self) -> dict[str, Any]:
         """As keyword arguments."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from regard.classes import ClassMap, known_classes
 from regard.data.sample import LabelledData, Pair
-from regard.errors import DatasetError
+from regard.errors import DatasetError, unknown
 
 
 class Layout(NamedTuple):
@@ -112,9 +112,17 @@ KNOWN: dict[str, Layout] = {
 
 
 def known_name(root: str | Path) -> str | None:
-    """The data set that ``NAME:FOLDER`` names, if it is one."""
+    """The data set that ``NAME:FOLDER`` names, if it is one.
+
+    Raises:
+        UnknownName: it looks like that, but no data set has this name.
+    """
     name, colon, _ = str(root).partition(":")
-    return name if colon and name in KNOWN else None
+    if not colon or Path(root).exists():
+        return None
+    if name not in KNOWN and name.isidentifier() and len(name) > 1:  # one letter is a drive
+        raise unknown("data set", name, KNOWN)
+    return name if name in KNOWN else None
 
 
 def known_folder(root: str | Path) -> LabelledData:

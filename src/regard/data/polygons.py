@@ -33,6 +33,7 @@ def write_polygons(
     sieve: int = 0,
     minimum_area: float = 0.0,
     simplify: float = 0.0,
+    when: float | None = None,
 ) -> int:
     """Write the patches of a class map as polygons and return how many: pixels of a class that hang together by their
     sides, in the map's CRS, as .gpkg, .geojson, .fgb or .parquet.
@@ -42,6 +43,8 @@ def write_polygons(
     Neighbours share their corners: no gaps, no overlaps. In this order: patches below ``sieve`` pixels go to their
     largest neighbour; borders are simplified by ``simplify`` pixels, on both sides alike; polygons below
     ``minimum_area`` m² are left out, which leaves holes. Without these, areas equal those of the pixels.
+
+    ``when`` (seconds since 1970) is the date in a GeoPackage, now if it is None.
 
     The map is read in strips. Memory: one strip and the outlines of the patches that reach its lower edge; with
     ``sieve`` also a scratch file of two to three bytes a pixel beside ``target``.
@@ -61,7 +64,7 @@ def write_polygons(
         sure = None if confidence is None else stack.enter_context(_opened(confidence, source))
         clean = stack.enter_context(without_specks(source, sieve, target.parent))
         table = _Rows(source, ground, sure)
-        writer = stack.enter_context(VectorWriter(target, source.crs, table.columns([], np.empty(0))))
+        writer = stack.enter_context(VectorWriter(target, source.crs, table.columns([], np.empty(0)), when=when))
         for found in regions(_strips(clean, sure), simplify, source.nodata):
             shapes = np.array([region.polygon() for region in found], object)
             areas = np.full(len(found), np.inf) if ground is None else ground.area(shapes, source.transform)

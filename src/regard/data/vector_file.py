@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,10 +109,12 @@ def read_polygons(path: Path, raster: Raster, columns: Sequence[str] = ()) -> tu
 class VectorWriter(FileWriter):
     """Writes polygons with their columns in batches; leaving the ``with`` block without an error publishes them.
 
-    The batches go to a GeoPackage, to which one can append; the other formats are streamed from it at the end.
+    The batches go to a GeoPackage, to which one can append; the other formats are streamed from it at the end. A
+    GeoPackage holds a date: ``when``, in seconds since 1970, makes its bytes the same at every run.
     """
 
-    def __init__(self, path: Path, crs: Any, empty: Columns) -> None:
+    def __init__(self, path: Path, crs: Any, empty: Columns, *, when: float | None = None) -> None:
+        self._when = None if when is None else datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         self._driver = check_vector_target(path)
         super().__init__(path)
         self.count = 0
@@ -139,7 +143,7 @@ class VectorWriter(FileWriter):
         values = [np.concatenate([columns[name] for _, columns in self._waiting]) for name in names]
         exists = self._work.exists()
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _dated(self._when):
                 warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
                 pyogrio.raw.write(
                     self._work, shapely.to_wkb(shapes), values, names, driver="GPKG", append=exists, **self._layer
@@ -195,3 +199,13 @@ class VectorWriter(FileWriter):
             with parquet.ParquetWriter(self._part, schema, compression="zstd") as writer:
                 for batch in reader:
                     writer.write_batch(pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema))
+
+
+@contextmanager
+def _dated(when: str | None) -> Iterator[None]:
+    """GDAL writes this date, in place of now, into GeoPackages."""
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": when})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -60,12 +60,14 @@ def class_scores(
     - ``exp``: the same with exp(sum of the two). Source: DANet, ``MultiEvalModule``.
 
     Raises:
-        ConfigError: an impossible scale or window.
+        ConfigError: an impossible scale, window or averaging.
     """
     if not scales or min(scales) <= 0 or (window is not None and window < 2):
         raise ConfigError(
             f"got scales {list(scales)}, window {window}; need scales above 0 and a window of 2 pixels or more."
         )
+    if averaging not in get_args(Averaging):
+        raise ConfigError(f"got averaging {averaging!r}; need {', '.join(get_args(Averaging))}. Choose one of these.")
     views = list(product(scales, (False, True) if flip or d4 else (False,), range(4 if d4 else 1)))
     if views == [(1.0, False, 0)] and (averaging == "softmax" or window is None):
         return _look(model, image, window)

@@ -6,6 +6,7 @@ import argparse
 import codecs
 import contextlib
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -127,6 +128,18 @@ def _umask() -> int:
     return mask
 
 
+def _order_header(path: Path) -> None:
+    """Sort the header's metadata, which safetensors writes in any order: the same model is then the same bytes."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:  # as it is, but for texts that the two libraries write otherwise
+            file.seek(8)
+            file.write(text.ljust(length))
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Write a ``.safetensors`` with ``header`` as its metadata, by atomic rename.
 
@@ -137,6 +150,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=dict(header))
+        _order_header(part)
         part.chmod(0o666 & ~_umask())  # safetensors writes files that their owner alone can read
         os.replace(part, path)
     except (OSError, SafetensorError) as error:

@@ -7,7 +7,7 @@ import timm
 
 from regard.checkpoints.create import create
 from regard.checkpoints.file import load
-from regard.errors import ConfigError
+from regard.errors import BandMismatch, ConfigError
 from support import NAMES, tiny
 
 
@@ -21,6 +21,20 @@ def test_photographs_are_scaled_as_the_backbones_weights_were(bands: tuple[str, 
 def test_other_bands_wait_to_be_measured(bands: tuple[str, ...]):
     card = create("danet", classes=NAMES, backbone="test_resnet", width=16, in_channels=len(bands), bands=bands).card
     assert not any(card.mean) and set(card.std) == {1.0}
+
+
+@pytest.mark.parametrize("channels", [0, -1])
+def test_a_network_sees_one_band_at_least(channels: int):
+    with pytest.raises(BandMismatch, match=f"in_channels={channels}"):
+        create("danet", classes=NAMES, backbone="test_resnet", in_channels=channels)
+
+
+def test_the_same_model_is_saved_in_the_same_bytes(tmp_path):
+    """safetensors writes metadata in an order that changes from file to file."""
+    model = tiny(classes=("Straße", 'a "quoted" name', "back\\slash"))
+    first, *others = (model.save(tmp_path / f"{number}.safetensors").read_bytes() for number in range(12))
+    assert all(other == first for other in others)
+    assert load(tmp_path / "3.safetensors").classes == model.classes
 
 
 def test_a_device_that_is_not_there(tmp_path):

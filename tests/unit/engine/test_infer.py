@@ -134,3 +134,9 @@ def test_the_authors_averaging(averaging: str, share: float, window: int | None)
 def test_logits_that_no_float_could_raise_stay_finite():
     scores = class_scores(PerPixel(), IMAGE * 400, flip=True, averaging="exp")
     assert torch.isfinite(scores).all()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_unknown_averaging_is_refused(tiny_model: Segmenter):
+    with pytest.raises(ConfigError, match="averaging 'mean'; need softmax, logits, exp"):
+        class_scores(tiny_model, torch.zeros(1, 3, 32, 32), flip=True, averaging="mean")  # type: ignore[arg-type]

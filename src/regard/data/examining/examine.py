@@ -150,8 +150,9 @@ def _look_at_values(inspections: Sequence[Inspection], classes: ClassMap) -> Ite
     """Masks of 0 and 255 where 255 means no class; labels that begin at 1 all over the set."""
     masks = [one for one in inspections if one.values and one.counts is not None]
     ignored = [one.values.get(classes.ignore_index, 0) / sum(one.values.values()) for one in masks]
-    two = [set(one.values) == {0, classes.ignore_index} for one in masks]
-    limit = 0 if all(two) else 0.005 + 2 * float(np.median(ignored))
+    none = {0, classes.ignore_index}
+    two = [set(one.values) == none for one in masks]
+    limit = 0 if all(set(one.values) <= none for one in masks) else 0.005 + 2 * float(np.median(ignored))
     odd = [
         one.pair.mask.name for one, is_two, share in zip(masks, two, ignored, strict=True) if is_two and share > limit
     ]

@@ -31,6 +31,11 @@ def key_of(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+def parts_of(target: Path) -> Path:
+    """The hidden folder of a map's finished parts."""
+    return target.with_name(f".{target.name}.parts")
+
+
 class Journal:
     """Parts by number, each with one array per layer. A part counts once its line, with the sums of its files, is
     written and synced; what another job left in the folder is thrown away.
@@ -40,7 +45,7 @@ class Journal:
 
     def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
         self.target = target
-        self.folder = target.with_name(f".{target.name}.parts")
+        self.folder = parts_of(target)
         self.key = key_of(job)
         self._lines: list[dict[str, Any]] = []
         self._lock: IO[str] | None = None

@@ -112,10 +112,12 @@ def predict_many(
     are named at the end, the others are done, and ``out/receipts.jsonl`` tells of each.
 
     Raises:
-        ConfigError: no source, an impossible shard, or a side file for several sources.
+        ConfigError: no source, no worker, an impossible shard, or a side file for several sources.
         OutputError: ``out`` cannot be written, or is no folder though there are several sources.
         ScenesFailed: some of several sources could not be predicted. Of a single source, its own error.
     """
+    if workers < 1:
+        raise ConfigError(f"got {workers} workers; need one at least.")
     named = [name for name in SIDE_FILES if options.get(name) is not None]
     found = listed(sources)
     several = len(found) > 1
@@ -126,8 +128,7 @@ def predict_many(
         Scene(model, source, target or _target(source, out, many=many), options, how)
         for source, target in found.items()
     ]
-    if len({scene.target for scene in scenes}) < len(scenes):
-        raise OutputError("two sources have the same name, and so would their maps. Predict them into two folders.")
+    _check_apart(scenes)
     for scene in scenes:
         check_writable(scene.target)
     chosen = scenes if shard is None else scenes[_share(shard)]
@@ -142,6 +143,17 @@ def predict_many(
     finally:
         write_receipts(told, receipts)
     return {**_summary(receipts, time.perf_counter() - began, told), "receipts": str(told)}
+
+
+def _check_apart(scenes: Sequence[Scene]) -> None:
+    made_of: dict[Path, Path] = {}
+    for scene in scenes:
+        other = made_of.setdefault(scene.target.resolve(), scene.source)
+        if other != scene.source:
+            raise OutputError(
+                f"{other} and {scene.source} would both become {scene.target}. Predict them into two folders, or name "
+                "another target in the manifest."
+            )
 
 
 def _share(shard: str) -> slice:

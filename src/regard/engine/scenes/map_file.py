@@ -3,107 +3,33 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from regard._version import __version__
 from regard.data.areas import class_areas, write_areas
 from regard.data.polygons import write_polygons
 from regard.data.qgis_style import style_path, write_style
-from regard.data.raster import Raster, open_raster
 from regard.data.raster_writer import BLOCK, RasterWriter, label_layer, measure_layer
 from regard.engine.memory import give_back_freed_memory
 from regard.engine.progress import Progress
-from regard.engine.scenes.journal import Journal, key_of
-from regard.engine.scenes.outputs import Outputs, Patches
+from regard.engine.scenes.job import MapJob
+from regard.engine.scenes.journal import Journal
+from regard.engine.scenes.outputs import Outputs
 from regard.engine.scenes.paint import Rows
-from regard.engine.scenes.scene import Tiling, count_windows, predict_rows, window_rows
+from regard.engine.scenes.scene import count_windows, predict_rows, window_rows
 from regard.engine.scenes.stac import write_item
 from regard.errors import OutputError, UnreadableImage
-from regard.models import Segmenter
-from regard.models.weights import digest
 
 BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # parts, work file and copy, compressed
-
-
-@dataclass(frozen=True)
-class MapJob:
-    """One raster to be mapped: with which model, how, and into which files.
-
-    Raises:
-        ConfigError: patches that cannot be told from others in this raster.
-    """
-
-    model: Segmenter
-    raster: Raster
-    tiling: Tiling
-    outputs: Outputs
-    patches: Patches
-
-    def __post_init__(self) -> None:
-        self.patches.pixels_to_simplify(self.raster)
-
-    @cached_property
-    def tags(self) -> dict[str, str]:
-        """What the map says of its model."""
-        return tags_of(self.model)
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """All that decides the map's values, but the pixels of the raster; as JSON."""
-        tiling, area = self.tiling, self.raster.area
-        return {
-            "weights": self.tags["regard_weights_sha256"],
-            "card": self.model.card.model_dump(mode="json"),
-            "size": self.raster.size,
-            "bands": self.raster.bands,
-            "tiling": [tiling.tile, tiling.overlap, tiling.views],
-            "area": None if area is None else area.wkt,
-            "elsewhere": [list(one) for one in self.raster.stamps if not isinstance(one[2], int)],
-            "version": __version__,
-        }
-
-    def identity(self) -> dict[str, Any]:
-        """All that decides the map's values: the settings, and the file as it is now."""
-        return {**self.settings, "source": self.raster.stamps, "layers": list(self.outputs.rasters)}
-
-    @cached_property
-    def marks(self) -> dict[str, str]:
-        """What tells the rasters, and the polygons made of them, from those of other settings: in the rasters' tags."""
-        patches = {} if self.outputs.polygons is None else {"regard_polygons": json.dumps(asdict(self.patches))}
-        return {"regard_job": key_of(self.settings), **patches}
-
-    def is_done(self) -> bool:
-        """Whether every file is there already, made with these settings: rasters later than the source was changed, the
-        others later than the map.
-        """
-        files, rasters = self.outputs.files, list(self.outputs.rasters.values())
-        if not all(path.is_file() for path in files):
-            return False
-        source = max((when for _, _, when in self.raster.stamps if isinstance(when, int)), default=0)
-        labels = self.outputs.labels.stat().st_mtime_ns
-        if any(path.stat().st_mtime_ns < (source if path in rasters else labels) for path in files):
-            return False
-        return all(self.marks.items() <= tags_in(path).items() for path in rasters)
-
-
-def tags_in(path: Path) -> dict[str, str]:
-    """What a GeoTIFF or a PNG says of itself; nothing where it cannot be read."""
-    with suppress(UnreadableImage), open_raster(path) as raster:
-        return raster.dataset.tags()
-    return {}
 
 
 def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) -> Path:
@@ -168,7 +94,7 @@ def refuse_to_replace(files: Sequence[Path]) -> None:
 
 def _check_space(job: MapJob) -> None:
     height, width = job.raster.size
-    need = height * width * sum(BYTES_A_PIXEL[name] for name in job.outputs.rasters)
+    need = height * width * sum(BYTES_A_PIXEL[name] for name in job.layers)
     folder = job.outputs.labels.parent
     free = shutil.disk_usage(folder).free
     if free < need:
@@ -185,7 +111,7 @@ def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
     first = journal.done
     if first == steps:
         return
-    measures = [name for name in job.outputs.rasters if name != "labels"]
+    measures = [name for name in job.layers if name != "labels"]
     nodata = label_layer(model.classes, {}).nodata
     with Progress("window", windows, start=windows // steps * first, silent=not progress) as bar:
         if first:
@@ -215,7 +141,7 @@ def _publish(job: MapJob, journal: Journal) -> bool:
     mapped = False
     raster, tags = job.raster, {**job.tags, **job.marks}
     place = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
-    for name, path in reversed(job.outputs.rasters.items()):
+    for name, path in reversed(job.layers.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
         with RasterWriter(path, layer, raster.size, **place, scratch=_same_disk(journal.folder, path)) as writer:
             mapped = _fill(writer, journal.rows(name, BLOCK))  # the labels' at last
@@ -241,7 +167,8 @@ def _add_tables(job: MapJob) -> None:
     write_style(outputs.labels, classes)
     if outputs.polygons is not None:
         rules = asdict(job.patches) | {"simplify": job.patches.pixels_to_simplify(job.raster)}
-        write_polygons(outputs.labels, outputs.polygons, classes=classes, confidence=outputs.confidence, **rules)
+        sure = job.layers["confidence"]
+        write_polygons(outputs.labels, outputs.polygons, classes=classes, confidence=sure, when=job.when, **rules)
     if outputs.areas is not None:
         write_areas(class_areas(outputs.labels, classes), outputs.areas)
     if outputs.stac is not None:
@@ -251,14 +178,3 @@ def _add_tables(job: MapJob) -> None:
 def as_bytes(share: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """0..1 in steps of 1/255; 0 where there is no data, at least 1 elsewhere."""
     return np.where(valid, np.clip(np.rint(share * 255), 1, 255), 0).astype(np.uint8)
-
-
-def tags_of(model: Segmenter) -> dict[str, str]:
-    """What a map says of the model that made it."""
-    card = model.card
-    return {
-        "TIFFTAG_SOFTWARE": f"regard {__version__}",
-        "regard_model": card.architecture,
-        "regard_card": card.model_dump_json(),
-        "regard_weights_sha256": digest(model.state_dict()),
-    }

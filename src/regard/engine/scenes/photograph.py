@@ -16,8 +16,9 @@ from regard.data.image import read_image
 from regard.data.output import check_writable
 from regard.data.raster_writer import RasterWriter, measure_layer
 from regard.engine.infer import class_scores, scaling_of
+from regard.engine.scenes.job import tags_in, tags_of
 from regard.engine.scenes.journal import key_of
-from regard.engine.scenes.map_file import as_bytes, refuse_to_replace, tags_in, tags_of
+from regard.engine.scenes.map_file import as_bytes, refuse_to_replace
 from regard.engine.scenes.scene import Tiling
 from regard.engine.segmentation import Segmentation, masked
 from regard.errors import OutputError

@@ -16,16 +16,18 @@ from regard.data.image import is_photograph
 from regard.data.mosaic import mosaic
 from regard.data.raster import Raster, open_raster
 from regard.engine.infer import evaluating
-from regard.engine.scenes.map_file import MapJob, write_map
+from regard.engine.scenes.job import MapJob
+from regard.engine.scenes.map_file import write_map
 from regard.engine.scenes.outputs import Outputs, Patches
 from regard.engine.scenes.photograph import photograph_job
-from regard.engine.scenes.scene import ALIGNMENT, Tiling, predict_rows
+from regard.engine.scenes.scene import ALIGNMENT, Tiling, memory_beside, predict_rows
 from regard.engine.segmentation import Segmentation, masked
 from regard.errors import ConfigError
 from regard.models import Segmenter
 
 IN_MEMORY = 100_000_000  # pixels: larger results go to a file
 LARGEST_TILE = 8192
+MOST_MEMORY = 2000.0  # MB beside the model
 
 
 def predict(
@@ -51,6 +53,7 @@ def predict(
     flip: bool = False,
     d4: bool = False,
     batch: int = 2,
+    max_memory: float = MOST_MEMORY,
     overwrite: bool = True,
     progress: bool = False,
 ) -> Segmentation | Path:
@@ -73,12 +76,13 @@ def predict(
     ``gsd`` shows the model the raster at that many metres per pixel (0: at those of its training images) while the map
     stays on the raster's grid; ``tile`` and ``overlap`` then count pixels of that size.
     Several sources on one grid are mapped as one scene; where they overlap, the last one that has data is seen.
-    ``vrt`` allows a VRT as source, which may read any file of the machine.
+    ``vrt`` allows a VRT as source, which may read any file of the machine. A raster whose map would take more than
+    ``max_memory`` MB beside the model is refused: above two million pixels of width or so.
     ``overwrite=False`` keeps a map that is done already, and refuses to replace any other file.
 
     Raises:
         UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
-        ConfigError: impossible tile, overlap, scales, area or resolution, or a result too large for memory.
+        ConfigError: impossible tile, overlap, scales, area or resolution, or a result or a map too large for memory.
         OutputError: the result cannot be written.
     """
     path = Path(source) if isinstance(source, str | Path) else mosaic([Path(name) for name in source], vrt=vrt)
@@ -95,7 +99,8 @@ def predict(
             photograph = photograph_job(model, path, to, confidence=confidence, bands=bands, **view)
             photograph.check(overwrite=overwrite)
             return photograph.run()
-        with opened(model, path, bands=bands, aoi=aoi, gsd=gsd, vrt=vrt, **view) as (raster, tiling):
+        limits: dict[str, Any] = {"aoi": aoi, "gsd": gsd, "vrt": vrt, "max_memory": max_memory}
+        with opened(model, path, bands=bands, **limits, **view) as (raster, tiling):
             if to is None:
                 _need_a_map(path, **extras, confidence=confidence)
                 return _collect(model, raster, tiling)
@@ -112,6 +117,7 @@ def opened(
     aoi: Area | None = None,
     gsd: float | None = None,
     vrt: bool = False,
+    max_memory: float = MOST_MEMORY,
     **view: Any,
 ) -> Iterator[tuple[Raster, Tiling]]:
     """The raster, limited to the area of interest, and the windows in which the model shall see it.
@@ -122,7 +128,17 @@ def opened(
     tiling = Tiling.of(**view)
     with open_raster(source, bands=bands, expected=model.bands, vrt=vrt) as raster:
         raster.area = None if aoi is None else area_of_interest(aoi, raster)
-        yield raster, tiling if gsd is None else at_resolution(tiling, model, raster, gsd)
+        tiling = tiling if gsd is None else at_resolution(tiling, model, raster, gsd)
+        _check_memory(memory_beside(model, raster, tiling) / 1e6, max_memory, raster)
+        yield raster, tiling
+
+
+def _check_memory(needed: float, most: float, raster: Raster) -> None:
+    if needed > most:
+        raise ConfigError(
+            f"the map of {raster.path.name}, {raster.size[1]} pixels wide, takes about {needed:,.0f} MB beside the "
+            f"model; {most:,.0f} are allowed. Cut it in two (gdal_translate -srcwin), or say --max-memory {needed:.0f}."
+        )
 
 
 def _need_a_map(source: Path, **wishes: object) -> None:

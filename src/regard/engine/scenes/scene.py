@@ -18,7 +18,7 @@ from torch import Tensor
 
 from regard.data.augment import prepare
 from regard.data.raster import Raster
-from regard.data.strips import Cut, read_windows
+from regard.data.strips import CACHE_MB, Cut, piece_bytes, read_windows
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.scenes.paint import Painter, Rows
 from regard.errors import ConfigError
@@ -113,6 +113,17 @@ def window_rows(size: tuple[int, int], tiling: Tiling, stride: int) -> int:
 def count_windows(size: tuple[int, int], tiling: Tiling, stride: int) -> int:
     """How many windows a scene of this size has."""
     return window_rows(size, tiling, stride) * len(plan_axis(size[1], tiling, stride).begins)
+
+
+def memory_beside(model: Segmenter, raster: Raster, tiling: Tiling) -> float:
+    """About how many bytes a map takes beside the model; above 36 MB fitted to the peaks in docs/performance.md."""
+    height, width = raster.size
+    window = min(tiling.tile, -(-height // ALIGNMENT) * ALIGNMENT)
+    strip = min(raster.bytes_of(window, width), piece_bytes(raster, tiling.strip_bytes))
+    cache = min(1e6 * CACHE_MB, raster.bytes_of(height, width))
+    canvas = 4 * len(model.classes) * (window // model.stride) * -(-width // model.stride)
+    image = 4 * len(raster.bands) * window * min(window, width)
+    return 2.5 * strip + cache + canvas + 1.5 * image + 36e6 + 800 * width
 
 
 def _nothing(count: int) -> None:

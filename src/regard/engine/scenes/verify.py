@@ -16,13 +16,13 @@ from regard.data.augment import prepare
 from regard.data.image import is_photograph
 from regard.data.place import MOSAICS
 from regard.data.raster import Box, Raster, open_raster
-from regard.data.strips import CACHE_MB, padded, piece_bytes
+from regard.data.strips import padded
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.scenes.many import network
 from regard.engine.scenes.map_file import BYTES_A_PIXEL
 from regard.engine.scenes.outputs import Outputs
 from regard.engine.scenes.predict import opened
-from regard.engine.scenes.scene import ALIGNMENT, Tiling, count_windows, plan_axis, window_rows
+from regard.engine.scenes.scene import ALIGNMENT, Tiling, count_windows, memory_beside, plan_axis, window_rows
 from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
@@ -90,19 +90,14 @@ def plan(model: str, source: Path, outputs: Outputs, *, how: How = AS_TRAINED, *
         height, width = raster.size
         windows = count_windows(raster.size, tiling, loaded.stride)
         rows, columns = (plan_axis(length, tiling, loaded.stride) for length in raster.size)
-        size = rows.window * loaded.stride, columns.cells * loaded.stride
-        strip = min(raster.bytes_of(*size), piece_bytes(raster, tiling.strip_bytes))
-        cache = min(1e6 * CACHE_MB, raster.bytes_of(height, width))
-        canvas = 4 * len(loaded.classes) * rows.window * columns.cells
-        image = 4 * len(raster.bands) * size[0] * min(size)
-        others = 36e6 + 800 * width  # fitted to the peaks that docs/performance.md tells
+        window = rows.window * loaded.stride, columns.window * loaded.stride
         name = f"{len(raster.stamps) - 1} files as one" if str(source).startswith(MOSAICS) else source
-        seconds = _seconds_a_window(loaded, size[0], min(size[0], size[1]), tiling)
+        seconds = _seconds_a_window(loaded, *window, tiling)
         return {
             "source": f"{name} ({width} x {height}, {len(raster.bands)} bands)",
             "windows": windows,
             "restart_points": window_rows(raster.size, tiling, loaded.stride),
-            "memory_beside_the_model_mb": round((2.5 * strip + cache + canvas + 1.5 * image + others) / 1e6),
+            "memory_beside_the_model_mb": round(memory_beside(loaded, raster, tiling) / 1e6),
             "disk_mb": math.ceil(height * width * sum(BYTES_A_PIXEL[name] for name in outputs.rasters) / 1e6),
             "minutes": round(windows * seconds / 60, 2),
         }

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from regard.classes import ClassMap
 from regard.data.output import check_writable, write_text
-from regard.errors import ClassMismatch, unknown
+from regard.errors import ClassMismatch, ConfigError, unknown
 from regard.ops import confusion as ops
 from regard.ops.bootstrap import Interval, intervals
 from regard.ops.boundary import boundary_f1
@@ -60,10 +60,13 @@ class Scores:
 
         Raises:
             UnknownName: no class of that name.
+            ConfigError: no class is left.
         """
         for name in names:
             if name not in self.classes.names:
                 raise unknown("class", name, self.classes.names)
+        if set(names) == set(self.classes.names):
+            raise ConfigError("all classes are left out of the mean. Keep one at least.")
         return replace(self, left_out=names)
 
     def __add__(self, other: Scores) -> Scores:

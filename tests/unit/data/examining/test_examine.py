@@ -94,6 +94,13 @@ def test_faults_of_masks(
     assert len(found.findings) == 1
 
 
+def test_masks_of_0_and_255_are_told_also_where_one_is_all_255(broken: Path) -> None:
+    for number in range(6):
+        relabel(broken, f"tile{number}", lambda x: np.where(x == 0, 0, 255))
+    relabel(broken, "tile2", lambda x: np.full_like(x, 255))
+    assert has(examine(broken), "error", "labels", "tile1.png", "255 rewritten as 1")
+
+
 def test_a_mask_of_one_class_with_the_usual_border_is_no_0_255_mask(broken: Path) -> None:
     for index in range(6):
         relabel(

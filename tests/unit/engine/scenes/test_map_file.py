@@ -232,6 +232,22 @@ def test_the_files_beside_a_map(scene: Path, tiny_model: Segmenter, tmp_path: Pa
         predict(tiny_model, scene, tmp_path / "b.tif", entropy=tmp_path / "b.tif")
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb"])
+def test_polygons_have_their_confidence_and_the_same_bytes_at_every_run(
+    scene: Path, tiny_model: Segmenter, tmp_path: Path, suffix: str
+) -> None:
+    """Also where no raster of it is asked for, at another time, and after a stop."""
+    (tmp_path / "a").mkdir()
+    with_raster = tmp_path / "a" / f"p{suffix}"
+    predict(tiny_model, scene, tmp_path / "a" / "map.tif", polygons=with_raster, confidence=tmp_path / "c.tif", **SMALL)
+    time.sleep(0.01)
+    alone = tmp_path / f"p{suffix}"
+    predict(tiny_model, scene, tmp_path / "map.tif", polygons=alone, **SMALL)
+    assert alone.read_bytes() == with_raster.read_bytes()
+    assert "confidence" in pyogrio.read_info(alone)["fields"] and not list(tmp_path.glob(".*"))
+    assert not (tmp_path / "confidence.tif").exists()
+
+
 def test_an_area_of_interest_by_bounds_and_by_polygons(scene: Path, tiny_model: Segmenter, tmp_path: Path) -> None:
     bounds = (500_100.0, 4_998_500.0, 500_600.0, 4_999_500.0)  # columns 10 to 60, rows 50 to 150
     inside = labels_of(predict(tiny_model, scene, tmp_path / "a.tif", aoi=bounds, **SMALL)) != 255

@@ -12,8 +12,8 @@ from PIL import Image
 from regard.classes import ClassMap
 from regard.data.output import write_bytes
 from regard.data.raster import open_raster
+from regard.engine.scenes.job import tags_in
 from regard.engine.scenes.many import predict_many
-from regard.engine.scenes.map_file import tags_in
 from regard.engine.scenes.predict import predict
 from regard.engine.segmentation import Segmentation
 from regard.errors import ConfigError, OutputError, ScenesFailed

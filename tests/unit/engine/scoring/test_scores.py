@@ -12,7 +12,7 @@ from torchmetrics.functional import classification as reference
 
 from regard.classes import ClassMap
 from regard.engine.scoring.evaluate import Scores, evaluate
-from regard.errors import ClassMismatch, UnknownName
+from regard.errors import ClassMismatch, ConfigError, UnknownName
 from regard.models import Segmenter
 from regard.ops.confusion import confusion_matrix
 
@@ -62,6 +62,12 @@ def test_classes_left_out_of_the_means():
     assert fewer.accuracy == scores.accuracy and "left out of the means: roof, tree" in fewer.table()
     with pytest.raises(UnknownName, match="Did you mean 'roof'"):
         scores.without("rooof")
+
+
+def test_one_class_is_kept_in_the_means():
+    scores = Scores(ClassMap.of(["a", "b"]), np.eye(2, dtype=np.int64), np.eye(2, dtype=np.int64)[None], None)
+    with pytest.raises(ConfigError, match="Keep one"):
+        scores.without("b", "a")
 
 
 def test_scores_of_parts_add_up_to_the_scores_of_all():
