@@ -44,10 +44,10 @@ class MapJob:
     @property
     def layers(self) -> dict[str, Path]:
         """The rasters by name, labels first; the confidence that polygons need where none is asked for too."""
-        for_polygons = self.outputs.polygons is not None and self.outputs.confidence is None
-        return self.outputs.rasters | (
-            {"confidence": parts_of(self.outputs.labels) / "confidence.tif"} if for_polygons else {}
-        )
+        outputs = self.outputs
+        if outputs.polygons is None or outputs.confidence is not None:
+            return outputs.rasters
+        return {**outputs.rasters, "confidence": parts_of(outputs.labels) / "confidence.tif"}
 
     @cached_property
     def settings(self) -> dict[str, Any]:

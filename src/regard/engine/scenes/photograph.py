@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from regard._version import __version__
 from regard.data.augment import prepare
 from regard.data.image import read_image
@@ -92,7 +90,7 @@ class PhotographJob:
         if self.confidence is not None:
             layer = measure_layer("confidence", self.tags)
             with RasterWriter(self.confidence, layer, result.labels.shape) as writer:
-                writer.write(0, as_bytes(np.asarray(result.confidence), pixels.valid))
+                writer.write(0, as_bytes(result.confidence, pixels.valid))
         return result
 
 
