@@ -128,10 +128,10 @@ def evaluate(
     from regard.data.output import check_writable
     from regard.engine.processes import joined
     from regard.engine.scoring.evaluate import evaluate as score
+    from regard.engine.scoring.scores import check_left_out
 
     labelled = folder(data, bands=bands_of(bands))
-    for name in leave_out:
-        labelled.classes.label_of(name)
+    check_left_out(labelled.classes, leave_out)
     if save is not None:
         check_writable(save)
     how = partial(score, split=split, scales=scales, flip=flip, window=window, averaging=averaging)

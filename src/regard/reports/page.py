@@ -68,14 +68,14 @@ def report(
         OutputError: ``path`` cannot be written.
     """
     target, added = Path(path), [gallery.picture(caption, Path(file)) for caption, file in pictures]
-    is_map = not isinstance(source, Run | Scores) and Path(source).suffix.lower() in (".tif", ".tiff")
-    if is_map and (model is not None or data is not None):
+    class_map = _as_map(source)
+    if class_map is not None and (model is not None or data is not None):
         raise ConfigError("the report of a map takes its classes and areas alone. Leave model and data out.")
-    if confidence is not None and not is_map:
+    if confidence is not None and class_map is None:
         raise ConfigError("confidence belongs to a map (.tif). Give the map as source, or leave confidence out.")
     check_writable(target)
-    if not isinstance(source, Run | Scores) and is_map:
-        html = _render_map(Path(source), None if confidence is None else Path(confidence), title, added)
+    if class_map is not None:
+        html = _render_map(class_map, None if confidence is None else Path(confidence), title, added)
     else:
         subject = _read(source)
         if model is not None:
@@ -87,6 +87,13 @@ def report(
     if size > SIZE_LIMIT:
         raise ConfigError(f"the report would have {size / 1e6:.1f} MB; it may have 5. Give fewer pictures.")
     return write_text(target, html)
+
+
+def _as_map(source: Run | Scores | str | Path) -> Path | None:
+    """The file of a class map, if the source is one."""
+    if isinstance(source, Run | Scores) or Path(source).suffix.lower() not in (".tif", ".tiff"):
+        return None
+    return Path(source)
 
 
 def _read(source: Run | Scores | str | Path) -> Subject:

@@ -11,7 +11,7 @@ from typing import Any
 
 from regard._version import __version__
 from regard.data.raster import Raster, open_raster
-from regard.engine.scenes.journal import key_of, parts_of
+from regard.engine.scenes.journal import key_of
 from regard.engine.scenes.outputs import Outputs, Patches
 from regard.engine.scenes.scene import Tiling
 from regard.errors import UnreadableImage
@@ -41,14 +41,6 @@ class MapJob:
         """What the map says of its model."""
         return tags_of(self.model)
 
-    @property
-    def layers(self) -> dict[str, Path]:
-        """The rasters by name, labels first; the confidence that polygons need where none is asked for too."""
-        outputs = self.outputs
-        if outputs.polygons is None or outputs.confidence is not None:
-            return outputs.rasters
-        return {**outputs.rasters, "confidence": parts_of(outputs.labels) / "confidence.tif"}
-
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All that decides the map's values, but the pixels of the raster; as JSON."""
@@ -75,7 +67,7 @@ class MapJob:
 
     def identity(self) -> dict[str, Any]:
         """All that decides the map's values: the settings, and the file as it is now."""
-        return {**self.settings, "source": self.raster.stamps, "layers": list(self.layers)}
+        return {**self.settings, "source": self.raster.stamps, "layers": list(self.outputs.layers)}
 
     @cached_property
     def marks(self) -> dict[str, str]:

@@ -94,7 +94,7 @@ def refuse_to_replace(files: Sequence[Path]) -> None:
 
 def _check_space(job: MapJob) -> None:
     height, width = job.raster.size
-    need = height * width * sum(BYTES_A_PIXEL[name] for name in job.layers)
+    need = height * width * sum(BYTES_A_PIXEL[name] for name in job.outputs.layers)
     folder = job.outputs.labels.parent
     free = shutil.disk_usage(folder).free
     if free < need:
@@ -111,7 +111,7 @@ def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
     first = journal.done
     if first == steps:
         return
-    measures = [name for name in job.layers if name != "labels"]
+    measures = [name for name in job.outputs.layers if name != "labels"]
     nodata = label_layer(model.classes, {}).nodata
     with Progress("window", windows, start=windows // steps * first, silent=not progress) as bar:
         if first:
@@ -141,7 +141,7 @@ def _publish(job: MapJob, journal: Journal) -> bool:
     mapped = False
     raster, tags = job.raster, {**job.tags, **job.marks}
     place = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
-    for name, path in reversed(job.layers.items()):
+    for name, path in reversed(job.outputs.layers.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
         with RasterWriter(path, layer, raster.size, **place, scratch=_same_disk(journal.folder, path)) as writer:
             mapped = _fill(writer, journal.rows(name, BLOCK))  # the labels' at last
@@ -167,7 +167,7 @@ def _add_tables(job: MapJob) -> None:
     write_style(outputs.labels, classes)
     if outputs.polygons is not None:
         rules = asdict(job.patches) | {"simplify": job.patches.pixels_to_simplify(job.raster)}
-        sure = job.layers["confidence"]
+        sure = outputs.layers["confidence"]
         write_polygons(outputs.labels, outputs.polygons, classes=classes, confidence=sure, when=job.when, **rules)
     if outputs.areas is not None:
         write_areas(class_areas(outputs.labels, classes), outputs.areas)

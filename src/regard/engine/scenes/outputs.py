@@ -11,6 +11,7 @@ from regard.data.areas import ground_resolution
 from regard.data.output import check_writable
 from regard.data.raster import Raster
 from regard.data.vector_file import check_vector_target
+from regard.engine.scenes.journal import parts_of
 from regard.errors import ConfigError, OutputError
 
 
@@ -37,6 +38,13 @@ class Outputs:
         return {name: path for name, path in named.items() if path is not None}
 
     @property
+    def layers(self) -> dict[str, Path]:
+        """What is computed: the rasters, and the confidence that polygons need, hidden where none is asked for."""
+        if self.polygons is None or self.confidence is not None:
+            return self.rasters
+        return {**self.rasters, "confidence": parts_of(self.labels) / "confidence.tif"}
+
+    @property
     def files(self) -> list[Path]:
         """Every file that is asked for."""
         return [path for path in vars(self).values() if path is not None]
@@ -53,16 +61,25 @@ class Outputs:
                 raise OutputError(f"the map of a raster is a GeoTIFF; got {path.name}. Name it {path.stem}.tif.")
         if self.stac is not None and self.stac.suffix.lower() != ".json":
             raise OutputError(f"a STAC item is a .json; got {self.stac.name}. Name it {self.stac.stem}.json.")
-        places = [path.resolve() for path in self.files]
-        taken = [source for source in sources if source.resolve() in places]
-        if taken:
-            raise OutputError(f"{taken[0]} is the input itself. Choose another name for the map.")
-        if len(set(places)) < len(places):
-            raise OutputError("two outputs have the same name. Choose another name for one of them.")
-        for path in self.files:
-            check_writable(path)
+        check_targets(self.files, sources)
         if self.polygons is not None:
             check_vector_target(self.polygons)
+
+
+def check_targets(files: Sequence[Path], sources: Sequence[Path]) -> None:
+    """Find out before any work is done whether ``files`` can be made of ``sources``.
+
+    Raises:
+        OutputError: one is a source or stands twice, or its folder cannot be written to.
+    """
+    places = [path.resolve() for path in files]
+    taken = [source for source in sources if source.resolve() in places]
+    if taken:
+        raise OutputError(f"{taken[0]} is the input itself. Choose another name for the map.")
+    if len(set(places)) < len(places):
+        raise OutputError("two outputs have the same name. Choose another name for one of them.")
+    for path in files:
+        check_writable(path)
 
 
 SIDE_FILES = tuple(field.name for field in fields(Outputs) if field.name != "labels")

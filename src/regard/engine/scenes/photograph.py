@@ -11,15 +11,14 @@ from typing import Any
 from regard._version import __version__
 from regard.data.augment import prepare
 from regard.data.image import read_image
-from regard.data.output import check_writable
 from regard.data.raster_writer import RasterWriter, measure_layer
 from regard.engine.infer import class_scores, scaling_of
 from regard.engine.scenes.job import tags_in, tags_of
 from regard.engine.scenes.journal import key_of
 from regard.engine.scenes.map_file import as_bytes, refuse_to_replace
+from regard.engine.scenes.outputs import check_targets
 from regard.engine.scenes.scene import Tiling
 from regard.engine.segmentation import Segmentation, masked
-from regard.errors import OutputError
 from regard.models import Segmenter
 
 
@@ -62,15 +61,9 @@ class PhotographJob:
         Raises:
             OutputError: no, or one is the photograph itself, or is there already and something else.
         """
-        places = [path.resolve() for path in self.files]
-        if self.source.resolve() in places:
-            raise OutputError(f"{self.source} is the input itself. Choose another name for the map.")
-        if len(set(places)) < len(places):
-            raise OutputError("two outputs have the same name. Choose another name for one of them.")
+        check_targets(self.files, [self.source])
         if not overwrite and not self.is_done():
             refuse_to_replace(self.files)
-        for path in self.files:
-            check_writable(path)
 
     def run(self) -> Segmentation:
         """Look at the photograph and write the files.

@@ -77,7 +77,7 @@ def predict(
     stays on the raster's grid; ``tile`` and ``overlap`` then count pixels of that size.
     Several sources on one grid are mapped as one scene; where they overlap, the last one that has data is seen.
     ``vrt`` allows a VRT as source, which may read any file of the machine. A raster whose map would take more than
-    ``max_memory`` MB beside the model is refused: above two million pixels of width or so.
+    ``max_memory`` MB beside the model is refused: above a million pixels of width or so.
     ``overwrite=False`` keeps a map that is done already, and refuses to replace any other file.
 
     Raises:

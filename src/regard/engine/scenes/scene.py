@@ -116,7 +116,7 @@ def count_windows(size: tuple[int, int], tiling: Tiling, stride: int) -> int:
 
 
 def memory_beside(model: Segmenter, raster: Raster, tiling: Tiling) -> float:
-    """About how many bytes a map takes beside the model; above 36 MB fitted to the peaks in docs/performance.md."""
+    """About how many bytes a map takes beside the model; the last two terms fit the peaks in docs/performance.md."""
     height, width = raster.size
     window = min(tiling.tile, -(-height // ALIGNMENT) * ALIGNMENT)
     strip = min(raster.bytes_of(window, width), piece_bytes(raster, tiling.strip_bytes))

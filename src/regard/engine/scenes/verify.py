@@ -98,7 +98,7 @@ def plan(model: str, source: Path, outputs: Outputs, *, how: How = AS_TRAINED, *
             "windows": windows,
             "restart_points": window_rows(raster.size, tiling, loaded.stride),
             "memory_beside_the_model_mb": round(memory_beside(loaded, raster, tiling) / 1e6),
-            "disk_mb": math.ceil(height * width * sum(BYTES_A_PIXEL[name] for name in outputs.rasters) / 1e6),
+            "disk_mb": math.ceil(height * width * sum(BYTES_A_PIXEL[name] for name in outputs.layers) / 1e6),
             "minutes": round(windows * seconds / 60, 2),
         }
 

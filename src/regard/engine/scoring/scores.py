@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from regard.classes import ClassMap
 from regard.data.output import check_writable, write_text
-from regard.errors import ClassMismatch, ConfigError, unknown
+from regard.errors import ClassMismatch, ConfigError
 from regard.ops import confusion as ops
 from regard.ops.bootstrap import Interval, intervals
 from regard.ops.boundary import boundary_f1
@@ -59,14 +59,9 @@ class Scores:
         """The same scores with these classes left out of every mean over classes; their pixels still count.
 
         Raises:
-            UnknownName: no class of that name.
-            ConfigError: no class is left.
+            UnknownName, ConfigError: see :func:`check_left_out`.
         """
-        for name in names:
-            if name not in self.classes.names:
-                raise unknown("class", name, self.classes.names)
-        if set(names) == set(self.classes.names):
-            raise ConfigError("all classes are left out of the mean. Keep one at least.")
+        check_left_out(self.classes, names)
         return replace(self, left_out=names)
 
     def __add__(self, other: Scores) -> Scores:
@@ -257,3 +252,16 @@ class Scores:
 
 def _cell(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
+
+
+def check_left_out(classes: ClassMap, names: Sequence[str]) -> None:
+    """Whether these classes may be left out of the means.
+
+    Raises:
+        UnknownName: no class of that name.
+        ConfigError: no class is left.
+    """
+    for name in names:
+        classes.label_of(name)
+    if set(names) == set(classes.names):
+        raise ConfigError("all classes are left out of the mean. Keep one at least.")
