@@ -17,8 +17,8 @@ test: $(READY)
 	$(BIN)/lint-imports
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests examples experiments
-	$(BIN)/ruff check src tests examples experiments
+	$(BIN)/ruff format --check src tests benchmarks examples experiments
+	$(BIN)/ruff check src tests benchmarks examples experiments
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8

@@ -18,8 +18,8 @@ import torch
 # Before the first import of regard. What regard imports is imported above: under the hook it would be compiled anew.
 jaxtyping.install_import_hook("regard", "beartype.beartype")
 
-from regard.data.image_folder import folder  # noqa: E402
-from regard.data.sample import LabelledData  # noqa: E402
+from regard.datasets.folder import folder  # noqa: E402
+from regard.datasets.labelled_data import LabelledData  # noqa: E402
 from regard.models import Segmenter  # noqa: E402
 from support import tiny, write_set, write_tif  # noqa: E402
 

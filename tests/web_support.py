@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from starlette.testclient import TestClient
 
-from regard.engine.scenes.scene import Tiling
+from regard.mapping.blend import Tiling
 from regard.web.app import create_app
 from regard.web.viewer import Viewer
 

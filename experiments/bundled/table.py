@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from regard.classes import ClassMap
-from regard.engine.scoring.evaluate import Scores
+from regard.evaluation.evaluate import Scores
 
 HERE = Path(__file__).parent
 HEAD = """# The two bundled models

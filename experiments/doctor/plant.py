@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from rasterio.transform import Affine
 
 from regard.checkpoints.file import load
-from regard.data.examining.examine import Examination, examine
-from regard.engine.scoring.suspects import with_suspects
+from regard.doctor.audit import Examination, examine
+from regard.doctor.suspects import with_suspects
 
 
 class Copy:

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from regard.blocks import dual_attention, non_local, object_context
 from regard.models import danet_ocr
 from regard.ops.attention import attend, attention_map
-from regard.ops.confusion import confusion_matrix, intersection_over_union
 from regard.ops.losses import cross_entropy, weighted_sum
+from regard.ops.metrics import confusion_matrix, intersection_over_union
 
 TEMPERATURES = [2 ** (power / 2) for power in range(-12, 5)]
 POSITION, OBJECTS = "position", "objects"

@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 
-from regard.data.image_folder import folder
-from regard.data.sample import LabelledData
-from regard.engine.scoring.scores import Scores
+from regard.datasets.folder import folder
+from regard.datasets.labelled_data import LabelledData
+from regard.evaluation.scores import Scores
 
 
 def pixels(data: LabelledData, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -12,40 +12,40 @@ from regard._version import __version__
 
 if TYPE_CHECKING:
     from regard.card import Card
-    from regard.checkpoints.convert import convert
     from regard.checkpoints.create import create
     from regard.checkpoints.file import load
+    from regard.checkpoints.foreign.convert import convert
     from regard.classes import ClassMap
-    from regard.data.image_folder import folder
-    from regard.engine.explaining.explain import explain
-    from regard.engine.exporting.export import export
-    from regard.engine.scenes.predict import predict
-    from regard.engine.scoring.evaluate import Scores, evaluate
-    from regard.engine.segmentation import Segmentation
-    from regard.engine.training.record import Run
-    from regard.engine.training.train import train
+    from regard.datasets.folder import folder
     from regard.errors import RegardError
+    from regard.evaluation.evaluate import Scores, evaluate
+    from regard.explain.explain import explain
+    from regard.export.export import export
+    from regard.inference.segmentation import Segmentation
+    from regard.mapping.predict import predict
     from regard.models import Segmenter
     from regard.reports.page import report
+    from regard.training.record import Run
+    from regard.training.train import train
 
 _HOMES = {
     "Card": "regard.card",
     "ClassMap": "regard.classes",
     "RegardError": "regard.errors",
-    "Run": "regard.engine.training.record",
-    "Scores": "regard.engine.scoring.evaluate",
-    "Segmentation": "regard.engine.segmentation",
+    "Run": "regard.training.record",
+    "Scores": "regard.evaluation.evaluate",
+    "Segmentation": "regard.inference.segmentation",
     "Segmenter": "regard.models",
-    "convert": "regard.checkpoints.convert",
+    "convert": "regard.checkpoints.foreign.convert",
     "create": "regard.checkpoints.create",
-    "evaluate": "regard.engine.scoring.evaluate",
-    "explain": "regard.engine.explaining.explain",
-    "export": "regard.engine.exporting.export",
-    "folder": "regard.data.image_folder",
+    "evaluate": "regard.evaluation.evaluate",
+    "explain": "regard.explain.explain",
+    "export": "regard.export.export",
+    "folder": "regard.datasets.folder",
     "load": "regard.checkpoints.file",
-    "predict": "regard.engine.scenes.predict",
+    "predict": "regard.mapping.predict",
     "report": "regard.reports.page",
-    "train": "regard.engine.training.train",
+    "train": "regard.training.train",
 }
 
 __all__ = [

@@ -15,18 +15,18 @@ import numpy as np
 
 from regard.checkpoints.create import create
 from regard.checkpoints.file import load
-from regard.data.image_folder import folder
-from regard.data.mask import read_mask
-from regard.data.output import check_writable
-from regard.data.sample import LabelledData
-from regard.engine.explaining.pictures import blend, panel, photograph, scene_and_map
-from regard.engine.scenes.predict import predict
-from regard.engine.scoring.evaluate import evaluate
-from regard.engine.segmentation import Segmentation, paint
-from regard.engine.training.record import Run
-from regard.engine.training.train import train
+from regard.datasets.folder import folder
+from regard.datasets.labelled_data import LabelledData
+from regard.datasets.mask import read_mask
+from regard.evaluation.evaluate import evaluate
+from regard.files import check_writable
+from regard.inference.pictures import blend, panel, photograph, scene_and_map
+from regard.inference.segmentation import Segmentation, paint
+from regard.mapping.predict import predict
 from regard.models import Segmenter
 from regard.reports.page import report
+from regard.training.record import Run
+from regard.training.train import train
 
 SCENE = "globe/americas_atlantic.tif"
 TILE = "t4_p2"
@@ -109,7 +109,7 @@ def fine_tune(model: Segmenter, city: LabelledData, out: Path) -> Run:
 
 def losses(finished: Run) -> dict[str, float]:
     """The mean training loss over the first and the last five steps."""
-    from regard.engine.training.record import read_metrics
+    from regard.training.record import read_metrics
 
     values = [line["loss"] for line in read_metrics(finished.folder) if "loss" in line]
     return {"first": float(np.mean(values[:5])), "last": float(np.mean(values[-5:]))}

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 import regard
-from regard.engine.benchmarking.measure import difference, peak_above_now_mb, spent, steady
-from regard.engine.exporting.export import export
+from benchmarks.measure import difference, peak_above_now_mb, spent, steady
+from regard.export.export import export
 
 CONFIGS = {
     "danet_r50": "danet/danet_r50-d8_4xb2-40k_cityscapes-512x1024.py",

@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from regard.engine.scenes.cluster import run_on_cluster
-from regard.engine.scenes.many import Scene, predict_scene
+from regard.mapping.cluster import run_on_cluster
+from regard.mapping.task import Scene, predict_scene
 from support import tiny, write_tif
 
 

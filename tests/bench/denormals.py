@@ -13,9 +13,9 @@ from statistics import median
 import torch
 
 import regard
-from regard.data.augment import prepare
-from regard.engine.benchmarking.measure import spent
-from regard.engine.infer import scaling_of
+from benchmarks.measure import spent
+from regard.inference.views import scaling_of
+from regard.ops.normalise import prepare
 
 
 def main(name: str, root: str, *, pairs: int = 7, side: int = 416) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from regard.engine.scenes.predict import predict
+from regard.mapping.predict import predict
 from support import tiny, write_tif
 
 SIZES = ((300, 200), (517, 389), (260, 700))

@@ -26,8 +26,8 @@ os.environ["OMP_NUM_THREADS"] = str(options.threads)
 import torch  # noqa: E402
 
 from regard.checkpoints.create import create  # noqa: E402
-from regard.data.image_folder import folder  # noqa: E402
-from regard.engine.training import train as module  # noqa: E402
+from regard.datasets.folder import folder  # noqa: E402
+from regard.training import train as module  # noqa: E402
 
 
 class Timed:

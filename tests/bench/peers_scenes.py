@@ -37,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from scenes import model_named, real_scene
 from stand_ins import stand_in_for_gdal, stand_in_for_mmcv_operations
 
-from regard.engine.benchmarking.measure import steady
-from regard.engine.infer import scaling_of
-from regard.engine.memory import keep_freed_memory, peak_memory_mb
-from regard.engine.scenes.predict import predict
+from benchmarks.measure import steady
+from regard.inference.views import scaling_of
+from regard.mapping.predict import predict
+from regard.memory import keep_freed_memory, peak_memory_mb
 from regard.models import Segmenter
 
 TILE, OVERLAP = 1024, 256

@@ -16,7 +16,7 @@ import pyogrio.raw
 import rasterio
 import shapely
 
-from regard.data.polygons import write_polygons
+from regard.io.polygons import write_polygons
 
 
 def measure(labels: Path, counts: np.ndarray, rules: dict[str, float]) -> str:

@@ -65,7 +65,7 @@ def draw(address: str, picture: Path) -> list[float]:
     return [float(value) for value in done.stdout.split()[-4:]]
 
 
-def agreement(picture: Path, extent: list[float], expected: regard.engine.segmentation.Segmentation) -> float:
+def agreement(picture: Path, extent: list[float], expected: regard.inference.segmentation.Segmentation) -> float:
     """The share of the picture's pixels on the scene that have the colour of the class that ``predict`` gives there."""
     shown = np.asarray(Image.open(picture).convert("RGB"))
     west, south, east, north = extent

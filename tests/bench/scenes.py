@@ -26,14 +26,14 @@ from rasterio.windows import Window
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.measure import spent as processor_time
+from benchmarks.measure import steady
 from regard.checkpoints.create import create
 from regard.checkpoints.file import load
-from regard.data.raster import Box, open_raster
-from regard.data.strips import padded
-from regard.engine.benchmarking.measure import spent as processor_time
-from regard.engine.benchmarking.measure import steady
-from regard.engine.memory import keep_freed_memory, peak_memory_mb
-from regard.engine.scenes.predict import predict
+from regard.io.raster import Box, open_raster
+from regard.io.window_reader import padded
+from regard.mapping.predict import predict
+from regard.memory import keep_freed_memory, peak_memory_mb
 from regard.models import Segmenter
 from support import tiny
 

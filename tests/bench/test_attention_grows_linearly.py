@@ -1,4 +1,4 @@
-"""What the memory of attention is for, at sizes that a test can afford. Figures: ``regard benchmark``."""
+"""What the memory of attention is for, at sizes that a test can afford. Figures: ``python -m benchmarks``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from regard.engine.benchmarking.measure import extra_memory_mb
+from benchmarks.measure import extra_memory_mb
 
 pytestmark = [
     pytest.mark.slow,

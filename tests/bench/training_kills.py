@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from regard.data.image_folder import folder
-from regard.engine.training.train import train
+from regard.datasets.folder import folder
+from regard.training.train import train
 from support import tiny, write_set
 
 STEPS, EVERY = 30, 3

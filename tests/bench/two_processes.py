@@ -20,9 +20,9 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from regard.data.image_folder import folder
-from regard.engine.training.record import read_metrics
-from regard.engine.training.train import train
+from regard.datasets.folder import folder
+from regard.training.record import read_metrics
+from regard.training.train import train
 from support import tiny, write_set
 
 

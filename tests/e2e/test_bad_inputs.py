@@ -19,14 +19,10 @@ from rasterio.transform import Affine
 from safetensors.torch import save_file
 
 import regard.cli as cli
-from regard.checkpoints.convert import convert
 from regard.checkpoints.create import create
 from regard.checkpoints.file import load
-from regard.data.image_folder import folder
-from regard.engine.scenes.many import predict_many
-from regard.engine.scenes.predict import predict
-from regard.engine.scoring.evaluate import evaluate
-from regard.engine.training.train import train
+from regard.checkpoints.foreign.convert import convert
+from regard.datasets.folder import folder
 from regard.errors import (
     BandMismatch,
     CheckpointError,
@@ -40,7 +36,11 @@ from regard.errors import (
     UnknownName,
     UnreadableImage,
 )
+from regard.evaluation.evaluate import evaluate
+from regard.mapping.batch import predict_many
+from regard.mapping.predict import predict
 from regard.models import Segmenter
+from regard.training.train import train
 from support import COLOURS, NAMES, save_image, tiny, write_set, write_tif
 
 PICTURE = np.random.default_rng(0).integers(0, 256, size=(40, 48, 3), dtype=np.uint8)

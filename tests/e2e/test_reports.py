@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from browser_support import PHONE, faults
-from regard.data.image_folder import folder
-from regard.data.sample import LabelledData
-from regard.engine.explaining.pictures import panel
-from regard.engine.scenes.predict import predict
-from regard.engine.scoring.evaluate import evaluate
-from regard.engine.segmentation import paint
+from regard.datasets.folder import folder
+from regard.datasets.labelled_data import LabelledData
+from regard.evaluation.evaluate import evaluate
+from regard.inference.pictures import panel
+from regard.inference.segmentation import paint
+from regard.mapping.predict import predict
 from regard.models import Segmenter
 from regard.reports.page import report
 from support import write_tif

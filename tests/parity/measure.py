@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import complexity
 
 from regard.checkpoints.catalogue import catalogue
-from regard.checkpoints.convert import convert
 from regard.checkpoints.file import load
+from regard.checkpoints.foreign.convert import convert
 
 HEAD = """# Parity
 

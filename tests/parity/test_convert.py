@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from regard.checkpoints.convert import convert
 from regard.checkpoints.file import load, read_header
+from regard.checkpoints.foreign.convert import convert
 from regard.classes import known_classes
 from regard.errors import CheckpointError, ClassMismatch, ConfigError, OutputError, UnknownName
 

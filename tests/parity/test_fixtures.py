@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from regard.checkpoints.convert import FAMILIES, convert
 from regard.checkpoints.file import load
-from regard.checkpoints.rename import translate
+from regard.checkpoints.foreign.convert import FAMILIES, convert
+from regard.checkpoints.foreign.rename import translate
 from regard.models import Segmenter
 
 NAMES = (*fixtures.FULL, *fixtures.SSSEG, *fixtures.NARROW)

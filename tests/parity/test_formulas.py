@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from test_keys import LISTINGS
 from torch import Tensor
 
-from regard.checkpoints.convert import Conversion, convert
 from regard.checkpoints.file import load
+from regard.checkpoints.foreign.convert import Conversion, convert
 from regard.models import Segmenter
 
 HRNET = {48: 18, 96: 36, 192: 72, 384: 144, 720: 270}

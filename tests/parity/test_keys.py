@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from regard.card import Card
-from regard.checkpoints.convert import _config, recognise
 from regard.checkpoints.create import build
-from regard.checkpoints.deduce import classes
-from regard.checkpoints.evidence import evidence
-from regard.checkpoints.rename import rename, settle, strip
+from regard.checkpoints.foreign.config_from_tensors import classes
+from regard.checkpoints.foreign.convert import _config, recognise
+from regard.checkpoints.foreign.metadata import evidence
+from regard.checkpoints.foreign.rename import rename, settle, strip
 from regard.classes import ClassMap
 from regard.errors import CheckpointError
 

@@ -8,9 +8,8 @@ import torch
 
 from regard.blocks import ChannelAttention, ObjectContext, PositionAttention
 from regard.checkpoints.create import create
-from regard.checkpoints.from_danet import DANET
-from regard.checkpoints.rename import Family, rename
-from regard.checkpoints.tables import spatial_ocr
+from regard.checkpoints.foreign.danet import DANET
+from regard.checkpoints.foreign.rename import Family, rename, spatial_ocr
 
 
 def worst(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -13,10 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from regard.ops import attention, blockwise
+from regard.ops import attention
+from regard.ops import attention_blockwise as blockwise
 from regard.ops.attention import attend, to_map, to_tokens
-from regard.ops.blockwise import attend_by_blocks
-from regard.ops.formula import attend_at_once
+from regard.ops.attention_blockwise import attend_by_blocks
+from regard.ops.attention_formula import attend_at_once
 
 Shape = tuple[int, int, int, int, int]
 shapes = st.tuples(*(st.integers(1, top) for top in (3, 40, 40, 9, 12)))  # b n m d c
@@ -194,7 +195,8 @@ def test_exported_programs_know_no_operator_of_ours():
 
 COMPILED = """
 import torch
-from regard.ops import attention, blockwise
+from regard.ops import attention
+from regard.ops import attention_blockwise as blockwise
 
 blockwise.ROWS, blockwise.KEYS, attention.SMALL = 7, 11, 0
 

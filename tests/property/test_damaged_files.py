@@ -13,10 +13,10 @@ import pytest
 
 from regard.checkpoints.file import load
 from regard.classes import ClassMap
-from regard.data.image import image_size, read_image
-from regard.data.mask import read_mask
-from regard.data.raster import open_raster
+from regard.datasets.mask import read_mask
 from regard.errors import RegardError
+from regard.io.image import image_size, read_image
+from regard.io.raster import open_raster
 from support import COLOURS, NAMES, save_image, tiny, write_tif
 
 CLASSES = ClassMap(names=NAMES, palette=tuple((int(r), int(g), int(b)) for r, g, b in COLOURS))

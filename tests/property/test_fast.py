@@ -16,8 +16,8 @@ from regard.blocks import ObjectAttention
 from regard.blocks.joined import JoinedConv
 from regard.checkpoints.file import load
 from regard.errors import ConfigError
+from regard.inference.optimise import fold_norms, make_fast, project_objects
 from regard.models import Segmenter
-from regard.models.fast import fold_norms, make_fast, project_objects
 from regard.ops.joined import convolve_joined
 from support import tiny
 

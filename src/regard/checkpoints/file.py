@@ -14,15 +14,15 @@ from torch import Tensor
 
 from regard.card import Card
 from regard.checkpoints.create import build
-from regard.checkpoints.exported import RUNTIMES, open_exported
-from regard.checkpoints.how import Precision
 from regard.checkpoints.hub import PREFIX, fetch
 from regard.classes import first_reason
 from regard.errors import CheckpointError, ConfigError, unknown
+from regard.inference.compute import Precision
+from regard.inference.optimise import make_fast
+from regard.inference.runner import has_fast_bfloat16, in_bfloat16
+from regard.inference.runtimes import RUNTIMES, open_exported
 from regard.models import Segmenter
-from regard.models.fast import make_fast
-from regard.models.runner import has_fast_bfloat16, in_bfloat16
-from regard.models.weights import digest, read_tensors
+from regard.tensor_files import digest, read_tensors
 
 
 def load(

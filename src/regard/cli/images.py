@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from regard.checkpoints.how import AS_TRAINED, How
 from regard.cli.app import Answer, Model, Out, app, area_of, bands_of
+from regard.inference.compute import AS_TRAINED, How
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,11 @@ def predict(
         shard: i/n: of several sources, take every n-th from the i-th on (array jobs).
         cluster: Address of a Dask scheduler that shares out several sources; local: one on this machine.
     """
-    from regard.data.mosaic import mosaic as as_one
-    from regard.engine.scenes.manifest import listed
-    from regard.engine.scenes.many import predict_many
-    from regard.engine.scenes.outputs import Outputs
-    from regard.engine.scenes.verify import one_raster, plan, verify_map
+    from regard.io.mosaic import mosaic as as_one
+    from regard.mapping.batch import predict_many
+    from regard.mapping.manifest import listed
+    from regard.mapping.outputs import Outputs
+    from regard.mapping.plan import one_raster, plan, verify_map
 
     if mosaic:
         sources = (as_one([*listed(sources)], vrt=view.vrt),)
@@ -166,8 +166,8 @@ def explain(model: Model, image: Path, /, *, at: str, out: Out, bands: str | Non
         tile: Side of the window around the place in pixels, for rasters.
     """
     from regard.checkpoints.file import load
-    from regard.engine.explaining.explain import explain as listen
-    from regard.engine.explaining.explain import parse_at
+    from regard.explain.explain import explain as listen
+    from regard.explain.explain import parse_at
 
     found = listen(load(model), image, parse_at(at), bands=bands_of(bands), tile=tile)
     path = found.save(out)

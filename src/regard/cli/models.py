@@ -1,4 +1,4 @@
-"""Verbs over models: convert, export, models, doctor, benchmark."""
+"""Verbs over models: convert, export, models, doctor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def convert(
         classes: The name of a list of classes (cityscapes, ade20k, ...), or the names: building,land,road.
         config: What the weights cannot tell: --config.multi_grid [4,8,16] --config.align_corners true.
     """
-    from regard.checkpoints.convert import convert as write
+    from regard.checkpoints.foreign.convert import convert as write
 
     names = classes.split(",") if classes and "," in classes else classes
     done = write(source, target, classes=names, **settings_of(config))
@@ -48,11 +48,11 @@ def export(model: Model, out: Path, /, *, normalise: bool = False, int8: Path | 
             written if mIoU on val falls by less than one point. For .xml.
     """
     from regard.checkpoints.file import load
-    from regard.engine.exporting.export import export as write
+    from regard.export.export import export as write
 
     if int8 is not None:
-        from regard.data.image_folder import folder
-        from regard.engine.exporting.quantise import quantise
+        from regard.datasets.folder import folder
+        from regard.export.quantise import quantise
 
         made = quantise(load(model), out, folder(int8), normalise=normalise)
         facts = {"files": [str(made.path)], "miou_before": made.before, "miou_after": made.after}
@@ -108,15 +108,15 @@ def doctor(
         return _examine_data(data, model, out)
     if model is not None:
         return _try_model(model, images)
-    from regard.engine.scoring.doctor import examine
+    from regard.doctor.system import examine
 
     facts = examine()
     return Answer(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()))
 
 
 def _try_model(model: str, images: Path | None) -> Answer:
-    from regard.data.image_folder import folder
-    from regard.engine.scoring.agreement import agreement, bundled_images
+    from regard.datasets.folder import folder
+    from regard.evaluation.agreement import agreement, bundled_images
 
     rows = agreement(model, folder(images or bundled_images()))
     return Answer({"agreement": [row._asdict() for row in rows]}, "\n".join(row.line for row in rows))
@@ -124,10 +124,10 @@ def _try_model(model: str, images: Path | None) -> Answer:
 
 def _examine_data(folder: Path, model: str | None, out: Path | None) -> Answer:
     from regard.checkpoints.file import load
-    from regard.data.examining.examine import examine
-    from regard.data.output import check_writable
-    from regard.engine.scoring.suspects import with_suspects
-    from regard.reports.health import as_text, write_page
+    from regard.doctor.audit import examine
+    from regard.doctor.suspects import with_suspects
+    from regard.files import check_writable
+    from regard.reports.audit import as_text, write_page
 
     network = load(model) if model else None
     if out is not None:
@@ -139,35 +139,3 @@ def _examine_data(folder: Path, model: str | None, out: Path | None) -> Answer:
     if out is not None:
         facts["files"] = [str(write_page(examined, out))]
     return Answer(facts, as_text(examined), 1 if examined.count("error") else 0)
-
-
-@app.command
-def benchmark(
-    what: Annotated[tuple[str, ...], Parameter(name="WHAT")],
-    /,
-    *,
-    threads: int = 1,
-    pairs: int = 5,
-    sizes: tuple[int, ...] = (),
-    memory: Annotated[bool, Parameter(negative="--no-memory")] = True,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
-) -> Answer:
-    """Time regard's computations beside the usual ones, in one process, by processor time.
-
-    Args:
-        what: attention, upsample, evaluate or model, or several of them.
-        threads: How many threads both sides may use.
-        pairs: How often both sides run; medians count.
-        sizes: Pixels for attention, image widths for the others.
-        memory: Measure peak memory too, each side in a process of its own.
-        out: A .md or .json file to write.
-    """
-    from regard.engine.benchmarking.benchmark import benchmark as measure
-    from regard.engine.benchmarking.benchmark import check_target, markdown, write
-
-    if out is not None:
-        check_target(out)
-    results = [measure(name, threads=threads, pairs=pairs, sizes=sizes, memory=memory) for name in what]
-    if out is not None:
-        write(results, out)
-    return Answer({"benchmarks": results}, "\n".join(markdown(result) for result in results))

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from regard.checkpoints.how import AS_TRAINED, How
 from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
-from regard.engine.training.config import TrainConfig
 from regard.errors import ConfigError
+from regard.inference.compute import AS_TRAINED, How
+from regard.training.config import TrainConfig
 
 
 @app.command
@@ -49,10 +49,10 @@ def train(
 
     from regard.checkpoints.adapt import adapt
     from regard.checkpoints.create import create, unscaled
-    from regard.data.image_folder import folder
-    from regard.data.statistics import is_of_bytes
-    from regard.engine.training.recipes import recipe as find_recipe
-    from regard.engine.training.train import train as run
+    from regard.datasets.folder import folder
+    from regard.datasets.statistics import is_of_bytes
+    from regard.training.recipes import recipe as find_recipe
+    from regard.training.train import train as run
 
     plan = find_recipe(recipe)
     labelled = folder(data, bands=bands_of(bands))
@@ -124,11 +124,11 @@ def evaluate(
         save: Write the scores there as JSON.
     """
     from regard.checkpoints.file import load
-    from regard.data.image_folder import folder
-    from regard.data.output import check_writable
-    from regard.engine.processes import joined
-    from regard.engine.scoring.evaluate import evaluate as score
-    from regard.engine.scoring.scores import check_left_out
+    from regard.datasets.folder import folder
+    from regard.distributed import joined
+    from regard.evaluation.evaluate import evaluate as score
+    from regard.evaluation.scores import check_left_out
+    from regard.files import check_writable
 
     labelled = folder(data, bands=bands_of(bands))
     check_left_out(labelled.classes, leave_out)
@@ -158,7 +158,7 @@ def report(
         confidence: The confidence that was written with the map.
     """
     from regard.checkpoints.file import load
-    from regard.data.image_folder import folder
+    from regard.datasets.folder import folder
     from regard.reports.page import report as write
 
     network, labelled = load(model) if model else None, folder(data) if data else None

@@ -50,8 +50,8 @@ def view(
             f"{error.name} is not installed; the viewer needs it. Do: pip install 'regard[web]'."
         ) from None
     from regard.checkpoints.file import load
-    from regard.engine.memory import keep_freed_memory
-    from regard.engine.scenes.scene import Tiling
+    from regard.mapping.blend import Tiling
+    from regard.memory import keep_freed_memory
 
     sources = Sources(source, map_, confidence, labels, bands_of(bands))
     keep_freed_memory(one_heap=True)

@@ -10,9 +10,9 @@ import timm
 from torch import nn
 
 from regard.errors import CheckpointError, ConfigError, StrideUnavailable, unknown
-from regard.models.dilation import dilate_first_only, keep_dilation, set_dilations
-from regard.models.high_resolution import make_bilinear, shorten
-from regard.models.weights import read_tensors
+from regard.models.hrnet import make_bilinear, shorten
+from regard.models.resnet_dilation import dilate_first_only, keep_dilation, set_dilations
+from regard.tensor_files import read_tensors
 
 
 class Backbone(NamedTuple):

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from regard.card import Card
+from regard.checkpoints.readme import readme
 from regard.classes import ClassMap, first_reason
 from regard.errors import ConfigError
 from regard.models.backbone import build_backbone
-from regard.models.readme import readme
-from regard.models.weights import digest, write_tensors
 from regard.ops.resize import resize_logits
+from regard.tensor_files import digest, write_tensors
 
 
 class ModelConfig(BaseModel):

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from regard.ops.blockwise import attend_by_blocks
-from regard.ops.formula import attend_at_once, energies, without_autocast
+from regard.ops.attention_blockwise import attend_by_blocks
+from regard.ops.attention_formula import attend_at_once, energies, without_autocast
 
 SMALL = 1024 * 1024  # energies of one image up to which the formula as written is as fast
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.ops.attention import to_map, to_tokens
-from regard.ops.formula import without_autocast
+from regard.ops.attention_formula import without_autocast
 from regard.ops.resize import resize_logits
 
 COARSE = 4  # how many times smaller a map must be for its own grid to be worth while

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from regard.ops.calibration import ONE, calibration_error
+from regard.ops.metrics import ONE, calibration_error
 
 COLOURS = ("#3b82c4", "#d9730d", "#2f9e6e", "#b0579b", "#9a8420", "#808890")  # legible on white and on near black
 LEFT_OUT = r"<defs>\s*<style.*?</defs>|<!--.*?-->|(?<=<g) id=\"[^\"]*\"| font-family:[^;]*;"

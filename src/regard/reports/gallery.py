@@ -14,16 +14,16 @@ from PIL import Image
 
 from regard.card import RGB
 from regard.classes import ClassMap
-from regard.data.augment import prepare
-from regard.data.image import read_photograph
-from regard.data.sample import LabelledData, Pair, Sample
-from regard.engine.explaining.pictures import visible
-from regard.engine.infer import class_scores, scaling_of
-from regard.engine.scenes.paint import confidence
-from regard.engine.scoring.evaluate import Scores
-from regard.engine.segmentation import NO_DATA_COLOUR, paint
+from regard.datasets.labelled_data import LabelledData, Pair, Sample
 from regard.errors import RegardError
+from regard.evaluation.evaluate import Scores
+from regard.inference.pictures import visible
+from regard.inference.segmentation import NO_DATA_COLOUR, paint
+from regard.inference.views import class_scores, scaling_of
+from regard.io.image import read_photograph
+from regard.mapping.upsample import confidence
 from regard.models import Segmenter
+from regard.ops.normalise import prepare
 from regard.ops.resize import most_likely
 
 SIDE, WIDE = 320, 1280  # pixels: pictures of the gallery, others

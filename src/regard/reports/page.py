@@ -15,16 +15,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from regard._version import __version__
 from regard.card import Card
 from regard.checkpoints.file import load, parse_card, read_header
-from regard.data.output import check_writable, write_text
-from regard.data.sample import LabelledData
-from regard.engine.infer import evaluating
-from regard.engine.scoring.evaluate import Scores, check_classes, evaluate
-from regard.engine.training.record import Run, best_line, read_metrics, read_run
+from regard.datasets.labelled_data import LabelledData
 from regard.errors import ClassMismatch, ConfigError
+from regard.evaluation.evaluate import Scores, check_classes, evaluate
+from regard.files import check_writable, write_text
+from regard.inference.views import evaluating
 from regard.models import Segmenter
 from regard.reports import gallery, tables
 from regard.reports.charts import calibration, curves
-from regard.reports.land import describe
+from regard.reports.class_map import describe
+from regard.training.record import Run, best_line, read_metrics, read_run
 
 BEST = "best.safetensors"
 SIZE_LIMIT = 5_000_000  # bytes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from regard.engine.scoring.evaluate import Scores
-from regard.ops.bootstrap import DRAWS
+from regard.evaluation.evaluate import Scores
+from regard.ops.metrics import DRAWS
 
 __all__ = ["DRAWS", "matrix", "pairs", "reading"]  # what the page's template calls
 MATRIX_LIMIT = 20

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 
 from regard.errors import RegardError
 from regard.web.grid import FINEST, SIDE, Address
-from regard.web.live import Busy, GaveUp, GoingOn
+from regard.web.live_prediction import Busy, GaveUp, GoingOn
 from regard.web.viewer import Viewer
 
 Scope = MutableMapping[str, Any]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from regard.data.raster import Box, apply
+from regard.io.raster import Box, apply
 
 SIDE = 256  # pixels of a tile
 HALF_EARTH = 20037508.342789244  # metres: web mercator goes from minus to plus this

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from regard.classes import ClassMap
-from regard.data.image import Pixels
+from regard.io.image import Pixels
 
 NOTHING = -1  # where a tile of labels has no class
 WRONG = (214, 40, 57)

@@ -21,8 +21,8 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 from rio_tiler.reader import part
 
-from regard.data.image import Pixels
-from regard.data.raster import Box, Raster, refusing
+from regard.io.image import Pixels
+from regard.io.raster import Box, Raster, refusing
 from regard.web.grid import SIDE, Address, Grid, PixelGrid
 
 READERS = 4  # tiles read at the same time

@@ -13,14 +13,14 @@ from jaxtyping import Bool, Float, Integer, UInt8
 
 from regard.card import RGB
 from regard.classes import ClassMap
-from regard.data.image import Pixels, image_size, is_photograph, read_image
-from regard.data.raster import Box, Raster, open_raster
-from regard.engine.scenes.scene import Tiling
 from regard.errors import ClassMismatch, SizeMismatch
+from regard.io.image import Pixels, image_size, is_photograph, read_image
+from regard.io.raster import Box, Raster, open_raster
+from regard.mapping.blend import Tiling
 from regard.models import Segmenter
-from regard.web.ask import ask
 from regard.web.grid import SIDE, Address, Grid, Places, grid_of
-from regard.web.live import MOST_WINDOWS, Cache, GoingOn, Live
+from regard.web.live_prediction import MOST_WINDOWS, Cache, GoingOn, Live
+from regard.web.pixel_query import ask
 from regard.web.png import NOTHING, classes_png, errors_png, heat_png, scene_png
 from regard.web.raster_layer import RasterLayer, in_memory
 

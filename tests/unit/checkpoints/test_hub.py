@@ -10,8 +10,8 @@ from hub_server import COMMIT, Files, serve
 
 from regard.checkpoints.file import load
 from regard.checkpoints.hub import parse, push_to_hub
+from regard.checkpoints.readme import readme
 from regard.errors import CheckpointError
-from regard.models.readme import readme
 from support import NAMES, tiny
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regard.ops.boundary import boundary_counts, boundary_f1
+from regard.ops.metrics import boundary_counts, boundary_f1
 
 
 def edge_pixels(labels: Tensor, known: Tensor) -> dict[tuple[int, int], int]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassCalibrationError
 
-from regard.ops.calibration import BINS, ONE, calibration_error, reliability_counts
+from regard.ops.metrics import BINS, ONE, calibration_error, reliability_counts
 
 
 def random(seed: int, classes: int = 5, spread: float = 2.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regard.data.image_folder import folder
-from regard.data.sample import LabelledData
-from regard.engine.explaining.pictures import visible
-from regard.engine.scoring.evaluate import evaluate
+from regard.datasets.folder import folder
+from regard.datasets.labelled_data import LabelledData
+from regard.evaluation.evaluate import evaluate
+from regard.inference.pictures import visible
 from regard.models import Segmenter
 from regard.reports import gallery
 from support import save_image, write_set

@@ -15,13 +15,7 @@ from rasterio.transform import Affine
 import regard
 from regard.card import Card
 from regard.classes import ClassMap
-from regard.data.areas import class_areas
-from regard.data.raster import open_raster
-from regard.data.sample import LabelledData
-from regard.engine.scoring.evaluate import Scores, evaluate
-from regard.engine.segmentation import Segmentation
-from regard.engine.training.config import TrainConfig
-from regard.engine.training.record import Record, Run
+from regard.datasets.labelled_data import LabelledData
 from regard.errors import (
     ClassMismatch,
     ConfigError,
@@ -31,9 +25,15 @@ from regard.errors import (
     TrainingError,
     UnreadableImage,
 )
+from regard.evaluation.evaluate import Scores, evaluate
+from regard.inference.segmentation import Segmentation
+from regard.io.areas import class_areas
+from regard.io.raster import open_raster
 from regard.models import Segmenter
 from regard.reports import page
 from regard.reports.page import report
+from regard.training.config import TrainConfig
+from regard.training.record import Record, Run
 from support import save_image, write_tif
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}

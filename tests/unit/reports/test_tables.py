@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from regard.classes import ClassMap
-from regard.engine.scoring.evaluate import Scores
-from regard.ops.bootstrap import intervals
+from regard.evaluation.evaluate import Scores
+from regard.ops.metrics import intervals
 from regard.reports import tables
 
 

@@ -9,7 +9,7 @@ import pytest
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from regard.data.raster import Box
+from regard.io.raster import Box
 from regard.web.grid import HALF_EARTH, SIDE, Address, MercatorGrid, PixelGrid, grid_of
 
 

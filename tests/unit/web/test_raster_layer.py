@@ -15,8 +15,8 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
-from regard.data.raster import Box, open_raster
 from regard.errors import UnreadableImage
+from regard.io.raster import Box, open_raster
 from regard.web import raster_layer
 from regard.web.grid import HALF_EARTH, SIDE, Address, grid_of
 from regard.web.raster_layer import RasterLayer

@@ -13,10 +13,10 @@ from PIL import Image
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject
 
-from regard.data.raster import Box, open_raster
-from regard.engine.scenes.predict import predict
-from regard.engine.segmentation import Segmentation
 from regard.errors import BandMismatch, ClassMismatch, ConfigError, SizeMismatch
+from regard.inference.segmentation import Segmentation
+from regard.io.raster import Box, open_raster
+from regard.mapping.predict import predict
 from regard.web.grid import HALF_EARTH, Address
 from regard.web.viewer import Viewer
 from support import COLOURS, save_image, tiny, write_tif

@@ -1,0 +1,1 @@
+"""Speed and memory of regard, beside the usual ways to compute the same. Run: ``python -m benchmarks``."""

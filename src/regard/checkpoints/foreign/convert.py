@@ -1,0 +1,134 @@
+"""Other people's checkpoints: recognised by their keys, renamed, and written as one of our files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from regard._version import __version__
+from regard.card import Card
+from regard.checkpoints.create import build, unscaled
+from regard.checkpoints.file import fit
+from regard.checkpoints.foreign import (
+    danet,
+    hrnet,
+    mmseg,
+    nvidia,
+    openseg,
+    sssegmentation,
+)
+from regard.checkpoints.foreign.config_from_tensors import classes as count_classes
+from regard.checkpoints.foreign.config_from_tensors import in_channels, is_hrnet, settings
+from regard.checkpoints.foreign.metadata import Evidence, align_corners, class_map, evidence, scaling
+from regard.checkpoints.foreign.rename import Family, listed, positive_scales, rename, settle, strip
+from regard.classes import ClassMap
+from regard.errors import CheckpointError
+from regard.tensor_files import file_digest, read_file, unwrap
+
+MODULES = (mmseg, danet, hrnet, openseg, nvidia, sssegmentation)
+FAMILIES: tuple[Family, ...] = tuple(family for module in MODULES for family in module.FAMILIES)
+
+
+class Conversion(NamedTuple):
+    """What was written, and what was done to the tensors on the way."""
+
+    path: Path
+    family: str
+    card: Card
+    tensors: int
+    folded: tuple[str, ...]
+    dropped: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def convert(
+    source: str | Path, target: str | Path, *, classes: ClassMap | Sequence[str] | str | None = None, **config: Any
+) -> Conversion:
+    """Write a checkpoint of mmseg, DANet, HRNet-OCR, openseg, NVIDIA or sssegmentation as one file of ours.
+
+    ``classes`` may be a list, or the name of one (``"cityscapes"``). ``config`` overrides what the weights cannot tell,
+    such as ``multi_grid=(4, 8, 16)`` or ``align_corners=True``. Every tensor is accounted for.
+
+    Raises:
+        CheckpointError: unreadable, of no known family, would run code, or has tensors too many or too few.
+        ClassMismatch: the given classes are not as many as the network has outputs.
+        ConfigError, OutputError: an impossible setting; the target cannot be written.
+    """
+    path = Path(source)
+    content = read_file(path)
+    tensors = strip(unwrap(content, path))
+    family = recognise(path, tensors)
+    words = evidence(path, content)
+    renamed, dropped = rename(tensors, family)
+    in_place = _is_in_place(family, tensors)
+    if in_place:
+        renamed = positive_scales(renamed)
+    found, notes = _config(family, renamed, words, in_place=in_place)
+    bands = in_channels(renamed)
+    chosen, origin = class_map(words, count_classes(renamed), classes)
+    card = Card(
+        architecture=family.architecture,
+        config={**found, **config},
+        classes=chosen,
+        origin=f"converted from {path.name} ({family.name}; SHA-256 {file_digest(path)[:16]})",
+        licence=family.licence,
+        regard_version=__version__,
+        **({**family.card, **scaling(words)} if bands == 3 else unscaled(bands)),
+    )
+    model = build(card)
+    settled, folded = settle(renamed, model.state_dict(), family.zeros)
+    fit(model, settled, path)
+    written = model.eval().save(target)
+    notes += [f"classes: {origin}"]
+    return Conversion(written, family.name, model.card, len(settled), tuple(folded), tuple(dropped), tuple(notes))
+
+
+def recognise(path: Path, tensors: Mapping[str, Tensor]) -> Family:
+    """The family whose marks the file has.
+
+    Raises:
+        CheckpointError: none.
+    """
+    for family in FAMILIES:
+        if family.fits(tensors):
+            return family
+    known = ", ".join(family.name for family in FAMILIES)
+    raise CheckpointError(
+        f"{path} is of no family that regard converts: its first names are {listed(tensors)}. Known: {known}."
+    )
+
+
+def _is_in_place(family: Family, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether openseg's blocks are InPlaceABN, which is one module, and not (batch norm, ReLU), which is two."""
+    if not family.name.startswith("openseg"):
+        return False
+    head = "dsn_head" if "dsn_head.0.weight" in tensors else "aux_head"
+    return f"{head}.1.running_mean" in tensors
+
+
+def _config(
+    family: Family, tensors: Mapping[str, Tensor], words: Evidence, *, in_place: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The settings: what the weights tell, then what the family is known for, then what the file says."""
+    found = settings("danet" if family.architecture == "danet" else "ocrnet", tensors)
+    options = found.pop("backbone_options")
+    known = {**family.config, **(family.on_hrnet if is_hrnet(tensors) else family.on_resnet)}
+    options |= known.pop("backbone_options", {})
+    if found["backbone"] in ("resnet18", "resnet34"):
+        options |= family.on_basic
+    found |= {**known, "backbone_options": options}
+    notes = []
+    if "align_corners" not in family.config:
+        said = align_corners(words)
+        found["align_corners"] = bool(said)
+        notes.append(f"align_corners: {bool(said)}, {'as the file says' if said is not None else 'by default'}")
+    if in_place:
+        found["recipe"] = "bn_leaky_relu"
+        notes.append("InPlaceABN: leaky ReLU in the heads, scales made positive")
+    if family is danet.DANET:
+        found["multi_grid"], why = danet.multi_grid(tensors, words)
+        notes.append(f"multi_grid: {found['multi_grid']}, {why}")
+    return found, notes

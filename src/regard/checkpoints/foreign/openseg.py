@@ -1,0 +1,88 @@
+"""openseg: OCRNet and ASP-OCR on deep-stemmed ResNets and on HRNet-W48.
+
+Source: openseg-group/openseg.pytorch. Files: ``{"config_dict", "state_dict"}``. Images are BGR: for ResNets in 0..255
+minus the mean, for HRNet with ImageNet's statistics in their order for RGB; ``config_dict`` decides if it is there.
+``align_corners`` is true. The heads' convolutions have biases, which are folded. Files of InPlaceABN get leaky ReLU in
+the heads and positive scales.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regard.checkpoints.foreign.rename import Family, object_attention, plain_block, spatial_ocr, within
+
+LICENCE = "openseg is MIT; the training data has terms of its own"
+CARD: dict[str, Any] = {
+    "bands": ("blue", "green", "red"),
+    "mean": (102.9801, 115.9465, 122.7717),
+    "std": (1.0, 1.0, 1.0),
+    "divisor": 1.0,
+}
+HRNET_CARD: dict[str, Any] = {"bands": ("blue", "green", "red")}
+_RESINIT = {
+    "resinit.conv1": "conv1.0",
+    "resinit.bn1": "conv1.1",
+    "resinit.conv2": "conv1.3",
+    "resinit.bn2": "conv1.4",
+    "resinit.conv3": "conv1.6",
+    "resinit.bn3": "bn1",
+}
+BACKBONE = {"backbone": "backbone", **within("backbone.", _RESINIT, to="backbone.")}
+POOL = {"backbone_options": {"pool_ceil": True}}
+_DSN = {**plain_block("dsn_head", "regions.0"), "dsn_head.3": "regions.2", "head": "classify"}
+_AUX = {**plain_block("aux_head", "regions.0"), "aux_head.2": "regions.2", "cls_head": "classify"}
+
+
+def _asp(source: str = "asp_ocr_head", target: str = "object_context") -> dict[str, str]:
+    branches = (plain_block(f"{source}.conv{2 + i}", f"{target}.pyramid.branches.{i}") for i in range(4))
+    return {
+        **plain_block(f"{source}.context", f"{target}.pixels"),
+        **object_attention(f"{source}.context.2.object_context_block", f"{target}.attention"),
+        **{old: new for branch in branches for old, new in branch.items()},
+        **plain_block(f"{source}.conv_bn_dropout", f"{target}.fuse.0"),
+    }
+
+
+OCRNET = Family(
+    name="openseg SpatialOCRNet",
+    architecture="ocrnet",
+    marks=("conv_3x3.0.weight", "dsn_head.0.weight", "head.weight"),
+    table={**BACKBONE, **_DSN, **plain_block("conv_3x3", "pixels"), **spatial_ocr("spatial_ocr_head")},
+    licence=LICENCE,
+    config={"align_corners": True, "dropout": 0.05, "regions_dropout": 0.05, **POOL},
+    card=CARD,
+)
+
+ASP_OCRNET = Family(
+    name="openseg ASPOCRNet",
+    architecture="ocrnet",
+    marks=("asp_ocr_head.context.0.weight", "dsn_head.0.weight"),
+    table={**BACKBONE, **_DSN, **_asp()},
+    licence=LICENCE,
+    config={"align_corners": True, "dropout": 0.1, "regions_dropout": 0.1, **POOL},
+    card=CARD,
+)
+
+HRNET_OCR = Family(
+    name="openseg HRNet_W48_OCR",
+    architecture="ocrnet",
+    marks=("conv3x3.0.weight", "aux_head.2.weight", "cls_head.weight"),
+    table={**BACKBONE, **_AUX, **plain_block("conv3x3", "pixels"), **spatial_ocr("ocr_distri_head")},
+    licence=LICENCE,
+    config={"align_corners": True, "dropout": 0.05},
+    card=HRNET_CARD,
+)
+
+HRNET_ASP_OCR = Family(
+    name="openseg HRNet_W48_ASPOCR",
+    architecture="ocrnet",
+    marks=("asp_ocr_head.context.0.weight", "aux_head.2.weight"),
+    table={**BACKBONE, **_AUX, **_asp()},
+    licence=LICENCE,
+    zeros=("classify.bias", "regions.2.bias"),
+    config={"align_corners": True, "dropout": 0.1, "rates": (24, 48, 72)},
+    card=HRNET_CARD,
+)
+
+FAMILIES = (OCRNET, ASP_OCRNET, HRNET_OCR, HRNET_ASP_OCR)

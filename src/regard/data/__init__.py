@@ -1,1 +1,0 @@
-"""Images, masks and rasters, read from disk as they are."""

@@ -1,1 +1,0 @@
-"""What is wrong with a data folder, seen before any training."""

@@ -1,0 +1,1 @@
+"""Labelled data: folders of images and masks, public sets, scenes with masks or polygons."""

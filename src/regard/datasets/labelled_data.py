@@ -1,0 +1,110 @@
+"""Labelled images: where they are, which split they belong to, and how one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+
+from regard.classes import ClassMap
+from regard.datasets.mask import read_mask
+from regard.datasets.polygon_labels import Drawn
+from regard.errors import SizeMismatch, unknown
+from regard.io.image import Pixels, image_bands, read_image
+from regard.io.raster import Box, open_raster
+from regard.io.resampled_raster import at_gsd
+
+
+class Sample(NamedTuple):
+    """One image with its labels; pixels without data carry the ignore index."""
+
+    image: Shaped[np.ndarray, "c h w"]
+    labels: Int[np.ndarray, "h w"]
+    valid: Bool[np.ndarray, "h w"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and its mask file, or one ``box`` of both; ``drawn`` labels come from the mask's polygons. With
+    ``gsd`` the box is in pixels of so many metres, and the image is brought to them.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    box: Box | None = None
+    drawn: Drawn | None = None
+    gsd: float | None = None
+
+    def band_names(self, bands: Sequence[int | str] | None) -> tuple[str, ...]:
+        """The names of the image's bands, or of those chosen."""
+        return image_bands(self.image, bands=bands)
+
+    def read_image(self, bands: Sequence[int | str] | None, expected: Sequence[str] | None) -> Pixels:
+        """The image.
+
+        Raises:
+            UnreadableImage, BandMismatch: see ``regard.io.image.read_image``.
+        """
+        if self.gsd is None or self.box is None:
+            return read_image(self.image, bands=bands, expected=expected, box=self.box)
+        with open_raster(self.image, bands=bands, expected=expected) as native, at_gsd(native, self.gsd) as raster:
+            return Pixels(*raster.read(self.box))
+
+    def read_labels(self, classes: ClassMap) -> Int[np.ndarray, "h w"]:
+        """The labels of the image.
+
+        Raises:
+            UnreadableImage, ClassMismatch: see ``read_mask``.
+        """
+        if self.drawn is not None and self.box is not None:
+            return self.drawn.draw(self.box, classes.ignore_index)
+        return read_mask(self.mask, classes, box=self.box)
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A data set: its classes and, by split, its pairs. ``bands`` chooses among the images' bands; ``gsd`` is how many
+    metres a pixel has where all images are brought to it.
+    """
+
+    root: Path
+    classes: ClassMap
+    splits: Mapping[str, tuple[Pair, ...]]
+    bands: tuple[int | str, ...] | None = field(default=None)
+    gsd: float | None = None
+
+    def split(self, name: str) -> tuple[Pair, ...]:
+        """The pairs of one split.
+
+        Raises:
+            UnknownName: the data has no such split.
+        """
+        if name not in self.splits:
+            raise unknown("split", name, self.splits)
+        return self.splits[name]
+
+    def band_names(self) -> tuple[str, ...]:
+        """The names of the bands of the first training image: what a new model for this data is to expect."""
+        return self.split("train")[0].band_names(self.bands)
+
+    def read(self, pair: Pair, *, expected: Sequence[str] | None = None) -> Sample:
+        """One image and its labels.
+
+        Raises:
+            UnreadableImage, BandMismatch, ClassMismatch: see ``read_image`` and ``read_mask``.
+            SizeMismatch: image and mask differ in size.
+        """
+        image, valid = pair.read_image(self.bands, expected)
+        labels = pair.read_labels(self.classes)
+        if image.shape[1:] != labels.shape:
+            raise SizeMismatch(
+                f"{pair.image.name} is {image.shape[2]} x {image.shape[1]} pixels, its mask {pair.mask.name} "
+                f"{labels.shape[1]} x {labels.shape[0]}. Export both at one size."
+            )
+        return Sample(image, np.where(valid, labels, self.classes.ignore_index), valid, pair.name)

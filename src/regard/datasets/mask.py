@@ -1,0 +1,108 @@
+"""Masks: the label of every pixel, from indices or from colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from regard.classes import ClassMap
+from regard.errors import ClassMismatch
+from regard.io.image import RASTERS, is_deep, is_photograph, open_photograph, slices
+from regard.io.raster import Box, open_raster
+
+
+def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[np.ndarray, "h w"]:
+    """Labels 0..k-1 and the ignore index, from an index mask (grey, palette) or a colour mask in the classes' colours.
+
+    Raises:
+        UnreadableImage: the mask cannot be read.
+        ClassMismatch: it holds a value or a colour that no class has.
+    """
+    values = mask_values(path, box)
+    return labels_of_colours(path, values, classes) if values.ndim == 3 else labels_of(path, values, classes)
+
+
+def labels_of(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
+    """The labels that a mask's values stand for.
+
+    Raises:
+        ClassMismatch: a value that no class has.
+    """
+    if np.issubdtype(values.dtype, np.floating):
+        values = np.where(np.isnan(values), classes.ignore_index, values)
+    values = translate(path, values, classes)
+    found = np.unique(values)
+    unknown = found[(found != classes.ignore_index) & ((found < 0) | (found >= len(classes)) | (found % 1 != 0))]
+    if unknown.size:
+        hint = " A 0/255 mask needs 255 rewritten as 1." if found.tolist() == [0, 255] else ""
+        count = np.count_nonzero(values == unknown[0])
+        raise ClassMismatch(
+            f"{path} holds label {unknown[0]} ({count} pixels); {len(classes)} classes allow 0 to {len(classes) - 1} "
+            f"and {classes.ignore_index} for no class. Correct the mask or classes.json.{hint}"
+        )
+    return values.astype(np.int64)
+
+
+def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
+    """A mask as it is stored: values ``(h, w)``, or colours ``(h, w, 3)``.
+
+    Raises:
+        UnreadableImage: the mask cannot be read.
+        ClassMismatch: it has two bands.
+    """
+    if path.suffix.lower() in RASTERS or (path.is_file() and (is_deep(path) or not is_photograph(path))):
+        with open_raster(path) as raster:
+            values, _ = raster.read(box or Box(0, 0, *raster.size))
+        if len(values) == 2:
+            raise ClassMismatch(
+                f"{path} has 2 bands; a mask has 1 (labels) or 3 (colours). Keep the band of the labels."
+            )
+        return values[0] if len(values) == 1 else values[:3].transpose(1, 2, 0)
+    image = open_photograph(path)
+    image = image.getchannel(0) if image.mode in ("LA", "PA") else image
+    values = np.asarray(image if image.mode in ("L", "P", "I", "1") else image.convert("RGB"))
+    values = values.astype(np.uint8) if values.dtype == bool else values
+    return values if box is None else values[slices(box)]
+
+
+def translate(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Shaped[np.ndarray, "h w"]:
+    """Labels for the values that a mask stores, where the classes say which these are.
+
+    Raises:
+        ClassMismatch: a value that is of no class and not ignored.
+    """
+    if classes.stored is None:
+        return values
+    labels = {value: label for label, value in enumerate(classes.stored)}
+    labels |= dict.fromkeys((*classes.stored_ignored, classes.ignore_index), classes.ignore_index)
+    present, places = np.unique(values, return_inverse=True)
+    unknown = [value for value in present.tolist() if value not in labels]
+    if unknown:
+        raise ClassMismatch(
+            f"{path} holds value {unknown[0]}; the classes are stored as "
+            f"{', '.join(map(str, classes.stored[:8]))}, ... and {classes.ignore_index} is no class. "
+            "Correct the mask, or 'stored' in classes.json."
+        )
+    return np.array([labels[value] for value in present.tolist()])[places].reshape(values.shape)
+
+
+def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
+    """The labels that colours stand for; black and white that are no class's stand for none.
+
+    Raises:
+        ClassMismatch: a colour that no class has.
+    """
+    codes = values.astype(np.int64) @ np.array([65536, 256, 1])
+    labels = np.full(codes.shape, -1, dtype=np.int64)
+    for label, (red, green, blue) in enumerate(classes.palette):
+        labels[codes == red * 65536 + green * 256 + blue] = label
+    labels[(labels < 0) & ((codes == 0) | (codes == 0xFFFFFF))] = classes.ignore_index
+    if (labels < 0).any():
+        colour = tuple(int(channel) for channel in values[labels < 0][0])
+        raise ClassMismatch(
+            f"{path} holds colour {colour} ({np.count_nonzero(labels < 0)} pixels without a class); no class has it. "
+            "Add it to 'palette' in classes.json, or paint unlabelled pixels black."
+        )
+    return labels

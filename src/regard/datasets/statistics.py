@@ -1,0 +1,115 @@
+"""Mean and spread of the training images, band by band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Int
+
+from regard.datasets.labelled_data import LabelledData, Pair
+from regard.errors import ClassMismatch, DatasetError, RegardError
+from regard.ops.normalise import Scaling
+
+IMAGES = 64
+Read = TypeVar("Read")
+
+
+def divisor_of(dtype: np.dtype) -> float:
+    """What raw values are divided by: 255 for 8-bit, 65535 for 16-bit unsigned, 1 for all else."""
+    return {"uint8": 255.0, "uint16": 65535.0}.get(dtype.name, 1.0)
+
+
+def is_of_bytes(data: LabelledData) -> bool:
+    """Whether the first training image that can be read has 8 bits a band, as photographs have."""
+    images = (image for image in _usable(lambda pair: pair.read_image(data.bands, None), data.split("train"), True))
+    return next((image.values.dtype == np.uint8 for image in images if image is not None), True)
+
+
+def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES, skip: bool = False) -> Scaling:
+    """Mean and standard deviation over the valid pixels of up to ``images`` training images, evenly spread.
+
+    ``skip`` leaves out those that cannot be used.
+
+    Raises:
+        DatasetError: no image has a valid pixel, or a band is constant.
+    """
+    pairs = data.split("train")
+    picked = [pairs[index] for index in np.linspace(0, len(pairs) - 1, min(images, len(pairs))).astype(int)]
+    count, total, squares, divisor = 0, np.zeros(len(bands)), np.zeros(len(bands)), 1.0
+    for sample in _usable(partial(data.read, expected=bands), picked, skip):
+        if sample is None:
+            continue
+        divisor = divisor_of(sample.image.dtype)
+        values = sample.image[:, sample.valid].astype(np.float64) / divisor
+        count += values.shape[1]
+        total += values.sum(axis=1)
+        squares += (values**2).sum(axis=1)
+    if not count:
+        raise DatasetError(f"{data.root}: no training image has a valid pixel. Check nodata and masks.")
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    constant = np.flatnonzero(std <= 1e-6 * abs(mean))  # what rounding leaves of zero
+    if constant.size:
+        raise DatasetError(
+            f"{data.root}: band {bands[constant[0]]} is constant ({mean[constant[0]]:.3g}). Leave it out with --bands."
+        )
+    return Scaling(tuple(mean.tolist()), tuple(std.tolist()), divisor)
+
+
+def _usable(read: Callable[[Pair], Read], pairs: Sequence[Pair], skip: bool) -> Iterator[Read | None]:
+    """What ``read`` gives of each pair; None in place of what it refuses, if that is to be skipped."""
+    for pair in pairs:
+        try:
+            yield read(pair)
+        except RegardError:
+            if not skip:
+                raise
+            yield None
+
+
+def class_pixels(data: LabelledData, *, skip: bool = False) -> Int[np.ndarray, "i k"]:
+    """The pixels of each class in the mask of each training image; ``skip`` takes masks of no use as empty.
+
+    Raises:
+        UnreadableImage, ClassMismatch: see ``read_mask``.
+    """
+    counts = []
+    for labels in _usable(lambda pair: pair.read_labels(data.classes), data.split("train"), skip):
+        known = np.empty(0, int) if labels is None else labels[labels != data.classes.ignore_index]
+        counts.append(np.bincount(known, minlength=len(data.classes)))
+    return np.stack(counts)
+
+
+def balanced_weights(pixels: Int[np.ndarray, "i k"]) -> tuple[float, ...]:
+    """Class weights 1 / ln(1.02 + share of the labelled pixels), scaled to a mean of 1.
+
+    Source: Paszke et al. 2016 (ENet), section 5.2: bounded for rare classes, unlike the inverse share.
+    """
+    shares = pixels.sum(axis=0) / max(1, pixels.sum())
+    weights = 1 / np.log(1.02 + shares)
+    return tuple((weights / weights.mean()).tolist())
+
+
+def check_labels(data: LabelledData, *, skip: bool = False) -> None:
+    """Whether the training masks hold two classes at least; reads on until they do.
+
+    ``skip`` passes over masks of no use.
+
+    Raises:
+        ClassMismatch: they hold one class or none: nothing can be learned.
+    """
+    ignore, found = data.classes.ignore_index, set[int]()
+    for labels in _usable(lambda pair: pair.read_labels(data.classes), data.split("train"), skip):
+        found |= set() if labels is None else set(np.unique(labels).tolist())
+        if len(found - {ignore}) > 1:
+            return
+    named = [f"class {label} {data.classes.names[label]!r}" for label in sorted(found - {ignore})]
+    void = [f"{ignore} (no class)"] if ignore in found else []
+    hint = " A 0/255 mask needs 255 rewritten as 1." if found == {0, 255} else ""
+    raise ClassMismatch(
+        f"{data.root}: the training masks hold only {' and '.join(named + void) or 'nothing'}; two classes are needed. "
+        f"Correct the masks.{hint}"
+    )

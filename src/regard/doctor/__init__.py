@@ -1,0 +1,1 @@
+"""Checks of the system, of data sets and of models."""

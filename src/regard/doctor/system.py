@@ -1,0 +1,49 @@
+"""What regard finds on this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import torch
+
+from regard._version import __version__
+from regard.io.raster import gdal_version
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning",
+    "rasterio",
+    "pyogrio",
+    "numpy",
+    "safetensors",
+    "huggingface_hub",
+)
+EXTRAS = ("onnx", "onnxruntime", "openvino", "fastapi", "rio-tiler", "distributed", "torchgeo")
+
+
+def examine() -> dict[str, Any]:
+    """Versions, processors, devices, and which optional parts are installed."""
+    versions = {name: _version(name) for name in (*PACKAGES, *EXTRAS)}
+    return {
+        "regard": __version__,
+        "python": platform.python_version(),
+        "gdal": gdal_version(),
+        **{name: versions[name] or "not installed" for name in PACKAGES},
+        "extras": ", ".join(f"{name} {versions[name]}" for name in EXTRAS if versions[name]) or "none",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

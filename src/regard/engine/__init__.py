@@ -1,1 +1,0 @@
-"""What is done with models and data: train, infer, evaluate, predict."""

@@ -1,1 +1,0 @@
-"""What attention, models and their parts cost, beside the textbook forms."""

@@ -1,1 +1,0 @@
-"""What a pixel attended to, and pictures of it."""

@@ -1,1 +1,0 @@
-"""A model for other runtimes, and in eight bits."""

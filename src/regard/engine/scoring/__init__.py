@@ -1,1 +1,0 @@
-"""Scores of models on labelled data, and what is suspect in the data."""

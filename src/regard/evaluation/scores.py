@@ -1,0 +1,265 @@
+"""What follows from a confusion matrix: the field's scores, their means and how sure they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from regard.classes import ClassMap
+from regard.errors import ClassMismatch, ConfigError
+from regard.files import check_writable, write_text
+from regard.ops import metrics as ops
+from regard.ops.metrics import ONE, Interval, boundary_f1, calibration_error, intervals
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A confusion matrix (rows true, columns predicted, in pixels) and what follows from it.
+
+    A class that is neither in the labels nor in the predictions has the score None and counts in no mean, nor does one
+    that is ``left_out``. ``image_confusions`` are those of each image, ``boundary`` what ``boundary_counts`` counted,
+    ``reliability`` (i, bins, 3) what ``reliability_counts`` counted in each image.
+    """
+
+    classes: ClassMap
+    confusion: np.ndarray
+    image_confusions: np.ndarray | None = None
+    boundary: np.ndarray | None = None
+    left_out: tuple[str, ...] = ()
+    reliability: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Scores:
+        """The scores that ``as_dict`` describes, without what it does not keep: the counts of each image."""
+        bins = facts.get("reliability")
+        kept = None if bins is None else np.array([bins["pixels"], bins["right"], np.multiply(bins["confidence"], ONE)])
+        reliability = None if kept is None else kept.T[None].astype(np.int64)
+        confusion = np.array(facts["confusion"], dtype=np.int64)
+        left_out = tuple(facts.get("left_out", ()))
+        return cls(ClassMap(**facts["classes"]), confusion, left_out=left_out, reliability=reliability)
+
+    def by_image(self) -> list[Scores]:
+        """The scores of each image, where they were kept."""
+        counts = () if self.image_confusions is None else tuple(self.image_confusions)
+        bins = [None] * len(counts) if self.reliability is None else self.reliability[:, None]
+        return [Scores(self.classes, one, reliability=some) for one, some in zip(counts, bins, strict=True)]
+
+    def without(self, *names: str) -> Scores:
+        """The same scores with these classes left out of every mean over classes; their pixels still count.
+
+        Raises:
+            UnknownName, ConfigError: see :func:`check_left_out`.
+        """
+        check_left_out(self.classes, names)
+        return replace(self, left_out=names)
+
+    def __add__(self, other: Scores) -> Scores:
+        """The scores of the images of both: exact, since counts are integers.
+
+        Raises:
+            ClassMismatch: their classes differ.
+        """
+        if self.classes != other.classes:
+            raise ClassMismatch("scores of different classes cannot be added. Add scores of one class list.")
+        kept = ("image_confusions", "boundary", "reliability")
+        parts = [(getattr(self, name), getattr(other, name)) for name in kept]
+        images, boundary, bins = [None if a is None or b is None else (a, b) for a, b in parts]
+        return Scores(
+            self.classes,
+            self.confusion + other.confusion,
+            None if images is None else np.concatenate(images),
+            None if boundary is None else boundary[0] + boundary[1],
+            self.left_out,
+            None if bins is None else np.concatenate(bins),
+        )
+
+    @cached_property
+    def _counts(self) -> Int[Tensor, "k k"]:
+        return torch.from_numpy(self.confusion)
+
+    def _by_class(self, values: Float[Tensor, " k"]) -> dict[str, float | None]:
+        return {
+            name: None if np.isnan(value) else value
+            for name, value in zip(self.classes.names, values.tolist(), strict=True)
+        }
+
+    @property
+    def iou(self) -> dict[str, float | None]:
+        """Intersection over union by class, 0..1."""
+        return self._by_class(ops.intersection_over_union(self._counts))
+
+    @property
+    def f1(self) -> dict[str, float | None]:
+        """F1 (Dice) by class, 0..1."""
+        return self._by_class(ops.f1(self._counts))
+
+    @property
+    def recall(self) -> dict[str, float | None]:
+        """Share of a class's pixels that were found, 0..1."""
+        return self._by_class(ops.recall(self._counts))
+
+    @property
+    def precision(self) -> dict[str, float | None]:
+        """Share of the pixels called a class that are of it, 0..1."""
+        return self._by_class(ops.precision(self._counts))
+
+    @property
+    def miou(self) -> float:
+        """Mean of the IoU over the classes that occur."""
+        return self._mean(self.iou)
+
+    @property
+    def mean_f1(self) -> float:
+        """Mean of the F1 over the classes that occur."""
+        return self._mean(self.f1)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of the recall over the classes in the labels: the field's mAcc."""
+        return self._mean(self.recall)
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """Mean of the IoU over the classes, each times its share of the labelled pixels."""
+        share = self.confusion.sum(axis=1) / max(1, self.confusion.sum())
+        return float(np.nan_to_num(ops.intersection_over_union(self._counts).numpy()) @ share)
+
+    @property
+    def boundary_f1(self) -> dict[str, float | None]:
+        """F1 of the boundary pixels by class, 0..1; None for all if they were not counted."""
+        if self.boundary is None:
+            return dict.fromkeys(self.classes.names)
+        return self._by_class(boundary_f1(torch.from_numpy(self.boundary)))
+
+    @property
+    def bins(self) -> Int[np.ndarray, "bins 3"] | None:
+        """``reliability`` of all images together."""
+        return None if self.reliability is None else self.reliability.sum(axis=0)
+
+    @property
+    def calibration_error(self) -> float | None:
+        """How far confidence is from the share of right pixels, 0..1; None if it was not counted."""
+        return None if self.bins is None else calibration_error(torch.from_numpy(self.bins))
+
+    @property
+    def confidence(self) -> float | None:
+        """Mean probability of the chosen class, 0..1; None if it was not counted."""
+        return None if self.bins is None else float(self.bins[:, 2].sum() / ONE / max(1, self.bins[:, 0].sum()))
+
+    @property
+    def intervals(self) -> dict[str, Interval | None]:
+        """95 % intervals of each class's IoU and, under ``mean``, of their mean, by redrawing the images."""
+        if self.image_confusions is None or len(self.image_confusions) < 2:
+            return {}
+        counted = [index for index, name in enumerate(self.classes.names) if name not in self.left_out]
+        return dict(zip([*self.classes.names, "mean"], intervals(self.image_confusions, counted), strict=True))
+
+    def _mean(self, values: dict[str, float | None]) -> float:
+        present = [value for name, value in values.items() if value is not None and name not in self.left_out]
+        return sum(present) / len(present) if present else 0.0
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the labelled pixels that are right."""
+        return float(np.trace(self.confusion) / max(1, self.confusion.sum()))
+
+    def summary(self) -> dict[str, float]:
+        """The three numbers that a card and a curve show."""
+        return {"miou": self.miou, "accuracy": self.accuracy, "mean_f1": self.mean_f1}
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {
+            **self.summary(),
+            "mean_accuracy": self.mean_accuracy,
+            "frequency_weighted_iou": self.frequency_weighted_iou,
+            "left_out": list(self.left_out),
+            "intervals": self.intervals,
+            **({} if self.boundary is None else {"boundary_f1": self.boundary_f1}),
+            **self._calibration(),
+            "iou": self.iou,
+            "f1": self.f1,
+            "recall": self.recall,
+            "precision": self.precision,
+            "pixels": int(self.confusion.sum()),
+            **({} if self.image_confusions is None else {"images": len(self.image_confusions)}),
+            "classes": self.classes.model_dump(mode="json"),
+            "confusion": self.confusion.tolist(),
+        }
+
+    def _calibration(self) -> dict[str, Any]:
+        """By bin of confidence from 0 to 1: pixels, those that are right, and the sum of their confidence."""
+        if self.bins is None:
+            return {}
+        pixels, right, units = self.bins.T
+        bins = {"pixels": pixels.tolist(), "right": right.tolist(), "confidence": (units / ONE).tolist()}
+        return {"calibration_error": self.calibration_error, "confidence": self.confidence, "reliability": bins}
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``as_dict`` as JSON.
+
+        Raises:
+            OutputError: it cannot be written there.
+        """
+        target = Path(path)
+        check_writable(target)
+        return write_text(target, json.dumps(self.as_dict(), indent=1) + "\n")
+
+    def table(self) -> str:
+        """Per class and on average, in per cent, as Markdown."""
+        share = self.confusion.sum(axis=1) / max(1, self.confusion.sum())
+        rows = [
+            f"| {name} | {100 * share[index]:.1f} | {_cell(self.iou[name])} | {_cell(self.f1[name])} | "
+            f"{_cell(self.precision[name])} | {_cell(self.recall[name])} |"
+            for index, name in enumerate(self.classes.names)
+        ]
+        head = [
+            "| class | share of pixels | IoU | F1 | precision | recall |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        miou, mean_f1, accuracy = (f"{100 * value:.1f}" for value in (self.miou, self.mean_f1, self.accuracy))
+        mean = f"| **mean** | | **{miou}** | {mean_f1} | accuracy | {accuracy} |"
+        return "\n".join([*head, *rows, mean, *self._further()])
+
+    def _further(self) -> list[str]:
+        """What stands below the table: the means that have no column, and how sure the mean is."""
+        parts = [f"mean accuracy {100 * self.mean_accuracy:.1f}"]
+        parts.append(f"frequency-weighted IoU {100 * self.frequency_weighted_iou:.1f}")
+        sure = self.intervals.get("mean")
+        if sure is not None and self.image_confusions is not None:
+            parts.append(
+                f"mean IoU {100 * sure[0]:.1f} to {100 * sure[1]:.1f} (95 % over {len(self.image_confusions)} images)"
+            )
+        if self.boundary is not None:
+            parts.append(f"mean boundary F1 {100 * self._mean(self.boundary_f1):.1f}")
+        if self.calibration_error is not None:
+            parts.append(f"expected calibration error {100 * self.calibration_error:.1f}")
+        if self.left_out:
+            parts.append(f"left out of the means: {', '.join(self.left_out)}")
+        return ["", "; ".join(parts)]
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def check_left_out(classes: ClassMap, names: Sequence[str]) -> None:
+    """Whether these classes may be left out of the means.
+
+    Raises:
+        UnknownName: no class of that name.
+        ConfigError: no class is left.
+    """
+    for name in names:
+        classes.label_of(name)
+    if set(names) == set(classes.names):
+        raise ConfigError("all classes are left out of the mean. Keep one at least.")

@@ -1,0 +1,1 @@
+"""What a pixel, a box or a class attended to."""

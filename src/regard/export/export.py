@@ -1,0 +1,224 @@
+"""A model as a file that runs without regard, and without PyTorch where that is ONNX or OpenVINO."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.errors import ConfigError, ExportError
+from regard.files import check_writable, writing
+from regard.inference.runtimes import CELLS, RT_INFO, needed
+from regard.inference.views import evaluating
+from regard.models import Segmenter
+
+CHECKED_SIZES = ((256, 256), (192, 320))
+TOLERANCE = 1e-3  # of the largest logit
+
+
+class Exported(nn.Module):
+    """Image to logits at the image's size; with ``normalise`` the image is raw values, else as the card says."""
+
+    offset: Tensor
+    spread: Tensor
+
+    def __init__(self, model: Segmenter, *, normalise: bool) -> None:
+        super().__init__()
+        self.model = model
+        card = model.card
+        mean, std = torch.tensor(card.mean), torch.tensor(card.std)
+        self.register_buffer("offset", mean[None, :, None, None] * card.divisor)
+        self.register_buffer("spread", std[None, :, None, None] * card.divisor)
+        self.normalise = normalise
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        return self.model(self.scaled(image))
+
+    def scaled(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The image as the network wants it."""
+        return (image - self.offset) / self.spread if self.normalise else image
+
+
+class WithCells(nn.Module):
+    """The same, and the logits on the network's own grid, which :class:`regard.models.Runner` reads."""
+
+    def __init__(self, network: Exported) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k _ _"]]:
+        image = self.network.scaled(image)
+        cells = self.network.model.main_logits(image)
+        return self.network.model.at_size_of(image, cells), cells
+
+
+def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Path:
+    """Write ``model`` as ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export) for any batch, height and width.
+
+    The file is run on random images of two sizes and must give the model's logits up to a thousandth of the largest;
+    only then does it appear under its name. ONNX and OpenVINO files carry the card, so that :func:`regard.load` opens
+    them, and the keys that QGIS's Deepness plugin reads. OpenVINO's weights lie beside the ``.xml`` as a ``.bin``.
+
+    Raises:
+        ConfigError: another ending, or the model was loaded with ``fast=True``.
+        MissingExtra: the packages for ONNX or OpenVINO are not installed.
+        ExportError: the file does not agree with the model, or torch cannot write such a network as a program.
+        OutputError: it cannot be written.
+    """
+    target = Path(path)
+    if target.suffix not in WRITERS:
+        raise ConfigError(f"models are exported as {' or '.join(WRITERS)}; got {target.name}. Choose one of these.")
+    model.check_plain("exported")
+    check_writable(target)
+    part = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
+    try:
+        with evaluating(model):
+            network = Exported(model, normalise=normalise).eval()
+            check(network, WRITERS[target.suffix](network, part), target)
+        publish(part, target)
+    finally:
+        for left in (part, part.with_suffix(".bin")):
+            left.unlink(missing_ok=True)
+    return target
+
+
+def publish(part: Path, target: Path) -> None:
+    """Give a finished file, and OpenVINO's weights beside it, their names.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(target.parent):
+        if part.with_suffix(".bin").exists():
+            target.unlink(missing_ok=True)  # an old .xml must not stand beside new weights
+            os.replace(part.with_suffix(".bin"), target.with_suffix(".bin"))
+        os.replace(part, target)
+
+
+def check(network: Exported, run: Callable[[Tensor], Tensor], target: Path) -> float:
+    """The largest difference of logits over random images, as a share of the largest logit.
+
+    Raises:
+        ExportError: it is above a thousandth.
+    """
+    differences = []
+    for size in CHECKED_SIZES:
+        image = sample_image(network, size)
+        with torch.no_grad():
+            expected, found = network(image), run(image)
+        differences.append((found - expected).abs().max() / expected.abs().max())
+    worst = float(torch.stack(differences).max())  # which, unlike Python's, keeps what is no number
+    if not worst <= TOLERANCE:
+        raise ExportError(
+            f"{target.name} differs from the model by {worst:.1e} of the largest logit; {TOLERANCE:.0e} is allowed. "
+            "It was not written. Please report it with the versions that regard doctor prints."
+        )
+    return worst
+
+
+def sample_image(network: Exported, size: tuple[int, int]) -> Float[Tensor, "1 c h w"]:
+    """Smooth random values, the same at every call, in the units that the file takes."""
+    noise = torch.rand(1, len(network.model.bands), 8, 8, generator=torch.Generator().manual_seed(0))
+    smooth = nn.functional.interpolate(noise, size, mode="bicubic")
+    return smooth * network.model.card.divisor if network.normalise else (smooth - 0.5) * 4
+
+
+def _program(network: Exported, whole: nn.Module | None = None) -> torch.export.ExportedProgram:
+    dims = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    images = torch.cat([sample_image(network, CHECKED_SIZES[1])] * 2)
+    with torch.no_grad():
+        return torch.export.export(whole or network, (images,), dynamic_shapes=(dims,))
+
+
+def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
+    program, card = _program(network), network.model.card
+    try:
+        torch.export.save(program, part, extra_files={"regard": card.model_dump_json()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ExportError(
+            f"torch cannot write {card.architecture} on {card.config['backbone']} as a program ({reason}). "
+            "Write it as .onnx instead."
+        ) from None
+    return torch.export.load(part).module()
+
+
+def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
+    onnxruntime = needed("onnxruntime")
+    _save_onnx(network, part)
+    session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def _save_onnx(network: Exported, part: Path) -> None:
+    onnx, _ = needed("onnx"), needed("onnxscript")
+    with warnings.catch_warnings(), _errors_only(logging.getLogger("torch.onnx")):
+        warnings.simplefilter("ignore")
+        program = _program(network, WithCells(network))
+        written = torch.onnx.export(
+            program, dynamo=True, verbose=False, input_names=["image"], output_names=["logits", CELLS]
+        )
+    assert written is not None
+    proto = written.model_proto
+    del proto.graph.output[1]  # it stays a value inside, under its name
+    onnx.helper.set_model_props(proto, onnx_facts(network.model, normalised=network.normalise))
+    with writing(part.parent):
+        onnx.save(proto, part)
+
+
+@contextmanager
+def _errors_only(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
+    openvino = needed("openvino")
+    middle = part.with_suffix(".onnx")
+    try:
+        _save_onnx(network, middle)
+        written = openvino.convert_model(middle)
+    finally:
+        middle.unlink(missing_ok=True)
+    for name, value in onnx_facts(network.model, normalised=network.normalise).items():
+        written.set_rt_info(value, [RT_INFO, name])
+    with writing(part.parent):
+        openvino.save_model(written, part, compress_to_fp16=False)
+    run = openvino.compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda image: torch.from_numpy(run(image.numpy())[0])
+
+
+def onnx_facts(model: Segmenter, *, normalised: bool, tile: int = 512) -> dict[str, str]:
+    """The card, and what the Deepness plugin of QGIS reads. Source: its documentation, 'Model metadata'."""
+    card = model.card
+    facts = {
+        "model_type": "Segmentor",
+        "class_names": json.dumps({str(label): name for label, name in enumerate(card.classes.names)}),
+        "tile_size": str(tile),
+        "tiles_overlap": "25",
+        "regard_card": card.model_dump_json(),
+        "regard_stride": str(model.stride),
+        "regard_input": "raw" if normalised else "scaled",
+    }
+    if card.ground_resolution is not None:
+        facts["resolution"] = str(round(card.ground_resolution * 100, 3))  # centimetres per pixel
+    if not normalised:
+        facts["standardization_mean"] = json.dumps(list(card.mean))
+        facts["standardization_std"] = json.dumps(list(card.std))
+    return facts
+
+
+WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_program}

@@ -1,0 +1,127 @@
+"""An exported model in place of the model: ONNX Runtime or OpenVINO computes, the file's own card says how."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import ValidationError
+from torch import Tensor
+
+from regard.card import Card
+from regard.errors import CheckpointError, ConfigError, MissingExtra
+from regard.inference.runner import Run, Runner
+
+CELLS = "cells"  # the value inside the graph that holds the logits on the network's own grid
+RT_INFO = "regard"  # where OpenVINO keeps our facts
+RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
+
+
+class Facts(NamedTuple):
+    """What an exported file says of itself; ``raw``: it takes raw pixel values, not values scaled as the card says."""
+
+    card: Card
+    stride: int
+    raw: bool
+
+    @classmethod
+    def of(cls, entries: Mapping[str, str], path: Path) -> Facts:
+        """Out of the file's metadata.
+
+        Raises:
+            CheckpointError: they are missing or broken.
+        """
+        try:
+            card = Card.model_validate_json(entries["regard_card"])
+            return cls(card, int(entries["regard_stride"]), entries["regard_input"] == "raw")
+        except (KeyError, ValueError, ValidationError):
+            raise CheckpointError(
+                f"{path} does not say its classes, bands and scaling: this version of regard did not export it. "
+                f"Write it with regard export MODEL {path.name}."
+            ) from None
+
+    def as_taken(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The scaled image in the units that the file takes."""
+        if not self.raw:
+            return image
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.card.mean, self.card.std))
+        return (image * std + mean) * self.card.divisor
+
+
+def needed(package: str, extra: str = "export") -> Any:
+    """A package of an extra.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        missing = error.name or package
+        raise MissingExtra(f"{missing} is not installed. Do: pip install 'regard[{extra}]'.") from None
+
+
+def open_exported(path: Path, *, runtime: str | None = None, precision: str = "float32") -> Runner:
+    """The network in an ``.onnx`` or ``.xml`` file; it predicts and is evaluated like any other.
+
+    Raises:
+        ConfigError: a runtime that cannot run such a file, or not in that precision.
+        CheckpointError: the file is broken, or ``regard export`` did not write it.
+        MissingExtra: the runtime is not installed.
+    """
+    able = RUNTIMES[path.suffix]
+    chosen = runtime or able[0]
+    if chosen not in able:
+        raise ConfigError(f"{path.name} runs on {' or '.join(able)}; got runtime {chosen!r}. Choose one of these.")
+    mark = hashlib.sha256(f"{chosen} {precision}".encode())
+    for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
+        if not part.is_file():
+            raise CheckpointError(f"{part} does not exist; an OpenVINO model is two files. Copy {part.name} there too.")
+        mark.update(part.read_bytes())
+    program = needed(chosen)
+    try:
+        facts, run = (_onnxruntime if chosen == "onnxruntime" else _openvino)(program, path, precision)
+    except (RuntimeError, ValueError, OSError, IndexError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path} cannot be run by {chosen} ({reason}). Export it again.") from None
+    runner = Runner(facts.card, lambda image: run(facts.as_taken(image)), stride=facts.stride, mark=mark.digest())
+    return runner.eval()
+
+
+def _onnxruntime(program: Any, path: Path, precision: str) -> tuple[Facts, Run]:
+    if precision == "bfloat16":
+        raise ConfigError("ONNX Runtime computes in float32 only; got precision bfloat16. Choose --runtime openvino.")
+    onnx = needed("onnx")
+    try:
+        proto = onnx.load(path)
+    except Exception as error:  # protobuf's own class, which has no public place
+        raise ValueError(f"no ONNX: {error}") from None
+    facts = Facts.of({entry.key: entry.value for entry in proto.metadata_props}, path)
+    del proto.graph.output[:]
+    proto.graph.output.append(onnx.ValueInfoProto(name=CELLS))
+    options = program.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = program.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return facts, lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def _openvino(program: Any, path: Path, precision: str) -> tuple[Facts, Run]:
+    core = program.Core()
+    whole = core.read_model(path)
+    place = [RT_INFO] if path.suffix == ".xml" else ["framework"]  # its reader of ONNX keeps metadata there
+    found = whole.get_rt_info(place).astype(dict) if whole.has_rt_info(place) else {}
+    facts = Facts.of({name: str(getattr(value, "value", value)) for name, value in found.items()}, path)
+    cells = next(port for port in whole.add_outputs(CELLS) if CELLS in port.get_names())
+    part = program.Model([cells.get_node().input_value(0)], whole.get_parameters(), CELLS)
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bfloat16" and not has_bfloat16:
+        raise ConfigError("this processor has no bfloat16, so OpenVINO cannot use it. Choose --precision float32.")
+    hint = "f32" if precision == "float32" or not has_bfloat16 else "bf16"
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = core.compile_model(part, "CPU", settings)
+    return facts, lambda image: torch.from_numpy(compiled(image.numpy())[0].copy())

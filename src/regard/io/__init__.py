@@ -1,0 +1,1 @@
+"""Rasters, images and vectors: the only room that reads and writes them."""

@@ -1,0 +1,153 @@
+"""A finished class map, read again in strips: its labels, its classes, and itself without specks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import rasterio
+import rasterio.features
+from jaxtyping import Shaped
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from regard.classes import ClassMap
+from regard.errors import ClassMismatch, ConfigError, OutputError
+from regard.io.raster import Raster, open_raster, refusing
+
+STRIP = 512  # rows: the height of a block of the maps that we write, so that each block is decoded once
+
+
+class LabelMap:
+    """An open class map."""
+
+    def __init__(self, raster: Raster, classes: ClassMap) -> None:
+        self.raster = raster
+        self.classes = classes
+        self.size = raster.size
+        self.crs = raster.crs
+        nodata = raster.dataset.nodata
+        self.nodata: int | None = int(nodata) if nodata is not None and math.isfinite(nodata) else None
+
+    @property
+    def transform(self) -> Affine:
+        """Pixels to the map's coordinates; without any, y is minus the row, as QGIS shows such pictures."""
+        return self.raster.transform if self.raster.is_georeferenced else Affine(1, 0, 0, 0, -1, 0)
+
+    def read(self, top: int, height: int) -> Shaped[np.ndarray, "h w"]:
+        """``height`` rows of labels from row ``top`` on.
+
+        Raises:
+            UnreadableImage: a block of the file is damaged.
+            ClassMismatch: a label that is neither a class nor the map's value for no data.
+        """
+        with refusing(self.raster.path, f"the part of {height} rows from row {top}"):
+            values = self.raster.dataset.read(1, window=Window(0, top, self.size[1], height))
+        strange = (values >= len(self.classes)) & (values != self.nodata)
+        if strange.any():
+            raise ClassMismatch(
+                f"{self.raster.path.name} has the label {values[strange][0]}, but {len(self.classes)} classes and "
+                f"{self.nodata} for no data. Give the list of classes that the map was made with."
+            )
+        return values
+
+    def strips(self, height: int = STRIP) -> Iterator[tuple[int, Shaped[np.ndarray, "h w"]]]:
+        """All rows from top to bottom: the first row's number and the labels of up to ``height`` rows."""
+        for top in range(0, self.size[0], height):
+            yield top, self.read(top, min(height, self.size[0] - top))
+
+
+class _SievedMap(LabelMap):
+    """A class map whose labels lie in a scratch file."""
+
+    def __init__(self, source: LabelMap, labels: Shaped[np.ndarray, "h w"]) -> None:
+        super().__init__(source.raster, source.classes)
+        self.labels = labels
+
+    def read(self, top: int, height: int) -> Shaped[np.ndarray, "h w"]:
+        return np.array(self.labels[top : top + height])
+
+
+@contextmanager
+def open_label_map(path: Path, classes: ClassMap | Sequence[str] | None = None) -> Iterator[LabelMap]:
+    """A class map to read; ``classes`` default to the names and colours that the file itself carries.
+
+    Raises:
+        UnreadableImage: missing, broken, or no raster.
+        ClassMismatch: no class names are given and none are in the file, or it holds no integers.
+    """
+    with open_raster(path, bands=[1]) as raster:
+        kind = np.dtype(raster.dataset.dtypes[0])
+        if kind not in (np.uint8, np.uint16):
+            raise ClassMismatch(f"{path.name} holds {kind}, a class map uint8 or uint16. Give the map, not the scores.")
+        yield LabelMap(raster, stored_classes(raster) if classes is None else ClassMap.of(classes))
+
+
+def stored_classes(raster: Raster) -> ClassMap:
+    """The names in a map's tag ``regard_classes`` with the colours of its colour table.
+
+    Raises:
+        ClassMismatch: the tag is missing or broken.
+    """
+    try:
+        classes = ClassMap.of(json.loads(raster.dataset.tags()["regard_classes"]))
+    except (KeyError, ValueError, TypeError):
+        raise ClassMismatch(
+            f"{raster.path.name} does not say which classes it shows (no tag regard_classes). Give their names."
+        ) from None
+    try:
+        table: dict[int, Any] = raster.dataset.colormap(1)
+    except ValueError:
+        return classes
+    return classes.model_copy(update={"palette": tuple(tuple(table[label][:3]) for label in range(len(classes)))})
+
+
+@contextmanager
+def without_specks(source: LabelMap, pixels: int, scratch: Path) -> Iterator[LabelMap]:
+    """The map with every patch of fewer than ``pixels`` pixels given to its largest neighbour; no data stays no data.
+
+    The result lies in a nameless file of one or two bytes a pixel in the folder ``scratch``, not in memory.
+
+    Raises:
+        ConfigError: a negative number of pixels.
+        OutputError: the disk has no room for the file.
+    """
+    if pixels < 0:
+        raise ConfigError(f"sieve {pixels} must be 0 (off) or a number of pixels.")
+    if pixels < 2:
+        yield source
+        return
+    band = rasterio.band(source.raster.dataset, 1)
+    with _scratch_file(scratch) as label_file, _scratch_file(scratch) as mask_file:
+        labels = _on_disk(label_file, source.size, band.dtype, scratch)
+        mask = _on_disk(mask_file, source.size, "uint8", scratch)
+        for top, rows in source.strips():
+            mask[top : top + len(rows)] = rows < len(source.classes)
+        yield _SievedMap(source, rasterio.features.sieve(band, pixels, out=labels, mask=mask))
+
+
+def _scratch_file(folder: Path) -> IO[bytes]:
+    return tempfile.TemporaryFile(dir=folder, buffering=0)
+
+
+def _on_disk(file: IO[bytes], size: tuple[int, int], dtype: str, folder: Path) -> Shaped[np.ndarray, "h w"]:
+    """Zeros that lie in a file. Each is written: a disk that is full later would end the process, not raise."""
+    row = bytes(size[1] * np.dtype(dtype).itemsize)
+    try:
+        for _ in range(size[0]):
+            if file.write(row) < len(row):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        needed = len(row) * size[0] / 1e6
+        raise OutputError(
+            f"{folder} has no {needed:.0f} MB left for the sieve ({error.strerror}). Make room."
+        ) from None
+    return np.memmap(file, dtype=dtype, shape=size)

@@ -1,0 +1,146 @@
+"""Rows in, a cloud-optimised GeoTIFF out, under its final name only when it is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from jaxtyping import Shaped
+from rasterio._err import CPLE_BaseError
+from rasterio.windows import Window
+
+from regard.classes import ClassMap
+from regard.files import FileWriter, write_text
+
+BLOCK = 512  # pixels: what is written together in rows of blocks is compressed once
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a one-band raster means: its empty value, how it is coloured, and what is said of it in its tags."""
+
+    description: str
+    nodata: int
+    dtype: str = "uint8"
+    classes: ClassMap | None = None
+    scale: float = 1.0
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def label_layer(classes: ClassMap, tags: Mapping[str, str]) -> Layer:
+    """The layer of a class map: labels, 255 (or 65535) for no data, the classes' names and colours."""
+    many = len(classes) > 255
+    names = {"regard_classes": json.dumps(list(classes.names))}
+    return Layer("class", 65535 if many else 255, "uint16" if many else "uint8", classes, 1.0, {**names, **tags})
+
+
+def measure_layer(name: str, tags: Mapping[str, str]) -> Layer:
+    """The layer of a share 0..1 (confidence, entropy), in steps of 1/255; 0 where there is no data."""
+    return Layer(name, 0, scale=1 / 255, tags=tags)
+
+
+class RasterWriter(FileWriter):
+    """Writes one layer row block by row block; leaving the ``with`` block without an error publishes it.
+
+    ``scratch`` is a folder on the same disk for what is unfinished; without it, that lies beside ``path``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        layer: Layer,
+        size: tuple[int, int],
+        *,
+        crs: Any = None,
+        transform: Any = None,
+        scratch: Path | None = None,
+    ) -> None:
+        super().__init__(path, scratch)
+        self.layer = layer
+        self.size = size
+        self._part = self._unfinished.with_name(f"{self._unfinished.name}.part")
+        self._work = self._part.with_suffix(".work.part")
+        profile = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": layer.dtype}
+        profile |= {
+            "tiled": True,
+            "blockxsize": BLOCK,
+            "blockysize": BLOCK,
+            "compress": "deflate",
+            "bigtiff": "if_safer",
+        }
+        profile |= {"nodata": layer.nodata, "crs": crs, **({} if transform is None else {"transform": transform})}
+        with _ungeoreferenced_is_fine():
+            self._file = rasterio.open(self._work, "w", **profile)
+        self._describe()
+
+    def _describe(self) -> None:
+        layer = self.layer
+        self._file.set_band_description(1, layer.description)
+        self._file.update_tags(**layer.tags)
+        if layer.scale != 1.0:
+            self._file.scales = (layer.scale,)
+        if layer.classes is not None:
+            table = {label: (*colour, 255) for label, colour in enumerate(layer.classes.palette)}
+            if layer.dtype == "uint8":
+                self._file.write_colormap(1, {**table, layer.nodata: (0, 0, 0, 0)})
+
+    def write(self, top: int, rows: Shaped[np.ndarray, "h w"]) -> None:
+        """The rows from ``top`` on.
+
+        Raises:
+            OutputError: the disk is full or gone.
+        """
+        try:
+            self._file.write(rows, 1, window=Window(0, top, rows.shape[1], rows.shape[0]))
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+            raise self._failed(error) from None
+
+    def _publish(self) -> None:
+        resampling = "MODE" if self.layer.classes else "AVERAGE"
+        options = {"BLOCKSIZE": BLOCK, "COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": resampling, "BIGTIFF": "IF_SAFER"}
+        try:
+            self._file.close()
+            rasterio.shutil.copy(self._work, self._part, driver="COG", **options)
+            self._read_back()
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:  # GDAL's own where a copy finds no room
+            raise self._failed(error) from None
+        if self.layer.classes is not None:
+            side = self.path.with_name(self.path.name + ".aux.xml")
+            write_text(side, category_sidecar(self.layer.classes.names))
+        os.replace(self._part, self.path)
+
+    def _read_back(self) -> None:
+        """Decode both files whole and compare: rasterio does not always report a full disk when it writes."""
+        with _ungeoreferenced_is_fine(), rasterio.open(self._work) as work, rasterio.open(self._part) as part:
+            for _, window in part.block_windows(1):
+                if not np.array_equal(work.read(1, window=window), part.read(1, window=window)):
+                    raise self._failed("what was written does not read back")
+
+    def _close(self) -> None:
+        self._file.close()
+
+
+def category_sidecar(names: Sequence[str]) -> str:
+    """GDAL's side file with the class names: TIFF itself has no place for them that GDAL reads."""
+    rows = "".join(f"      <Category>{escape(name)}</Category>\n" for name in names)
+    return (
+        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
+        f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
+    )
+
+
+class _ungeoreferenced_is_fine(warnings.catch_warnings):
+    """A raster without a place on Earth is no reason to warn: photographs have none."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)

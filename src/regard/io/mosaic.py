@@ -1,0 +1,192 @@
+"""Several files on one grid as one raster: a VRT in GDAL's memory, which reads of each file what is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.sax.saxutils import escape
+
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.io import MemoryFile
+
+from regard.errors import BandMismatch, UnreadableImage
+from regard.io.bands import check_bits
+from regard.io.raster import Box, open_raster
+from regard.io.source import MOSAICS, gdal_name, is_virtual
+
+TOLERANCE = 0.1  # pixels that a corner may lie beside the first file's grid
+
+
+class Band(NamedTuple):
+    """What every file of a mosaic must have alike."""
+
+    dtype: str
+    colour: str
+    description: str
+    nodata: float | None
+
+
+class Tile(NamedTuple):
+    """One file of a mosaic; ``empty`` tells how it marks pixels without data: nodata, alpha, mask or nothing."""
+
+    path: Path
+    size: tuple[int, int]
+    crs: Any
+    transform: Any
+    bands: tuple[Band, ...]
+    empty: str
+    block: tuple[int, int]
+
+
+def mosaic(files: Sequence[Path], *, vrt: bool = False) -> Path:
+    """One raster of several files, and the path that :func:`~regard.io.raster.open_raster` opens it by here.
+
+    Gaps are no data; where files overlap, the last one that has data is seen, as with ``gdalbuildvrt``.
+
+    Raises:
+        UnreadableImage: a file cannot be read, lies askew or not on the first one's grid, within a tenth of a pixel.
+        BandMismatch: bands, data types or what marks missing data differ from the first file's.
+    """
+    tiles = [_tile(path, vrt) for path in files]
+    for tile in tiles:
+        _check_alike(tiles[0], tile)
+    places = [_place(tiles[0], tile) for tile in tiles]
+    return Path(_stored("".join(_document(tiles, places))).name)
+
+
+@cache
+def _stored(text: str) -> MemoryFile:
+    """Kept as long as the process lives; the name tells the content."""
+    folder = f"{MOSAICS.removeprefix('/vsimem/')}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return MemoryFile(text.encode(), dirname=folder, filename="mosaic.vrt")
+
+
+def _tile(path: Path, vrt: bool) -> Tile:
+    with open_raster(path, vrt=vrt) as raster:
+        dataset = raster.dataset
+        check_bits(path, dataset)
+        colours = [colour.name for colour in dataset.colorinterp]
+        described = [text or "" for text in dataset.descriptions]
+        bands = tuple(map(Band, dataset.dtypes, colours, described, dataset.nodatavals))
+        flags = dataset.mask_flag_enums[0]
+        marks = {MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask", MaskFlags.nodata: "nodata"}
+        empty = next((name for flag, name in marks.items() if flag in flags), "nothing")
+        return Tile(path, raster.size, raster.crs, raster.transform, bands, empty, dataset.block_shapes[0])
+
+
+def _check_alike(first: Tile, other: Tile) -> None:
+    if other.transform.is_identity or other.transform.b or other.transform.d:
+        what = "has no place" if other.transform.is_identity else "lies askew"
+        raise UnreadableImage(
+            f"{other.path} {what} on Earth; files of a mosaic lie upright on the grid of the first, {first.path}. "
+            "Bring it there: gdalwarp."
+        )
+    if other.crs != first.crs:
+        raise UnreadableImage(
+            f"{other.path} is in {_named(other.crs)}, {first.path} in {_named(first.crs)}; a mosaic has one. Bring all "
+            "to one: gdalwarp -t_srs."
+        )
+    marks = {first.empty, other.empty}
+    if len(first.bands) != len(other.bands):
+        reason = f"has {len(other.bands)} bands, {first.path} {len(first.bands)}"
+    elif [str(band) for band in first.bands] != [str(band) for band in other.bands]:  # as text: NaN is not itself
+        one, two = next(pair for pair in zip(other.bands, first.bands, strict=True) if str(pair[0]) != str(pair[1]))
+        reason = f"has a band of {_told(one)}, {first.path} of {_told(two)}"
+    elif len(marks) == 2 and marks != {"mask", "nothing"}:
+        reason = f"marks missing data by {other.empty}, {first.path} by {first.empty}"
+    else:
+        return
+    raise BandMismatch(f"{other.path} {reason}; files of a mosaic are alike. Make them so: gdal_translate.")
+
+
+def _named(crs: Any) -> str:
+    return "no CRS" if crs is None else crs.to_string()[:60]
+
+
+def _told(band: Band) -> str:
+    nodata = "" if band.nodata is None else f", nodata {band.nodata:g}"
+    return f"{band.dtype} ({band.description or band.colour}{nodata})"
+
+
+def _place(first: Tile, other: Tile) -> Box:
+    """Where a file lies, in pixels from the first one's corner.
+
+    Raises:
+        UnreadableImage: not on its grid.
+    """
+    height, width = other.size
+    grid, own = first.transform, other.transform
+    columns = [(own.c + column * own.a - grid.c) / grid.a for column in (0, width)]
+    rows = [(own.f + row * own.e - grid.f) / grid.e for row in (0, height)]
+    left, top = round(columns[0]), round(rows[0])
+    beside = max(
+        abs(columns[0] - left), abs(columns[1] - left - width), abs(rows[0] - top), abs(rows[1] - top - height)
+    )
+    if beside > TOLERANCE:
+        ours, theirs = ((abs(one.transform.a), abs(one.transform.e)) for one in (first, other))
+        sizes = f"its pixels are {theirs[0]:g} x {theirs[1]:g}, those of {first.path} {ours[0]:g} x {ours[1]:g}"
+        raise UnreadableImage(
+            f"{other.path} lies {beside:.2g} pixels beside the grid of {first.path} ({sizes}); a mosaic has one grid, "
+            f"to {TOLERANCE:g} of a pixel. Bring it there: gdalwarp -tr -tap."
+        )
+    return Box(top, left, height, width)
+
+
+def _document(tiles: Sequence[Tile], places: Sequence[Box]) -> Iterator[str]:
+    """The parts of a VRT. A later file's pixels without data leave those of an earlier one.
+
+    Source: gdal.org, VRT: NODATA and UseMaskBand of a ComplexSource leave what is there.
+    """
+    first = tiles[0]
+    left, top = min(box.left for box in places), min(box.top for box in places)
+    width, height = (
+        max(box.left + box.width for box in places) - left,
+        max(box.top + box.height for box in places) - top,
+    )
+    a, b, c, d, e, f = first.transform[:6]
+    yield f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">'
+    yield "" if first.crs is None else f"<SRS>{escape(first.crs.to_wkt())}</SRS>"
+    yield f"<GeoTransform>{', '.join(map(repr, (c + left * a, a, b, f + top * e, d, e)))}</GeoTransform>"
+    inside = [box._replace(top=box.top - top, left=box.left - left) for box in places]
+    for number, band in enumerate(first.bands, 1):
+        nodata = "" if band.nodata is None else f"<NoDataValue>{band.nodata!r}</NoDataValue>"
+        yield f'<VRTRasterBand dataType="{_gdal_type(band.dtype)}" band="{number}">{nodata}'
+        yield f"<ColorInterp>{band.colour}</ColorInterp><Description>{escape(band.description)}</Description>"
+        for tile, box in zip(tiles, inside, strict=True):
+            yield _source(tile, box, str(number), _leaving(tile, band))
+        yield "</VRTRasterBand>"
+    if first.empty in ("mask", "nothing"):
+        yield '<MaskBand><VRTRasterBand dataType="Byte">'
+        for tile, box in zip(tiles, inside, strict=True):
+            yield _source(tile, box, "mask,1", "<NODATA>0</NODATA>")
+        yield "</VRTRasterBand></MaskBand>"
+    yield "</VRTDataset>"
+
+
+def _leaving(tile: Tile, band: Band) -> str:
+    """Which pixels of a file are not drawn over others."""
+    if tile.empty == "nodata" and band.nodata is not None:
+        return f"<NODATA>{band.nodata!r}</NODATA>"
+    if tile.empty == "alpha" and band.colour == ColorInterp.alpha.name:
+        return "<NODATA>0</NODATA>"
+    return "<UseMaskBand>true</UseMaskBand>" if tile.empty in ("alpha", "mask") else ""
+
+
+def _source(tile: Tile, box: Box, band: str, leaving: str) -> str:
+    kind = "ComplexSource" if leaving else "SimpleSource"
+    name = gdal_name(tile.path if is_virtual(tile.path) else tile.path.absolute())
+    dtype = "Byte" if band.startswith("mask") else _gdal_type(tile.bands[0].dtype)
+    size = f'xSize="{box.width}" ySize="{box.height}"'
+    return (
+        f'<{kind}><SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename><SourceBand>{band}</SourceBand>'
+        f'<SourceProperties RasterXSize="{box.width}" RasterYSize="{box.height}" DataType="{dtype}" '
+        f'BlockXSize="{tile.block[1]}" BlockYSize="{tile.block[0]}"/><SrcRect xOff="0" yOff="0" {size}/>'
+        f'<DstRect xOff="{box.left}" yOff="{box.top}" {size}/>{leaving}</{kind}>'
+    )
+
+
+def _gdal_type(dtype: str) -> str:
+    return "Byte" if dtype == "uint8" else dtype.capitalize().replace("Uint", "UInt")

@@ -1,0 +1,226 @@
+"""Attention by blocks: the formula of ``attend`` without its map, forward and backward.
+
+At most ``ROWS`` x ``KEYS`` energies exist at a time, so memory grows with the number of pixels, not with its square.
+Where a query has more than ``KEYS`` keys, its mean over all of them is built from the means over blocks, each weighted
+by its share of the total: the same sum, bracketed. The backward pass computes the blocks again from the logarithms of
+the totals, so training keeps no map either.
+
+Two operators are registered with torch, so that ``torch.compile`` calls them as they are and autograd knows both.
+
+Source: Rabe and Staats, Self-attention Does Not Need O(n²) Memory, arXiv 2112.05682; Dao et al., FlashAttention,
+arXiv 2205.14135, algorithms 1 and 4. Here the products of a block are left to the machine's matrix library: torch's own
+CPU kernel needs values as wide as keys, and builds the whole map where they are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.ops.attention_formula import attend_at_once, exact_type, lies_as_map, without_autocast
+
+ROWS = 512
+KEYS = 4096
+
+
+@torch.library.custom_op(
+    "regard::attend",
+    mutates_args=(),
+    schema="(Tensor query, Tensor key, Tensor value, float scale) -> (Tensor, Tensor)",
+)
+def attend_by_blocks(
+    query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m c"], scale: float
+) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n"]]:
+    """What ``attend`` computes, and for each query the logarithm of the total of exp(energies)."""
+    out, log_total = _outputs(query, key, value, scale)
+    width = _keys_at_once(query, key, value, scale)
+    query, key = query.to(log_total.dtype), key.to(log_total.dtype)
+    scratch = query.new_empty(min(ROWS, query.shape[1]) * width)
+    with without_autocast(query.device):
+        for image in range(len(query)):
+            for rows in _blocks(query.shape[1], ROWS):
+                log_total[image, rows] = _attend_rows(
+                    query[image, rows], key[image], value[image], out[image, rows], scale=scale, scratch=scratch
+                )
+    return out, log_total
+
+
+def _attend_rows(
+    query: Float[Tensor, "r d"],
+    key: Float[Tensor, "m d"],
+    value: Float[Tensor, "m c"],
+    out: Float[Tensor, "r c"],
+    *,
+    scale: float,
+    scratch: Float[Tensor, " s"],
+) -> Float[Tensor, " r"]:
+    """Fill ``out`` for a few queries; return the logarithms of their totals.
+
+    A block's largest weight is exp(0) / total, so its inverse is the total, which softmax itself does not return.
+    """
+    mean = out if out.dtype == query.dtype else query.new_empty(out.shape)
+    log_total: Tensor | None = None
+    for keys in _blocks(len(key), scratch.numel() // len(query)):
+        weights = _energies(query, key[keys], scale, scratch)
+        peak = weights.amax(dim=1)
+        torch.softmax(weights, dim=1, out=weights)
+        log_block = peak - weights.amax(dim=1).log()
+        if log_total is None:
+            log_joined = log_block
+            _product(weights, value[keys], mean)
+        else:
+            log_joined = torch.logaddexp(log_total, log_block)
+            block_mean = _product(weights, value[keys], torch.empty_like(mean))
+            mean.mul_((log_total - log_joined).exp()[:, None])
+            mean.addcmul_(block_mean, (log_block - log_joined).exp()[:, None])
+        log_total = log_joined
+    assert log_total is not None
+    if mean is not out:
+        out.copy_(mean)
+    return log_total
+
+
+@torch.library.custom_op(
+    "regard::attend_backward",
+    mutates_args=(),
+    schema="(Tensor gradient, Tensor query, Tensor key, Tensor value, Tensor out, Tensor log_total, float scale)"
+    " -> (Tensor, Tensor, Tensor)",
+)
+def attend_backward_by_blocks(
+    gradient: Float[Tensor, "b n c"],
+    query: Float[Tensor, "b n d"],
+    key: Float[Tensor, "b m d"],
+    value: Float[Tensor, "b m c"],
+    out: Float[Tensor, "b n c"],
+    log_total: Float[Tensor, "b n"],
+    scale: float,
+) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"], Float[Tensor, "b m c"]]:
+    """The gradients of query, key and value, given that of ``out``; summed in the precision of the energies."""
+    inputs, exact = (query, key, value), log_total.dtype
+    sums = tuple(torch.zeros_like(tensor, dtype=exact) for tensor in inputs)
+    query, key = query.to(exact), key.to(exact)
+    scratch = query.new_empty(2, min(ROWS, query.shape[1]) * min(KEYS, key.shape[1]))
+    with without_autocast(query.device):
+        for image in range(len(query)):
+            for rows in _blocks(query.shape[1], ROWS):
+                _add_gradients(
+                    (gradient[image, rows], out[image, rows], log_total[image, rows]),
+                    (query[image, rows], key[image], value[image]),
+                    (sums[0][image, rows], sums[1][image], sums[2][image]),
+                    scale=scale,
+                    scratch=scratch,
+                )
+    return tuple(total.to(tensor.dtype) for total, tensor in zip(sums, inputs, strict=True))  # type: ignore[return-value]
+
+
+def _add_gradients(
+    outcome: tuple[Tensor, Tensor, Tensor],
+    inputs: tuple[Tensor, Tensor, Tensor],
+    sums: tuple[Tensor, Tensor, Tensor],
+    *,
+    scale: float,
+    scratch: Float[Tensor, "2 s"],
+) -> None:
+    """What a few queries add to the gradients.
+
+    With weights P = exp(E - log total) and the gradient G of their output: dV += PᵀG, dE = P · (GVᵀ - rowsum(G · out)),
+    dQ += scale · dE K, dK += scale · dEᵀQ.
+    """
+    (gradient, out, log_total), (query, key, value), (d_query, d_key, d_value) = outcome, inputs, sums
+    level = (gradient.to(query.dtype) * out.to(query.dtype)).sum(dim=1, keepdim=True)
+    for keys in _blocks(len(key), scratch.shape[1] // len(query)):
+        weights = _energies(query, key[keys], scale, scratch[0]).sub_(log_total[:, None]).exp_()
+        _add_product(weights.t(), gradient, d_value[keys])
+        slope = _product(gradient, value[keys].t(), _cut(scratch[1], weights.shape))
+        slope.sub_(level).mul_(weights)
+        d_query.addmm_(slope, key[keys], alpha=scale)
+        d_key[keys].addmm_(slope.t(), query, alpha=scale)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, ctx.scale = inputs
+    ctx.save_for_backward(query, key, value, *output)
+
+
+def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    query, key, value, out, log_total = ctx.saved_tensors
+    if torch.is_grad_enabled():  # someone will differentiate again
+        return (*_differentiable_gradients(gradient, query, key, value, ctx.scale), None)
+    return (*attend_backward_by_blocks(gradient, query, key, value, out, log_total, ctx.scale), None)
+
+
+def _differentiable_gradients(
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
+) -> tuple[Tensor | None, ...]:
+    """The gradients through the formula as written, map and all, so that they can be differentiated again."""
+    inputs = (query, key, value)
+    out = attend_at_once(*inputs, scale)
+    found = iter(torch.autograd.grad(out, [x for x in inputs if x.requires_grad], gradient, create_graph=True))
+    return tuple(next(found) if x.requires_grad else None for x in inputs)
+
+
+def _outputs(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Room for the result, which lies in memory as the query does, and for the logarithms of the totals."""
+    images, pixels, channels = len(query), query.shape[1], value.shape[2]
+    if lies_as_map(query):
+        out = value.new_empty(images, channels, pixels).transpose(1, 2)
+    else:
+        out = value.new_empty(images, pixels, channels)
+    return out, query.new_empty(images, pixels, dtype=exact_type(query, key))
+
+
+def _keys_at_once(query: Tensor, key: Tensor, value: Tensor, scale: float) -> int:
+    """Keys per block; all of them if an energy or a value may be infinite, as only a whole row then adds up right."""
+    query_reach, key_reach, value_reach = (_reach(tensor) for tensor in (query, key, value))
+    largest_energy = query_reach * key_reach * query.shape[2] * abs(scale)
+    regular = largest_energy < torch.finfo(exact_type(query, key)).max and math.isfinite(value_reach)
+    return min(KEYS, key.shape[1]) if regular else key.shape[1]
+
+
+def _reach(tensor: Tensor) -> float:
+    """The largest absolute value; NaN if there is one."""
+    low, high = (tensor.mT if lies_as_map(tensor) else tensor).aminmax()  # many times faster in memory order
+    return float(torch.maximum(-low, high))
+
+
+def _blocks(length: int, most: int) -> Iterator[slice]:
+    """Slices of about equal size, none longer than ``most``."""
+    size = math.ceil(length / math.ceil(length / most))
+    return (slice(start, min(start + size, length)) for start in range(0, length, size))
+
+
+def _cut(scratch: Float[Tensor, " s"], shape: torch.Size) -> Float[Tensor, "r w"]:
+    return scratch[: shape.numel()].view(shape)
+
+
+def _energies(
+    query: Float[Tensor, "r d"], key: Float[Tensor, "w d"], scale: float, scratch: Float[Tensor, " s"]
+) -> Float[Tensor, "r w"]:
+    energies = _cut(scratch, torch.Size((len(query), len(key))))
+    return torch.addmm(energies, query, key.t(), beta=0, alpha=scale, out=energies)
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    """Left · right into ``out``, multiplied in the precision of ``right``."""
+    left = left.to(right.dtype)
+    return torch.mm(left, right, out=out) if out.dtype == right.dtype else out.copy_(left @ right)
+
+
+def _add_product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    """Add left · right to ``out``, multiplied in the precision of ``right``."""
+    left = left.to(right.dtype)
+    return out.addmm_(left, right) if out.dtype == right.dtype else out.add_(left @ right)
+
+
+attend_by_blocks.register_fake(_outputs)
+attend_by_blocks.register_autograd(_backward, setup_context=_keep)
+
+
+@attend_backward_by_blocks.register_fake
+def _(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)

@@ -1,0 +1,91 @@
+"""What a page about a finished map shows: how large its classes are, how sure the model was, and what it looks like."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from regard.card import Card
+from regard.errors import ConfigError, SizeMismatch
+from regard.inference.segmentation import paint
+from regard.io.areas import class_areas, ground_resolution
+from regard.io.class_map_file import LabelMap, open_label_map
+from regard.io.raster import Box, Raster, open_raster, read_small
+from regard.reports.charts import histogram
+from regard.reports.gallery import WIDE, Picture, data_uri, heat, spoken
+
+LEVELS = 256  # of confidence, in steps of 1/255; level 0 is no data
+Levels = Int[np.ndarray, "k 256"]
+
+
+def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
+    """The facts of a class map, by the names that the page's template has for them.
+
+    Raises:
+        UnreadableImage, ClassMismatch: it is no class map.
+        SizeMismatch, ConfigError: ``confidence`` is not that of this map.
+    """
+    with open_label_map(path) as source:
+        size, classes = source.size, source.classes
+        facts = {
+            "name": path.name,
+            "size": size,
+            "classes": classes,
+            "crs": source.crs.to_string() if source.crs else None,
+            "metres": ground_resolution(source.raster),
+            "card": _card(source),
+        }
+        levels = None if confidence is None else _levels(source, confidence)
+    width = max(1, round(size[1] * min(1, WIDE / max(size))))
+    labels = read_small(path, width, nearest=True)[0].astype(np.int64)
+    known = np.where(labels < len(classes), labels, classes.ignore_index)
+    said = f"Class map: {spoken(known, classes)}"
+    pictures: list[Picture] = [("The map", said, data_uri(paint(known, classes), side=WIDE))]
+    if confidence is not None:
+        shown = heat(read_small(confidence, width)[0] / (LEVELS - 1))
+        pictures.append(("Confidence, from dark (0) to bright (1)", "Confidence map", data_uri(shown, "JPEG", WIDE)))
+    return {
+        **facts,
+        "areas": class_areas(path),
+        "pictures": pictures,
+        "sure": None if levels is None else levels @ np.arange(LEVELS) / (LEVELS - 1) / levels.sum(axis=1).clip(1),
+        "diagram": None if levels is None else histogram(levels.sum(axis=0)),
+    }
+
+
+def _card(source: LabelMap) -> Card | None:
+    """The card of the model that made the map, as the map's tags have it."""
+    with contextlib.suppress(KeyError, ValueError):
+        return Card.model_validate_json(source.raster.dataset.tags()["regard_card"])
+    return None
+
+
+def _levels(source: LabelMap, confidence: Path) -> Levels:
+    """How often each level of confidence stands in each class."""
+    with open_raster(confidence, bands=[1]) as sure:
+        if sure.size != source.size:
+            raise SizeMismatch(
+                f"{confidence.name} is {sure.size[1]} x {sure.size[0]} pixels, {source.raster.path.name} "
+                f"{source.size[1]} x {source.size[0]}. Give the confidence that was written with the map."
+            )
+        if sure.dataset.dtypes[0] != "uint8":
+            raise ConfigError(
+                f"{confidence.name} holds {sure.dataset.dtypes[0]}; confidence is uint8, in steps of 1/255. Give the "
+                "file that regard predict --confidence wrote."
+            )
+        return _count(source, sure)
+
+
+def _count(source: LabelMap, sure: Raster) -> Levels:
+    count = len(source.classes)
+    total = np.zeros(count * LEVELS, np.int64)
+    for top, labels in source.strips():
+        values = sure.read(Box(top, 0, *labels.shape))[0][0]
+        known = (labels < count) & (values > 0)
+        codes = labels[known].astype(np.int64) * LEVELS + values[known]
+        total += np.bincount(codes, minlength=count * LEVELS)
+    return total.reshape(count, LEVELS)

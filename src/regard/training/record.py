@@ -1,0 +1,210 @@
+"""What a training run leaves behind: run.json, metrics.jsonl, the best and the last model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regard._version import __version__
+from regard.classes import ClassMap
+from regard.datasets.labelled_data import LabelledData
+from regard.errors import TrainingError
+from regard.evaluation.evaluate import Scores
+from regard.files import write_text, writing
+from regard.models import Segmenter
+from regard.training.config import TrainConfig
+
+FREE = ("workers", "on_bad_image", "log")  # settings that may change when a run goes on
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its best model's file, that model's scores on the validation split, and the training
+    images that were skipped, with why.
+    """
+
+    folder: Path
+    best: Path
+    scores: Scores | None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+class Record:
+    """The folder of one run. Opened on a folder that holds the same run, it continues it."""
+
+    def __init__(self, folder: Path, model: Segmenter, data: LabelledData, config: TrainConfig) -> None:
+        self.folder = folder
+        self.classes = data.classes
+        self.facts = {
+            "model": {"architecture": model.card.architecture, **model.card.config, "bands": list(model.bands)},
+            "data": {"root": data.root.name, **{name: len(pairs) for name, pairs in data.splits.items()}},
+            "settings": config.model_dump(mode="json"),
+        }
+        self.window = config.window
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._check_same()
+
+    @property
+    def best_file(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    @property
+    def resume_file(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    @property
+    def is_finished(self) -> bool:
+        return self._stored().get("finished") is not None
+
+    def start(self, step: int) -> None:
+        """Begin at ``step``: write run.json, and drop the lines of metrics.jsonl from after it."""
+        lines = [line for line in self.lines() if line["step"] <= step]
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        self._write_run(started=self._stored().get("started") or _now())
+
+    def finish(self) -> None:
+        """Mark the run as complete."""
+        self._write_table()
+        self._write_run(started=self._stored().get("started"), finished=_now(), skipped=self.skipped())
+
+    def training(self, step: int, values: dict[str, float]) -> None:
+        """Append the losses and the rate of one step."""
+        self._append({"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}})
+
+    def left_out(self, step: int, faults: dict[str, str]) -> None:
+        """Append the images that were skipped, and why."""
+        self._append({"step": step, "skipped": faults})
+
+    def skipped(self) -> dict[str, str]:
+        """The images that were skipped, and why."""
+        return {name: fault for line in self.lines() for name, fault in line.get("skipped", {}).items()}
+
+    def validation(self, step: int, model: Segmenter, scores: Scores | None) -> None:
+        """Append the scores of one step, and save the model as last and, if it is the best so far, as best."""
+        if scores is None:
+            model.save(self.folder / "last.safetensors")
+            model.save(self.best_file)
+            return
+        earlier = [line["miou"] for line in self.lines() if "miou" in line]
+        rounded = {name: round(value, 4) for name, value in scores.summary().items()}
+        seen = f"val, windows of {self.window} pixels" if self.window else "val, whole images"
+        model.card = model.card.model_copy(update={"scores": rounded, "protocol": seen})
+        facts = {name: value for name, value in scores.as_dict().items() if name != "classes"}
+        self._append({"step": step, "window": self.window, **facts})
+        self._write_table()
+        model.save(self.folder / "last.safetensors")
+        if scores.miou >= max(earlier, default=-1.0):
+            model.save(self.best_file)
+
+    def is_scored(self, step: int) -> bool:
+        """Whether the scores of this step are written; so are its models then."""
+        return any(line["step"] == step and "miou" in line for line in self.lines())
+
+    def best_scores(self) -> Scores | None:
+        """The scores of the best model on the validation split; None if there was none."""
+        line = best_line(self.lines())
+        return None if line is None else Scores.of({**line, "classes": self.classes.model_dump(mode="json")})
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; one torn by a crash is left out."""
+        return read_metrics(self.folder)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with writing(self.folder), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _write_table(self) -> None:
+        """The numbers of metrics.jsonl as metrics.csv: a row for each step."""
+        rows: dict[int, dict[str, float]] = {}
+        for line in self.lines():
+            numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
+            rows.setdefault(line["step"], {}).update(numbers)
+        text = io.StringIO()
+        names = dict.fromkeys(name for row in rows.values() for name in row)
+        table = csv.DictWriter(text, list(names), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows.values())
+        write_text(self.folder / "metrics.csv", text.getvalue())
+
+    def _stored(self) -> dict[str, Any]:
+        path = self.folder / "run.json"
+        return _read(path) if path.is_file() else {}
+
+    def _check_same(self) -> None:
+        stored = self._stored()
+        for part, facts in self.facts.items():
+            for name, value in facts.items():
+                before = stored.get(part, {}).get(name, value)
+                if before != value and name not in FREE:
+                    what = f"a run with {part} {name}={before}, now {value}"
+                    raise TrainingError(f"{self.folder} holds {what}. Choose another folder, or delete it.")
+
+    def _write_run(self, **more: Any) -> None:
+        machine = {
+            "regard": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "cpus": os.cpu_count(),
+        }
+        machine["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+        facts = {**self.facts, "classes": self.classes.model_dump(mode="json"), "machine": machine, **more}
+        write_text(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; one torn by a crash is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+def best_line(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The line of the highest mIoU, the last of equals; None if nothing was scored."""
+    scored = [line for line in lines if "miou" in line]
+    return max(scored, key=lambda line: (line["miou"], line["step"])) if scored else None
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], ClassMap]:
+    """run.json of a folder, and the classes in it.
+
+    Raises:
+        TrainingError: the folder holds no run, or a broken one.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise TrainingError(f"{folder} holds no run (no run.json). Give the folder that regard train wrote.")
+    facts = _read(path)
+    return facts, ClassMap(**facts["classes"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        ClassMap(**facts["classes"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(
+            f"{path} is broken ({type(error).__name__}). Delete the folder and train again, or choose another."
+        ) from None
+    return facts
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,166 @@
+"""The model behind the tiles: predicts the part that is looked at, one question at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from jaxtyping import Float
+from numpy import ndarray
+
+from regard.inference.segmentation import Segmentation
+from regard.inference.views import class_scores, scaling_of
+from regard.io.image import read_image
+from regard.io.raster import Box, Raster
+from regard.mapping.blend import Tiling
+from regard.mapping.predict import predict
+from regard.mapping.region import Part, Parts, Window
+from regard.models import Segmenter
+from regard.ops.normalise import prepare
+
+MOST_WAITING = 32
+BURST, PER_SECOND = 200, 20.0
+MOST_WINDOWS = 36  # a tile that needs more is too far away to be predicted
+LOOK_UP = 0.2  # seconds between two looks whether the asker is still there
+T = TypeVar("T")
+GoingOn = Callable[[], bool]
+Bands = tuple[int | str, ...] | None
+
+
+class Busy(Exception):
+    """More questions than may wait, or too many in a short time."""
+
+
+class GaveUp(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Gate:
+    """Lets one question at a time through to the model; few may wait, and not too many may come in a second."""
+
+    def __init__(self, *, waiting: int = MOST_WAITING, burst: int = BURST, per_second: float = PER_SECOND) -> None:
+        self.most_waiting, self.burst, self.per_second = waiting, burst, per_second
+        self._waiting, self._left, self._seen = 0, float(burst), time.monotonic()
+        self._counting, self._worker = threading.Lock(), threading.Lock()
+
+    @contextmanager
+    def turn(self, going_on: GoingOn) -> Iterator[None]:
+        """Wait for the worker.
+
+        Raises:
+            Busy, GaveUp: it is not to be had, or ``going_on`` says that nobody waits.
+        """
+        self._enter()
+        try:
+            while not self._worker.acquire(timeout=LOOK_UP):
+                if not going_on():
+                    raise GaveUp
+            try:
+                yield
+            finally:
+                self._worker.release()
+        finally:
+            with self._counting:
+                self._waiting -= 1
+
+    def _enter(self) -> None:
+        with self._counting:
+            now = time.monotonic()
+            self._left = min(self.burst, self._left + (now - self._seen) * self.per_second)
+            self._seen = now
+            if self._waiting >= self.most_waiting or self._left < 1:
+                raise Busy
+            self._left -= 1
+            self._waiting += 1
+
+
+class Cache(Generic[T]):
+    """The latest answers, at most ``size`` of them."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._held: OrderedDict[Hashable, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is held under ``key``; else what ``make`` gives."""
+        found = self.peek(key)
+        if found is None:
+            found = make()
+            with self._lock:
+                self._held[key] = found
+                while len(self._held) > self.size:
+                    self._held.popitem(last=False)
+        return found
+
+    def peek(self, key: Hashable) -> T | None:
+        """What is held under ``key``, if anything."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+            return self._held.get(key)
+
+
+class Photograph:
+    """The map of a photograph, which is looked at whole, as :class:`Parts` gives it."""
+
+    def __init__(self, model: Segmenter, path: Path, bands: Bands, tiling: Tiling) -> None:
+        self.model, self.path, self.bands, self.tiling = model, path, bands, tiling
+        self._whole: Segmentation | None = None
+
+    def windows(self, box: Box) -> list[Window]:
+        """One."""
+        return [(0, 0)]
+
+    def window(self, place: Window) -> Segmentation:
+        """The whole map."""
+        if self._whole is None:
+            found = predict(self.model, self.path, bands=self.bands)
+            assert isinstance(found, Segmentation)
+            self._whole = found
+        return self._whole
+
+    def part(self, box: Box) -> Part:
+        """The map of ``box``."""
+        whole = self.window((0, 0))
+        cut = (slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
+        valid = whole.labels[cut] != whole.classes.ignore_index
+        return Part(whole.labels[cut], whole.confidence[cut], valid)
+
+    def probabilities(self, x: int, y: int) -> Float[ndarray, "k"]:
+        """Of each class, at one pixel."""
+        pixels = read_image(self.path, bands=self.bands, expected=self.model.bands)
+        image = prepare(pixels.values, pixels.valid, scaling_of(self.model))[None]
+        scores = class_scores(self.model, image.to(next(self.model.parameters()).device))
+        return scores[0, :, y, x].softmax(dim=0).cpu().numpy()
+
+
+class Live:
+    """The map of any part of a scene, by the model, when it is asked for."""
+
+    def __init__(self, model: Segmenter, scene: Path | Raster, bands: Bands, tiling: Tiling) -> None:
+        self.parts: Parts | Photograph = (
+            Photograph(model, scene, bands, tiling) if isinstance(scene, Path) else Parts(model, scene, tiling)
+        )
+        self.gate = Gate()
+
+    def part(self, box: Box, going_on: GoingOn) -> Part | None:
+        """The map of ``box``; None where it would take more than ``MOST_WINDOWS`` looks.
+
+        Raises:
+            Busy, GaveUp: see :meth:`Gate.turn`.
+        """
+        windows = self.parts.windows(box)
+        if len(windows) > MOST_WINDOWS:
+            return None
+        with self.gate.turn(going_on):
+            for window in windows:
+                if not going_on():
+                    raise GaveUp
+                self.parts.window(window)
+            return self.parts.part(box)

@@ -1,0 +1,106 @@
+"""A question about one pixel: its probabilities, and pictures of what the model looked at."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from regard.errors import ConfigError
+from regard.explain.explain import BLOCKS, explain
+from regard.explain.explanation import Explanation
+from regard.io.raster import Box
+from regard.mapping.region import Parts
+from regard.models import Segmenter
+from regard.web.grid import Grid
+from regard.web.live_prediction import Photograph
+from regard.web.png import heat_png
+
+LARGEST = 384  # pixels of an overlay
+MOST_REGIONS = 8
+
+
+def ask(
+    model: Segmenter,
+    path: Path,
+    grid: Grid,
+    parts: Parts | Photograph,
+    point: tuple[float, float],
+    *,
+    bands: tuple[int | str, ...] | None,
+) -> dict[str, Any]:
+    """Probabilities of the pixel under a ``point`` of the page, and overlays: attention, regions, channels.
+
+    Raises:
+        ConfigError: the point is outside the scene, or holds no data.
+    """
+    column, row = grid.locate(*point)
+    height, width = grid.size
+    if not (0 <= column < width and 0 <= row < height):  # False for what is not finite, too
+        raise ConfigError(f"{path.name} does not reach there; it is {width} x {height} pixels. Choose a place inside.")
+    x, y = int(column), int(row)
+    why = None
+    if any(isinstance(module, BLOCKS) for module in model.modules()):
+        why = explain(model, path, (x, y), bands=bands, tile=parts.tiling.tile)
+    probabilities = parts.probabilities(x, y) if why is None or isinstance(parts, Parts) else why.probabilities
+    return {
+        "x": x,
+        "y": y,
+        "class": int(probabilities.argmax()),
+        "probabilities": probabilities.tolist(),
+        "overlays": [] if why is None else [*_attention(why, grid), *_regions(why, grid), *_channels(why, grid)],
+    }
+
+
+def _attention(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
+    """How much the pixel listens to each place."""
+    for name, row in why.attention.items():
+        yield {"group": "Attention", "name": name, "gate": why.gates.get(name), **_overlay(why, grid, row)}
+
+
+def _regions(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
+    """The object regions that the pixel listens to most, with its weight on each (the mean over the contexts)."""
+    if why.regions is None:
+        return
+    weights = np.mean(list(why.relations.values()) or [why.probabilities], axis=0)
+    for k in np.argsort(-weights, kind="stable")[:MOST_REGIONS]:
+        name = why.classes.names[k]
+        yield {"group": "Regions", "name": name, "weight": float(weights[k]), **_overlay(why, grid, why.regions[k])}
+
+
+def _channels(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
+    """The channels that tell the class best from the rest."""
+    for number, values in why.channels.items():
+        yield {"group": "Channels", "name": f"channel {number}", **_overlay(why, grid, values, shares=False)}
+
+
+def _overlay(why: Explanation, grid: Grid, values: Float[np.ndarray, "_ _"], *, shares: bool = True) -> dict[str, Any]:
+    """A map of the network's grid as a picture, the corners of its place on the page, and the ends of its scale.
+
+    ``shares`` are multiples of an even share, on a scale from 0 to 2 at least; other values in standard deviations.
+    """
+    smooth = why.on_picture(values * values.size if shares else (values - values.mean()) / (values.std() + 1e-12))
+    low, high = np.percentile(smooth, (1, 99))
+    low, high = (0.0, max(high, 2.0)) if shares else (low, max(high, low + 1e-6))
+    strength = (1 + 254 * ((smooth - low) / (high - low)).clip(0, 1)).astype(np.uint8)
+    box = Box(why.origin[1], why.origin[0], *why.where.shape)
+    extent = grid.around(box)
+    wide, tall = abs(extent[2] - extent[0]), abs(extent[3] - extent[1])
+    scale = min(LARGEST, max(box.height, box.width)) / max(wide, tall)
+    places = grid.places(extent, (max(1, round(tall * scale)), max(1, round(wide * scale))))
+    columns, rows = (np.nan_to_num(axis, posinf=-1e9).clip(-1e9, 1e9) for axis in places)
+    columns, rows = np.floor(columns).astype(int) - box.left, np.floor(rows).astype(int) - box.top
+    inside = (columns >= 0) & (columns < box.width) & (rows >= 0) & (rows < box.height)
+    picture = np.zeros(inside.shape, np.uint8)
+    picture[inside] = strength[rows[inside], columns[inside]]
+    encoded = base64.b64encode(heat_png(picture, "inferno", (0.35, 0.9))).decode()
+    return {
+        "corners": grid.corners(extent),
+        "scale": [float(low), float(high)],
+        "unit": "times an even share" if shares else "standard deviations",
+        "picture": f"data:image/png;base64,{encoded}",
+    }

@@ -1,0 +1,201 @@
+"""Faults planted in a small set, one by one, and a clean set without findings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from rasterio.transform import Affine
+
+from regard.doctor.audit import Examination, examine
+from support import COLOURS, NAMES, save_image, write_set, write_tif
+
+SIDE = 240
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six images of two coloured patches on a third colour, all with a texture of their own."""
+    root = write_set(tmp_path_factory.mktemp("clean") / "set")
+    rng = np.random.default_rng(4)
+    for index in range(6):
+        labels = np.zeros((SIDE, SIDE), dtype=np.uint8)
+        for label in (1, 2):
+            top, left = rng.integers(10, 150, size=2)
+            labels[top : top + 70, left : left + 80] = label
+        noise = Image.fromarray(rng.integers(0, 256, size=(SIDE, SIDE), dtype=np.uint8)).filter(
+            ImageFilter.GaussianBlur(5)
+        )
+        texture = (np.asarray(noise, dtype=float)[..., None] - 127) * 5
+        save_image(root / "images" / f"tile{index}.png", (COLOURS[labels] + texture).clip(0, 255))
+        save_image(root / "masks" / f"tile{index}.png", labels)
+    return root
+
+
+@pytest.fixture
+def broken(clean: Path, tmp_path: Path) -> Path:
+    """A copy to plant a fault in."""
+    return Path(shutil.copytree(clean, tmp_path / "broken"))
+
+
+def relabel(root: Path, stem: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    path = root / "masks" / f"{stem}.png"
+    save_image(path, change(np.array(Image.open(path))))
+
+
+def extra(root: Path, stem: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """A changed copy of tile0 (train) as a further image of val."""
+    for place in ("images", "masks"):
+        save_image(root / place / f"{stem}.png", change(np.array(Image.open(root / place / "tile0.png"))))
+    with (root / "val.txt").open("a") as file:
+        file.write(stem)
+
+
+def has(found: Examination, grade: str, kind: str, name: str, words: str = "") -> bool:
+    return any(
+        one.grade == grade and one.kind == kind and name in (*one.files, "") and words in one.message
+        for one in found.findings
+    )
+
+
+def test_a_clean_set_has_no_findings(clean: Path) -> None:
+    found = examine(clean)
+    assert not found.findings
+    assert found.images == {"train": 4, "val": 2}
+    masks = [np.array(Image.open(clean / f"masks/tile{index}.png")) for index in range(4)]
+    assert found.pixels["train"].tolist() == [sum(int((mask == label).sum()) for mask in masks) for label in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("change", "grade", "kind", "words"),
+    [
+        (lambda x: np.where(x == 0, 255, 0), "error", "labels", "255 rewritten as 1"),
+        (lambda x: x + 1, "error", "labels", "subtract 1"),
+        (lambda x: COLOURS[x] + 3, "error", "labels", "holds colour"),
+        (lambda x: x[::2, ::2], "error", "size", "120 x 120"),
+        (lambda x: x[:100].T, "error", "size", ""),
+        (lambda x: np.full_like(x, 255), "warning", "no label", ""),
+        (lambda x: np.roll(x, (12, 9), axis=(0, 1)), "warning", "misplaced mask", "-12 rows and -9 columns"),
+        (lambda x: x[::-1], "warning", "misplaced mask", "upside down"),
+        (lambda x: np.array(Image.fromarray(x * 1).filter(ImageFilter.BoxBlur(1))), "warning", "labels", "smooth"),
+    ],
+)
+def test_faults_of_masks(
+    broken: Path, change: Callable[[np.ndarray], np.ndarray], grade: str, kind: str, words: str
+) -> None:
+    relabel(broken, "tile1", change)
+    found = examine(broken)
+    assert has(found, grade, kind, "tile1.png", words)
+    assert len(found.findings) == 1
+
+
+def test_masks_of_0_and_255_are_told_also_where_one_is_all_255(broken: Path) -> None:
+    for number in range(6):
+        relabel(broken, f"tile{number}", lambda x: np.where(x == 0, 0, 255))
+    relabel(broken, "tile2", lambda x: np.full_like(x, 255))
+    assert has(examine(broken), "error", "labels", "tile1.png", "255 rewritten as 1")
+
+
+def test_a_mask_of_one_class_with_the_usual_border_is_no_0_255_mask(broken: Path) -> None:
+    for index in range(6):
+        relabel(
+            broken,
+            f"tile{index}",
+            lambda x, kept=index > 0: np.pad(x[9:] * kept, ((9, 0), (0, 0)), constant_values=255),
+        )
+    assert not any(one.kind == "labels" for one in examine(broken).findings)
+
+
+def test_faults_of_files(broken: Path) -> None:
+    image = broken / "images/tile0.png"
+    image.write_bytes(image.read_bytes()[:2000])
+    (broken / "masks/tile1.png").write_bytes(b"")
+    (broken / "masks/tile2.png").rename(broken / "masks/stray.png")
+    save_image(broken / "images/tile3.png", np.full((SIDE, SIDE, 3), 7))
+    with Image.open(broken / "images/tile4.png") as colour:
+        grey = np.array(colour.convert("L"))
+    save_image(broken / "images/tile4.png", grey)
+    Image.fromarray(grey.astype(np.uint16) * 200).save(broken / "images/tile5.png")
+    found = examine(broken)
+    for grade, kind, name in (
+        ("error", "unreadable", "tile0.png"),
+        ("error", "unreadable", "tile1.png"),
+        ("error", "no mask", "tile2.png"),
+        ("warning", "no image", "stray.png"),
+        ("warning", "blank", "tile3.png"),
+        ("warning", "bands", "tile4.png"),
+        ("error", "bit depth", "tile5.png"),
+    ):
+        assert has(found, grade, kind, name), kind
+
+
+def test_faults_of_lists(broken: Path) -> None:
+    (broken / "train.txt").write_text("tile0\ntile1.png\ntile1\nnowhere\ntile4\n")
+    found = examine(broken)
+    assert has(found, "error", "splits", "tile1", "2 times")
+    assert has(found, "error", "no image", "nowhere")
+    assert has(found, "error", "leak", "tile4", "train and val")
+    assert has(found, "note", "splits", "tile2.png", "2 images are on no list")
+    (broken / "val.txt").write_text("")
+    (broken / "train.txt").unlink()
+    (broken / "classes.json").write_text("{")
+    found = examine(broken)
+    assert has(found, "error", "splits", "val.txt", "empty") and has(found, "error", "classes", "classes.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x, "same file"),
+        (lambda x: x[:, ::-1], "mirrored or turned"),
+        (lambda x: np.rot90(x), "mirrored or turned"),
+        (lambda x: x[10:, 20:], "10 rows and 20 columns apart"),
+    ],
+)
+def test_leaks_between_splits(broken: Path, change: Callable[[np.ndarray], np.ndarray], words: str) -> None:
+    extra(broken, "again", change)
+    assert has(examine(broken), "error", "leak", "again.png", words)
+
+
+def test_no_leak_where_only_one_has_labels(broken: Path) -> None:
+    extra(broken, "again", lambda x: x[10:, 20:])
+    relabel(broken, "again", lambda x: np.full_like(x, 255))
+    assert not any(one.kind == "leak" for one in examine(broken).findings)
+
+
+def test_faults_on_the_ground(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    root = tmp_path / "geo"
+    places = {"a": (0, 0), "b": (2000, 0), "c": (5000, 300), "d": (5200, 300)}
+    for stem, (east, north) in places.items():
+        at = Affine(10, 0, 500_000 + east, 0, -10, 5_000_000 + north)
+        write_tif(root / f"images/{stem}.tif", rng.integers(0, 256, size=(3, 50, 50), dtype=np.uint8), transform=at)
+        other = Affine(10, 0, 500_030 + east, 0, -10, 5_000_000 + north) if stem == "a" else at
+        crs = "EPSG:32632" if stem == "b" else "EPSG:32633"
+        write_tif(
+            root / f"masks/{stem}.tif", rng.integers(0, 2, size=(1, 50, 50), dtype=np.uint8), transform=other, crs=crs
+        )
+    (root / "classes.json").write_text(json.dumps({"names": NAMES}))
+    (root / "train.txt").write_text("a\nb\nc")
+    (root / "val.txt").write_text("d")
+    found = examine(root)
+    assert has(found, "error", "coordinates", "a.tif", "3.0 right")
+    assert has(found, "error", "coordinates", "b.tif", "EPSG:32632")
+    assert has(found, "error", "leak", "d.tif", "59 %")
+    assert has(found, "warning", "absent class", "", "blue thing")
+    relabel_tif = np.full((1, 50, 50), 255, dtype=np.uint8)
+    at = Affine(10, 0, 505_200, 0, -10, 5_000_300)
+    write_tif(root / "masks/d.tif", relabel_tif, transform=at)
+    assert not any(one.kind == "leak" for one in examine(root).findings)
+
+
+def test_classes_missing_from_a_split(broken: Path) -> None:
+    for index in range(4):
+        relabel(broken, f"tile{index}", lambda x: np.where(x == 2, 0, x))
+    found = examine(broken)
+    assert has(found, "error", "absent class", "", "'blue thing' (2) is scored but never in train")

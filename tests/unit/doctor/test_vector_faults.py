@@ -1,0 +1,160 @@
+"""Faults planted in a set of polygons, one by one, and a clean set without findings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio.raw
+import pytest
+import shapely
+from PIL import Image, ImageFilter
+from pyproj import Transformer
+from rasterio.transform import Affine
+
+import regard.cli as cli
+from regard.doctor.audit import Examination, examine
+from support import COLOURS, write_tif
+
+CLASSES = ["oak", "ash", "elm"]
+SIDE = 240
+
+Fields = dict[str, Any]
+
+
+def fields(place: Path) -> Fields:
+    """A scene of 240 x 240 pixels of 10 m with 36 square fields of 25 pixels in the colour of their class."""
+    rng, cells = np.random.default_rng(3), [(row, column) for row in range(6) for column in range(6)]
+    kinds = [CLASSES[(row + column) % 3] for row, column in cells]
+    corners = [(500_000 + 400 * column + 50, 5_000_000 - 400 * row - 350) for row, column in cells]
+    labels = np.full((SIDE, SIDE), 0)
+    for (row, column), kind in zip(cells, kinds, strict=True):
+        labels[40 * row + 10 : 40 * row + 35, 40 * column + 5 : 40 * column + 30] = CLASSES.index(kind)
+    noise = Image.fromarray(rng.integers(0, 256, size=labels.shape, dtype=np.uint8)).filter(ImageFilter.GaussianBlur(4))
+    values = (COLOURS[labels] + (np.asarray(noise, dtype=float)[..., None] - 127) * 2).clip(1, 255)
+    write_tif(place / "scene.tif", values.astype(np.uint8).transpose(2, 0, 1))
+    return {
+        "shapes": [shapely.box(x, y, x + 250, y + 250) for x, y in corners],
+        "kinds": kinds,
+        "parts": ["val" if row < 2 else "train" for row, _ in cells],
+        "crs": "EPSG:32633",
+        "told": {"images": ["scene.tif"], "classes": CLASSES},
+    }
+
+
+def found_in(place: Path, made: Fields) -> Examination:
+    columns = [np.array(made[name], dtype=object) for name in ("kinds", "parts")]
+    options = {"crs": made["crs"], "geometry_type": "Unknown", "driver": "GPKG"}
+    shapes = shapely.to_wkb(np.array(made["shapes"]))
+    pyogrio.raw.write(place / "fields.gpkg", shapes, columns, ["kind", "part"], **options)
+    described = {"labels": "fields.gpkg", "column": "kind", "split": "part"} | made["told"]
+    (place / "fields.json").write_text(json.dumps(described))
+    return examine(place / "fields.json")
+
+
+def said(found: Examination) -> list[tuple[str, str, str]]:
+    return [(one.grade, one.kind, one.message) for one in found.findings]
+
+
+@pytest.mark.parametrize("gsd", [None, 20.0])
+def test_a_clean_set_has_no_findings_and_its_pixels_are_counted(tmp_path: Path, gsd: float | None):
+    made = fields(tmp_path)
+    made["told"]["gsd"] = gsd
+    found = found_in(tmp_path, made)
+    assert not said(found) and found.images == {"train": 1, "val": 1}
+    if gsd is None:
+        assert {split: pixels.tolist() for split, pixels in found.pixels.items()} == {
+            "train": [8 * 625] * 3,
+            "val": [4 * 625] * 3,
+        }
+
+
+def outside(made: Fields) -> None:
+    made["shapes"][0] = shapely.transform(made["shapes"][0], lambda xy: xy + 90_000)
+
+
+def bow_tie(made: Fields) -> None:
+    west, south, east, north = made["shapes"][20].bounds
+    made["shapes"][20] = shapely.Polygon([(west, south), (east, north), (east, south), (west, north - 60)])
+
+
+def without_class(made: Fields) -> None:
+    made["kinds"][7] = None
+
+
+def unlisted(made: Fields) -> None:
+    made["told"]["classes"] = ["oak", "ash", "fir"]
+
+
+def unused_class(made: Fields) -> None:
+    made["told"]["classes"] = [*CLASSES, "fir"]
+
+
+def not_in_train(made: Fields) -> None:
+    for index, part in enumerate(made["parts"]):
+        if part == "train" and made["kinds"][index] == "elm":
+            made["kinds"][index] = "oak"
+
+
+def overlapping(made: Fields) -> None:
+    """Half of a field of train lies over the field of val to the north."""
+    made["shapes"][12] = shapely.transform(made["shapes"][12], lambda xy: xy + np.array([0, 275]))
+
+
+def a_point(made: Fields) -> None:
+    made["shapes"].append(shapely.Point(500_100, 4_999_900))
+    made["kinds"].append("oak")
+    made["parts"].append("train")
+
+
+def degrees(made: Fields) -> None:
+    carry = Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True).transform
+    made["shapes"] = [shapely.transform(shape, lambda xy: np.stack(carry(*xy.T), axis=1)) for shape in made["shapes"]]
+    made["crs"] = "EPSG:4326"
+
+
+def wrong_system(made: Fields) -> None:
+    made["crs"] = "EPSG:4326"
+
+
+@pytest.mark.parametrize(
+    ("plant", "grade", "kind", "words"),
+    [
+        (outside, "warning", "polygons", "fields.gpkg: 1 polygons (1) are outside every scene"),
+        (bow_tie, "warning", "polygons", "fields.gpkg: 1 polygons (21) are invalid (Self-intersection"),
+        (without_class, "note", "polygons", "1 polygons (8) are without a value in 'kind'"),
+        (unlisted, "error", "classes", "12 polygons (3, 6, 8, 11, 13 and 7 more) are of 'elm', which is not among"),
+        (unused_class, "warning", "absent class", "nothing is labelled 'fir' (3)"),
+        (not_in_train, "error", "absent class", "'elm' (2) is scored but never in train"),
+        (overlapping, "error", "leak", "1 pairs of polygons of two splits overlap; 13 (train) and 7 (val) share 50 %"),
+        (a_point, "note", "polygons", "1 features are no polygons"),
+        (degrees, "note", "coordinates", "fields.gpkg is in EPSG:4326, scene.tif in EPSG:32633"),
+        (wrong_system, "error", "polygons", "says that its CRS is EPSG:4326, but its coordinates"),
+    ],
+)
+def test_faults_of_polygons(tmp_path: Path, plant: Callable[[Fields], None], grade: str, kind: str, words: str):
+    made = fields(tmp_path)
+    plant(made)
+    found = said(found_in(tmp_path, made))
+    assert any(one[:2] == (grade, kind) and words in one[2] for one in found), found
+    assert len([one for one in found if one[0] != "note"]) <= (1 if plant is not unlisted else 2), found
+
+
+def test_scenes_of_other_bands_missing_files_and_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    made = fields(tmp_path)
+    east = {"transform": Affine(10, 0, 500_000, 0, -10, 4_998_800)}
+    write_tif(tmp_path / "south.tif", np.full((5, 120, SIDE), 9, np.uint8), **east)
+    made["told"]["images"] = ["scene.tif", "south.tif"]
+    kinds = {(grade, kind) for grade, kind, _ in said(found_in(tmp_path, made))}
+    assert ("error", "bands") in kinds and ("warning", "blank") in kinds
+    with pytest.raises(SystemExit) as end:
+        cli.main(["doctor", str(tmp_path / "fields.json"), "-o", str(tmp_path / "page.html")])
+    assert end.value.code == 1 and "bands" in capsys.readouterr().out
+    assert "south_0_0" in (tmp_path / "page.html").read_text()
+    (tmp_path / "south.tif").unlink()
+    assert any("south.tif" in message for _, _, message in said(examine(tmp_path / "fields.json")))
+    (tmp_path / "fields.json").write_text("{")
+    assert said(examine(tmp_path / "fields.json"))[0][:2] == ("error", "polygons")

@@ -1,0 +1,268 @@
+"""Polygons of a map file, read back by pyogrio and ogrinfo and held against its pixels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pyogrio.raw
+import pyproj
+import pytest
+import rasterio
+import rasterio.features
+import shapely
+from rasterio.transform import Affine
+
+from regard.classes import ClassMap
+from regard.errors import ClassMismatch, ConfigError, MissingExtra, OutputError, SizeMismatch, UnreadableImage
+from regard.io import vectors as vector_file
+from regard.io.areas import class_areas, to_map
+from regard.io.cog_writer import RasterWriter, label_layer, measure_layer
+from regard.io.polygons import write_polygons
+
+CLASSES = ClassMap.of(["land", "water & salt", "road"])
+TURNED = Affine.translation(5e5, 4e6) @ Affine.rotation(30) @ Affine.scale(0.5, -0.5)
+DEGREES = Affine(0.001, 0, 12.0, 0, -0.001, 62.0)
+FORMATS = [".gpkg", ".geojson", ".fgb"]
+
+
+def patches(seed: int, height: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 3, size=(height // 4 + 1, width // 4 + 1)).repeat(4, axis=0).repeat(4, axis=1)
+    labels = np.where(
+        rng.random((height, width)) < 0.05, rng.integers(0, 3, size=(height, width)), coarse[:height, :width]
+    )
+    labels[: height // 8, : width // 2] = 255
+    return labels.astype(np.uint8)
+
+
+def a_map(path: Path, labels: np.ndarray, crs: str | None = "EPSG:32633", transform: Affine | None = TURNED) -> Path:
+    with RasterWriter(path, label_layer(CLASSES, {}), labels.shape, crs=crs, transform=transform) as writer:
+        writer.write(0, labels)
+    return path
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, dict]:
+    about, _, shapes, values = pyogrio.raw.read(path)
+    return dict(zip(about["fields"], values, strict=True)), shapely.from_wkb(shapes), about
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_polygons_are_the_pixels_of_each_class(tmp_path: Path, suffix: str) -> None:
+    labels = patches(0, 60, 50)
+    target = tmp_path / f"map{suffix}"
+    count = write_polygons(a_map(tmp_path / "map.tif", labels), target, classes=CLASSES)
+    columns, shapes, about = read(target)
+    assert count == len(shapes) == sum(value != 255 for _, value in rasterio.features.shapes(labels, connectivity=4))
+    assert pyproj.CRS(about["crs"]).to_epsg() == 32633 and about["geometry_type"] == "Polygon"
+    assert shapely.is_valid(shapes).all() and (shapely.get_type_id(shapes) == 3).all()
+    assert (shapely.is_ccw(shapely.get_exterior_ring(shapes))).all()
+    assert shapely.union_all(shapes).area == pytest.approx(shapes_area := shapely.area(shapes).sum(), rel=1e-9)
+    assert shapes_area == pytest.approx((labels < 3).sum() * 0.25)
+    for label, name in enumerate(CLASSES.names):
+        own = columns["class"] == label
+        assert columns["area_m2"][own].sum() == (labels == label).sum() * 0.25  # to the last bit
+        assert shapely.area(shapes[own]) == pytest.approx(columns["area_m2"][own], rel=1e-6)
+        assert set(columns["name"][own]) == {name}
+
+
+def test_burnt_back_they_are_the_map(tmp_path: Path) -> None:
+    labels = patches(1, 530, 20)  # more than one strip
+    write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / "map.gpkg", classes=CLASSES)
+    columns, shapes, _ = read(tmp_path / "map.gpkg")
+    pairs = zip(shapes, columns["class"], strict=True)
+    assert np.array_equal(rasterio.features.rasterize(pairs, labels.shape, fill=255, transform=TURNED), labels)
+    assert shapely.coverage_is_valid(shapes)
+    assert len(shapes) == sum(value != 255 for _, value in rasterio.features.shapes(labels, connectivity=4))
+
+
+def test_on_the_ellipsoid_areas_are_those_of_the_table(tmp_path: Path) -> None:
+    path = a_map(tmp_path / "map.tif", patches(2, 40, 30), "EPSG:4326", DEGREES)
+    write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES)
+    columns, shapes, _ = read(tmp_path / "map.gpkg")
+    for row in class_areas(path):
+        assert columns["area_m2"][columns["class"] == row.label].sum() == pytest.approx(row.area_m2, rel=1e-9)
+    geodesic = [
+        pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shape)[0] for shape in shapely.segmentize(shapes, 1e-4)
+    ]
+    assert columns["area_m2"] == pytest.approx(geodesic, rel=1e-6)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_without_a_crs_they_lie_on_the_pixels_and_have_no_area(tmp_path: Path, suffix: str) -> None:
+    labels = np.array([[0, 0, 1], [2, 2, 2]], np.uint8)
+    target = tmp_path / f"map{suffix}"
+    write_polygons(a_map(tmp_path / "photo.tif", labels, None, None), target, classes=CLASSES)
+    columns, shapes, _ = read(target)
+    assert list(columns) == ["class", "name"]
+    boxes = {0: (0, -1, 2, 0), 1: (2, -1, 3, 0), 2: (0, -2, 3, -1)}  # y downwards is negative, as in QGIS
+    assert {int(label): shape.bounds for label, shape in zip(columns["class"], shapes, strict=True)} == boxes
+
+
+def test_the_confidence_of_a_patch_is_its_pixels_mean(tmp_path: Path) -> None:
+    labels, sure = patches(3, 40, 30), np.random.default_rng(3).integers(1, 256, size=(40, 30), dtype=np.uint8)
+    path = a_map(tmp_path / "map.tif", labels)
+    with RasterWriter(
+        tmp_path / "sure.tif", measure_layer("confidence", {}), sure.shape, crs="EPSG:32633", transform=TURNED
+    ) as writer:
+        writer.write(0, sure)
+    write_polygons(path, tmp_path / "map.fgb", classes=CLASSES, confidence=tmp_path / "sure.tif")
+    columns, shapes, _ = read(tmp_path / "map.fgb")
+    for value, shape in zip(columns["confidence"], shapes, strict=True):
+        inside = rasterio.features.geometry_mask([shape], labels.shape, TURNED, invert=True)
+        assert value == pytest.approx(sure[inside].mean() / 255)
+
+
+def test_the_sieve_gives_specks_to_their_neighbours(tmp_path: Path) -> None:
+    labels = patches(4, 60, 50)
+    write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / "map.gpkg", classes=CLASSES, sieve=10)
+    columns, shapes, _ = read(tmp_path / "map.gpkg")
+    sieved = rasterio.features.sieve(labels, 10, mask=labels != 255)
+    pairs = zip(shapes, columns["class"], strict=True)
+    assert np.array_equal(rasterio.features.rasterize(pairs, labels.shape, fill=255, transform=TURNED), sieved)
+    assert not np.array_equal(labels, sieved) and np.array_equal(labels == 255, sieved == 255)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.gpkg", "map.tif", "map.tif.aux.xml"]
+
+
+def test_simplified_they_are_fewer_points_without_gaps(tmp_path: Path) -> None:
+    labels = patches(5, 60, 50)
+    path = a_map(tmp_path / "map.tif", labels)
+    write_polygons(path, tmp_path / "plain.gpkg", classes=CLASSES)
+    write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES, simplify=1.5)
+    (_, plain, _), (columns, shapes, _) = read(tmp_path / "plain.gpkg"), read(tmp_path / "map.gpkg")
+    assert len(shapes) == len(plain)
+    assert shapely.get_num_coordinates(shapes).sum() < 0.8 * shapely.get_num_coordinates(plain).sum()
+    assert shapely.is_valid(shapes).all() and shapely.coverage_is_valid(shapes)
+    assert columns["area_m2"] == pytest.approx(shapely.area(shapes), rel=1e-6)
+
+
+def test_small_polygons_can_be_left_out(tmp_path: Path) -> None:
+    path = a_map(tmp_path / "map.tif", patches(6, 60, 50))
+    write_polygons(path, tmp_path / "all.gpkg", classes=CLASSES)
+    count = write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES, minimum_area=2.0)
+    (every, *_), (large, *_) = read(tmp_path / "all.gpkg"), read(tmp_path / "map.gpkg")
+    assert 0 < count < len(every["area_m2"])
+    assert sorted(large["area_m2"]) == sorted(every["area_m2"][every["area_m2"] >= 2.0])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_map_of_nothing_has_no_polygons(tmp_path: Path, suffix: str) -> None:
+    path = a_map(tmp_path / "map.tif", np.full((3, 4), 255, np.uint8))
+    assert write_polygons(path, tmp_path / f"map{suffix}", classes=CLASSES) == 0
+    assert pyogrio.read_info(tmp_path / f"map{suffix}", force_feature_count=True)["features"] == 0
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_batches_are_appended(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_file, "BATCH", 7)
+    labels = patches(7, 1100, 6)  # three strips
+    count = write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / f"map{suffix}", classes=CLASSES)
+    columns, shapes, _ = read(tmp_path / f"map{suffix}")
+    assert count == len(shapes) and shapely.coverage_is_valid(shapes)
+    assert columns["area_m2"].sum() == (labels != 255).sum() * 0.25
+
+
+@pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="GDAL's command-line tools (gdal-bin) are not installed")
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_ogrinfo_opens_it(tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"map{suffix}"
+    count = write_polygons(a_map(tmp_path / "map.tif", patches(8, 30, 30)), target, classes=CLASSES)
+    text = subprocess.run(["ogrinfo", "-so", "-al", str(target)], capture_output=True, check=True, text=True).stdout
+    assert "Layer name: map" in text and "Geometry: Polygon" in text and f"Feature Count: {count}" in text
+    assert "WGS 84 / UTM zone 33N" in text
+    for column in ("class: Integer", "name: String", "area_m2: Real"):
+        assert column in text
+
+
+def test_geoparquet_says_what_its_geometry_is(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    path = a_map(tmp_path / "map.tif", patches(9, 30, 30))
+    count = write_polygons(path, tmp_path / "map.parquet", classes=CLASSES)
+    write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES)
+    table, (columns, shapes, _) = parquet.read_table(tmp_path / "map.parquet"), read(tmp_path / "map.gpkg")
+    about = json.loads(table.schema.metadata[b"geo"])["columns"]["geometry"]
+    assert pyproj.CRS.from_json_dict(about["crs"]).to_epsg() == 32633 and about["encoding"] == "WKB"
+    assert about["bbox"] == list(shapely.total_bounds(shapes)) and table.num_rows == count
+    assert shapely.from_wkb(table["geometry"].to_pylist()).tolist() == shapes.tolist()
+    assert table["area_m2"].to_pylist() == columns["area_m2"].tolist()
+
+
+def test_geoparquet_without_pyarrow_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_file, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="pip install pyarrow"):
+        write_polygons(tmp_path / "map.tif", tmp_path / "map.parquet", classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"sieve": -1}, "sieve -1"),
+        ({"simplify": float("nan")}, "simplify nan"),
+        ({"minimum_area": -2.0}, "minimum area -2"),
+    ],
+)
+def test_impossible_settings_are_refused(tmp_path: Path, settings: dict, message: str) -> None:
+    path = a_map(tmp_path / "map.tif", np.zeros((3, 3), np.uint8))
+    with pytest.raises(ConfigError, match=message):
+        write_polygons(path, tmp_path / "out" / "map.gpkg", classes=CLASSES, **settings)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_smallest_area_needs_a_crs(tmp_path: Path) -> None:
+    path = a_map(tmp_path / "map.tif", np.zeros((3, 3), np.uint8), None, None)
+    with pytest.raises(ConfigError, match="has no CRS"):
+        write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES, minimum_area=1.0)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path = a_map(tmp_path / "map.tif", np.full((3, 3), 2, np.uint8))
+    small = a_map(tmp_path / "small.tif", np.zeros((2, 3), np.uint8))
+    scores = tmp_path / "scores.tif"
+    profile = {"driver": "GTiff", "count": 1, "height": 3, "width": 3, "dtype": "float32"}
+    with rasterio.open(scores, "w", **profile, crs="EPSG:32633", transform=TURNED) as file:
+        file.write(np.zeros((1, 3, 3), np.float32))
+    with pytest.raises(ConfigError, match=r"got map\.shp. Name it map\.gpkg"):
+        write_polygons(path, tmp_path / "map.shp", classes=CLASSES)
+    with pytest.raises(ClassMismatch, match="the label 2, but 2 classes"):
+        write_polygons(path, tmp_path / "map.gpkg", classes=["a", "b"])
+    with pytest.raises(ClassMismatch, match="holds float32"):
+        write_polygons(scores, tmp_path / "map.gpkg", classes=CLASSES)
+    with pytest.raises(SizeMismatch, match=r"small\.tif has 3 x 2 pixels"):
+        write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES, confidence=small)
+    with pytest.raises(UnreadableImage, match="does not exist"):
+        write_polygons(tmp_path / "none.tif", tmp_path / "map.gpkg", classes=CLASSES)
+    with pytest.raises(OutputError, match="is a folder"):
+        (tmp_path / "folder.gpkg").mkdir()
+        write_polygons(path, tmp_path / "folder.gpkg", classes=CLASSES)
+    assert not list(tmp_path.glob("*map.gpkg*"))
+
+
+def test_a_full_disk_is_told_and_the_earlier_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = a_map(tmp_path / "map.tif", patches(10, 30, 30))
+    (tmp_path / "map.fgb").write_text("earlier")
+    write = pyogrio.raw.write_arrow
+
+    def truncated(stream: object, target: Path, **options: object) -> None:
+        write(stream, target, **options)
+        target.write_bytes(target.read_bytes()[:100])
+
+    monkeypatch.setattr(pyogrio.raw, "write_arrow", truncated)
+    with pytest.raises(OutputError, match="Is the disk full"):
+        write_polygons(path, tmp_path / "map.fgb", classes=CLASSES)
+    assert (tmp_path / "map.fgb").read_text() == "earlier"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_classes_of_the_map_are_the_default(tmp_path: Path) -> None:
+    write_polygons(a_map(tmp_path / "map.tif", patches(11, 20, 20)), tmp_path / "map.gpkg")
+    assert set(read(tmp_path / "map.gpkg")[0]["name"]) == set(CLASSES.names)
+
+
+def test_the_map_lies_where_its_polygons_do() -> None:
+    corners = np.array([[0.0, 0.0], [10.0, 0.0], [3.0, 7.0]])
+    expected = [rasterio.transform.xy(TURNED, row, column, offset="ul") for column, row in corners]
+    assert np.allclose(to_map(corners, TURNED), expected, rtol=1e-12)

@@ -1,0 +1,198 @@
+"""Scenes in windows against the whole canvas in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from regard.errors import ConfigError
+from regard.inference.views import scaling_of
+from regard.io.raster import Box, open_raster
+from regard.io.window_reader import padded
+from regard.mapping import upsample as paint
+from regard.mapping.blend import Tiling, grid_scores, plan_axis, predict_rows, window_rows
+from regard.mapping.upsample import confidence, entropy
+from regard.models import Segmenter
+from regard.ops.normalise import prepare
+from regard.ops.windows import ramp
+from support import tiny, write_tif
+
+TILING = Tiling(tile=64, overlap=32, batch=3)
+
+
+def scene_of(folder: Path, size: tuple[int, int], **profile: object) -> Path:
+    coarse = np.random.default_rng(sum(size)).integers(
+        0, 256, size=(3, size[0] // 5 + 1, size[1] // 5 + 1), dtype=np.uint8
+    )
+    return write_tif(folder / "scene.tif", coarse.repeat(5, 1).repeat(5, 2)[:, : size[0], : size[1]], **profile)
+
+
+def by_rows(model: Segmenter, path: Path, tiling: Tiling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    with open_raster(path) as raster:
+        parts = list(predict_rows(model, raster, tiling))
+    tops = np.cumsum([0, *(len(rows.labels) for rows in parts[:-1])])
+    assert [rows.top for rows in parts] == tops.tolist()
+    columns = [(rows.labels, rows.measures["confidence"], rows.valid) for rows in parts]
+    labels, confidence, valid = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return labels, confidence, valid
+
+
+def whole_canvas(model: Segmenter, path: Path, tiling: Tiling, look: Callable = grid_scores) -> torch.Tensor:
+    """Scores of the whole scene at full size, weighted and summed in float64, all at once."""
+    stride = model.stride
+    with open_raster(path) as raster:
+        height, width = raster.size
+        vertical, horizontal = plan_axis(height, tiling, stride), plan_axis(width, tiling, stride)
+        total = torch.zeros(len(model.classes), vertical.cells, horizontal.cells, dtype=torch.float64)
+        weight = torch.zeros(vertical.cells, horizontal.cells, dtype=torch.float64)
+        shape = ramp(vertical.window, tiling.overlap // stride)[:, None] * ramp(
+            horizontal.window, tiling.overlap // stride
+        )
+        for top in vertical.begins:
+            box = Box(top * stride, 0, vertical.window * stride, horizontal.cells * stride)
+            pixels, valid = padded(raster, box)
+            for left in horizontal.begins:
+                cut = np.s_[..., left * stride : (left + horizontal.window) * stride]
+                image = prepare(pixels[cut], valid[cut], scaling_of(model))[None]
+                part = np.s_[..., top : top + vertical.window, left : left + horizontal.window]
+                total[part] += look(model, image, tiling)[0].double() * shape
+                weight[part] += shape
+    full = F.interpolate((total / weight)[None], scale_factor=stride, mode="bilinear")
+    return full[0, :, :height, :width]
+
+
+@pytest.mark.parametrize("size", [(150, 201), (64, 64), (65, 129), (20, 33), (1, 1), (1, 200), (97, 40)])
+def test_rows_equal_the_whole_canvas(tmp_path: Path, tiny_model: Segmenter, size: tuple[int, int]) -> None:
+    path = scene_of(tmp_path, size)
+    labels, confidence, valid = by_rows(tiny_model, path, TILING)
+    reference = whole_canvas(tiny_model, path, TILING)
+    assert labels.shape == size and valid.all()
+    best = reference.softmax(dim=0).max(dim=0)
+    np.testing.assert_allclose(confidence, best.values.numpy(), atol=3e-4)
+    top_two = reference.topk(2, dim=0).values
+    clear = (top_two[0] - top_two[1] > 3e-3).numpy()  # where float32 cannot tip the balance
+    assert np.array_equal(labels[clear], best.indices.numpy()[clear])
+
+
+def averaged_by_hand(model: Segmenter, image: torch.Tensor, tiling: Tiling) -> torch.Tensor:
+    """The log of the mean probability of all views in float64, each by flips of rows and columns and their swap."""
+    mirrors = [(False, False, False), (False, True, False)] if tiling.flip or tiling.d4 else [(False, False, False)]
+    mirrors = list(product((False, True), repeat=3)) if tiling.d4 else mirrors
+    exact, total, count = deepcopy(model).double(), 0.0, 0
+    for scale, (down, across, swapped) in product(tiling.scales, mirrors):
+        axes = [axis for axis, turned in ((2, down), (3, across)) if turned]
+        size = [round(length * scale) for length in image.shape[-2:]]
+        view = F.interpolate(image.double(), size, mode="bilinear", antialias=scale < 1).flip(axes)
+        with torch.inference_mode():
+            seen = exact(view.transpose(2, 3) if swapped else view)
+        seen = (seen.transpose(2, 3) if swapped else seen).flip(axes)
+        total = total + F.interpolate(seen, image.shape[-2:], mode="bilinear").softmax(dim=1)
+        count += 1
+    half = model.stride // 2
+    rows = [(total / count).log()[:, :, start :: model.stride] for start in (half - 1, half)]
+    return sum(part[..., start :: model.stride] for part in rows for start in (half - 1, half)) / 4
+
+
+@pytest.mark.parametrize(
+    "views", [{"flip": True}, {"scales": (0.5, 1.0, 1.5)}, {"d4": True}, {"scales": (1.0, 0.75), "flip": True}], ids=str
+)
+def test_several_views_equal_the_whole_canvas_by_hand(tmp_path: Path, tiny_model: Segmenter, views: dict) -> None:
+    path = scene_of(tmp_path, (101, 75))
+    tiling = Tiling(64, 32, **views)
+    labels, confidence, valid = by_rows(tiny_model, path, tiling)
+    reference = whole_canvas(tiny_model, path, tiling, averaged_by_hand)
+    best, top_two = reference.softmax(dim=0).max(dim=0), reference.topk(2, dim=0).values
+    np.testing.assert_allclose(confidence, best.values.numpy(), atol=3e-4)
+    clear = (top_two[0] - top_two[1] > 3e-3).numpy()
+    assert np.array_equal(labels[clear], best.indices.numpy()[clear]) and clear.mean() > 0.9
+    again = by_rows(tiny_model, path, replace(tiling, batch=5, strip_bytes=1.0))
+    assert all(np.array_equal(*pair) for pair in zip((labels, confidence, valid), again, strict=True))
+
+
+@pytest.mark.parametrize("other", [Tiling(64, 32, batch=4), Tiling(64, 32, strip_bytes=0.0)])
+def test_batch_and_memory_change_no_bit(tmp_path: Path, tiny_model: Segmenter, other: Tiling) -> None:
+    path = scene_of(tmp_path, (130, 170), nodata=3)
+    for mine, theirs in zip(by_rows(tiny_model, path, TILING), by_rows(tiny_model, path, other), strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("stride", [4, 8, 16])
+def test_wide_scenes_are_painted_in_parts_that_change_no_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
+) -> None:
+    """At a stride of 4 the last windows begin within a byte of the pixels that hold data."""
+    model = tiny()
+    model.stride, model.main_logits = stride, lambda images: F.avg_pool2d(images, stride)
+    values = np.random.default_rng(2).integers(0, 2, size=(3, 101, 1236), dtype=np.uint8) * 200
+    path = write_tif(tmp_path / "scene.tif", values, nodata=0)
+    whole = by_rows(model, path, TILING)
+    assert np.array_equal(whole[2], values.any(0))
+    monkeypatch.setattr(paint, "FLOATS_AT_ONCE", 2**17)
+    assert all(np.array_equal(*pair) for pair in zip(whole, by_rows(model, path, TILING), strict=True))
+
+
+@pytest.mark.parametrize("height", [64, 97, 130, 200])
+def test_going_on_changes_no_bit(tmp_path: Path, tiny_model: Segmenter, height: int) -> None:
+    with open_raster(scene_of(tmp_path, (height, 70), nodata=3)) as raster:
+        whole = list(predict_rows(tiny_model, raster, TILING))
+        for first in range(window_rows(raster.size, TILING, tiny_model.stride)):
+            rest = list(predict_rows(tiny_model, raster, TILING, first=first))
+            expected = [rows for rows in whole if rows.row >= first]
+            assert [rows.top for rows in rest] == [rows.top for rows in expected]
+            for one, other in zip(rest, expected, strict=True):
+                assert np.array_equal(one.labels, other.labels) and np.array_equal(one.valid, other.valid)
+                assert np.array_equal(one.measures["confidence"], other.measures["confidence"])
+
+
+def test_entropy_is_one_where_all_classes_are_alike_and_zero_where_one_is_certain() -> None:
+    certain = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+    assert entropy(torch.full((3, 1, 1), 1 / 3)).item() == pytest.approx(1)
+    assert entropy(certain).item() == 0 and confidence(certain).item() == 1
+    assert entropy(torch.ones(1, 2, 2)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_one_window_is_the_model_itself(tmp_path: Path, tiny_model: Segmenter) -> None:
+    path = scene_of(tmp_path, (64, 64))
+    labels, _, _ = by_rows(tiny_model, path, TILING)
+    with open_raster(path) as raster:
+        pixels, valid = padded(raster, Box(0, 0, 64, 64))
+    with torch.inference_mode():
+        expected = tiny_model(prepare(pixels, valid, scaling_of(tiny_model))[None])[0].argmax(dim=0)
+    assert np.array_equal(labels, expected.numpy())
+
+
+def test_models_with_aligned_corners_run_on_the_same_grid(tmp_path: Path) -> None:
+    model = tiny(align_corners=True)
+    path = scene_of(tmp_path, (80, 100))
+    _, confidence, _ = by_rows(model, path, TILING)
+    expected = whole_canvas(model, path, TILING).softmax(dim=0).max(dim=0).values
+    np.testing.assert_allclose(confidence, expected.numpy(), atol=3e-4)
+
+
+def test_empty_pixels_are_not_valid_and_do_not_bleed(tmp_path: Path, tiny_model: Segmenter) -> None:
+    values = np.random.default_rng(1).integers(1, 255, size=(3, 64, 64), dtype=np.uint8)
+    values[:, :20] = 0
+    other = values.copy()
+    one = by_rows(tiny_model, write_tif(tmp_path / "a.tif", values, nodata=0), TILING)
+    other[:, :20] = 77
+    with_mask = other.astype(np.float32)
+    with_mask[:, :20] = np.nan
+    two = by_rows(tiny_model, write_tif(tmp_path / "b.tif", with_mask), TILING)
+    assert not one[2][:20].any() and one[2][20:].all()
+    assert np.array_equal(one[0], two[0])
+
+
+@pytest.mark.parametrize(
+    "tiling", [Tiling(tile=100), Tiling(overlap=100), Tiling(tile=64, overlap=64), Tiling(batch=0), Tiling(scales=())]
+)
+def test_impossible_tilings_are_refused(tiling: Tiling) -> None:
+    with pytest.raises(ConfigError, match=r"\d"):
+        tiling.checked()

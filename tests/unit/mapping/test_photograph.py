@@ -1,0 +1,80 @@
+"""A photograph's map as a file: nothing is replaced unasked, and what is done is left alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regard.classes import ClassMap
+from regard.errors import ConfigError, OutputError, ScenesFailed
+from regard.files import write_bytes
+from regard.inference.segmentation import Segmentation
+from regard.io.raster import open_raster
+from regard.mapping.batch import predict_many
+from regard.mapping.job import tags_in
+from regard.mapping.predict import predict
+from regard.models import Segmenter
+from support import save_image
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(8)
+    return [save_image(tmp_path / "photos" / f"{name}.png", rng.integers(0, 256, (40, 50, 3))) for name in "ab"]
+
+
+def test_no_photograph_is_replaced_by_its_map(photographs: list[Path], tiny_model: Segmenter, tmp_path: Path):
+    before = [path.read_bytes() for path in photographs]
+    model = str(tiny_model.save(tmp_path / "m.safetensors"))
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is the input itself"):
+            predict(tiny_model, photographs[0], photographs[0], overwrite=overwrite)
+        with pytest.raises(OutputError, match="is the input itself"):
+            predict(tiny_model, photographs[0], tmp_path / "a.png", confidence=photographs[0], overwrite=overwrite)
+        with pytest.raises(ScenesFailed, match="2 of 2"):
+            predict_many(model, [tmp_path / "photos" / "*.png"], tmp_path / "photos", overwrite=overwrite)
+    assert [path.read_bytes() for path in photographs] == before
+
+
+def test_a_map_that_is_done_is_left_alone_and_no_other_file_is_replaced(
+    photographs: list[Path], tiny_model: Segmenter, tmp_path: Path
+):
+    model, out = str(tiny_model.save(tmp_path / "m.safetensors")), tmp_path / "maps"
+    predict_many(model, photographs, out, overwrite=False)
+    made = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert len(made) == 2
+    again = predict_many(model, photographs, out, overwrite=False)
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*.png")} == made and len(again["files"]) == 2
+    with pytest.raises(ScenesFailed, match=r"a\.png is there already"):
+        predict_many(model, photographs, out, overwrite=False, flip=True)
+    save_image(photographs[0], np.zeros((40, 50, 3)))
+    os.utime(photographs[0], ns=(2**62, 2**62))
+    with pytest.raises(ScenesFailed, match="1 of 2"):
+        predict_many(model, photographs, out, overwrite=False)
+    predict_many(model, photographs, out, overwrite=True)
+    write_bytes(tmp_path / "mine.png", photographs[1].read_bytes())
+    with pytest.raises(OutputError, match=r"mine\.png is there already"):
+        predict(tiny_model, photographs[1], tmp_path / "mine.png", overwrite=False)
+
+
+def test_its_files_say_what_made_them(photographs: list[Path], tiny_model: Segmenter, tmp_path: Path):
+    to, confidence = tmp_path / "map.png", tmp_path / "sure.tif"
+    predict(tiny_model, photographs[0], to, confidence=confidence)
+    with Image.open(to) as image:
+        assert image.info["regard_model"] == "danet_ocr"
+    assert tags_in(to)["regard_job"] == tags_in(confidence)["regard_job"]
+    assert tags_in(confidence)["regard_weights_sha256"] == tags_in(to)["regard_weights_sha256"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_more_classes_than_a_png_holds(tmp_path: Path):
+    classes = ClassMap.of([f"class {number}" for number in range(300)])
+    result = Segmentation(np.full((4, 5), 299, np.int32), np.ones((4, 5), np.float32), classes)
+    with pytest.raises(ConfigError, match=r"256 classes; the model has 300. Save them as \.tif"):
+        result.save(tmp_path / "map.png")
+    with open_raster(result.save(tmp_path / "map.tif")) as raster:
+        assert (raster.dataset.read(1) == 299).all()

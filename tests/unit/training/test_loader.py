@@ -1,0 +1,121 @@
+"""The training stream: sample number i is the same in any process, in any order, after any stop."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from regard.datasets.folder import folder
+from regard.datasets.labelled_data import LabelledData
+from regard.datasets.statistics import class_pixels
+from regard.errors import BandMismatch, DatasetError
+from regard.ops.normalise import Scaling
+from regard.training.augment import Augmentation
+from regard.training.loader import TrainingStream, training_batches
+from support import NAMES, write_set, write_tif
+
+
+def stream(data: LabelledData, **settings: Any) -> TrainingStream:
+    defaults: dict[str, Any] = {
+        "augmentation": Augmentation(crop=32, overhead=True),
+        "scaling": Scaling((0.5,) * 3, (0.25,) * 3),
+        "bands": ("red", "green", "blue"),
+        "seed": 4,
+        "length": 12,
+    }
+    return TrainingStream(data, **(defaults | settings))
+
+
+def same(one: dict, other: dict) -> bool:
+    return torch.equal(one["image"], other["image"]) and torch.equal(one["mask"], other["mask"])
+
+
+def test_a_sample_depends_on_seed_and_counter_alone(toy: LabelledData):
+    forward = [stream(toy)[counter] for counter in range(12)]
+    backward_stream = stream(toy)
+    backward = [backward_stream[counter] for counter in reversed(range(12))][::-1]
+    sent = pickle.loads(pickle.dumps(backward_stream))  # as a worker gets it
+    assert all(same(forward[i], backward[i]) and same(forward[i], sent[i]) for i in range(12))
+    assert not same(forward[0], stream(toy, seed=5)[0])
+    assert not any(same(forward[i], forward[i + 4]) for i in range(8))  # the next pass sees other views
+
+
+def test_the_length_does_not_change_the_samples(toy: LabelledData):
+    assert same(stream(toy, length=8)[3], stream(toy, length=800)[3])
+
+
+def test_every_pass_sees_every_image_once_in_a_new_order(toy: LabelledData):
+    passes = [[stream(toy).choose(4 * epoch + place)[0].name for place in range(4)] for epoch in range(6)]
+    assert all(Counter(names) == Counter(f"tile{i}" for i in range(4)) for names in passes)
+    assert len({tuple(names) for names in passes}) > 3
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_batches_follow_the_counter_from_any_start(toy: LabelledData, workers: int):
+    samples = stream(toy)
+    batches = list(training_batches(samples, batch=2, start=0, workers=workers))
+    later = list(training_batches(samples, batch=2, start=6, workers=workers))
+    assert len(batches) == 6 and len(later) == 3
+    for number, batch in enumerate(batches):
+        expected = [samples[2 * number], samples[2 * number + 1]]
+        assert torch.equal(batch["image"], torch.stack([one["image"] for one in expected]))
+        assert torch.equal(batch["mask"], torch.stack([one["mask"] for one in expected]))
+    assert all(same(a, b) for a, b in zip(batches[3:], later, strict=True))
+
+
+def test_values_are_scaled_as_told(toy: LabelledData):
+    plain = {"augmentation": Augmentation(crop=32, colour=0.0)}
+    raw = stream(toy, scaling=Scaling((0.0,) * 3, (1.0,) * 3), **plain)[0]["image"]
+    scaled = stream(toy, scaling=Scaling((0.1, 0.2, 0.3), (0.5, 0.25, 2.0)), **plain)[0]["image"]
+    expected = (raw - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 0.25, 2.0])[:, None, None]
+    inside = raw.sum(dim=0) > 0
+    torch.testing.assert_close(scaled[:, inside], expected[:, inside])
+
+
+def test_an_empty_training_part_is_refused(toy: LabelledData):
+    empty = LabelledData(toy.root, toy.classes, {"train": ()})
+    with pytest.raises(DatasetError, match="the split train is empty"):
+        stream(empty)
+    assert toy.classes.names == NAMES
+
+
+def test_balanced_views_show_the_class_that_was_drawn(toy: LabelledData):
+    pixels = class_pixels(toy)
+    balanced = stream(toy, balance=1.0, pixels=pixels, length=300, augmentation=Augmentation(crop=32, scale=(0.7, 1.5)))
+    chosen = [balanced.choose(counter) for counter in range(300)]
+    occurring = np.flatnonzero(pixels.any(axis=0)).tolist()
+    shares = Counter(label for _, label in chosen)
+    assert sorted(shares) == occurring and min(shares.values()) > 0.8 * 300 / len(occurring)
+    for counter, (pair, label) in list(enumerate(chosen))[:20]:
+        assert pixels[toy.split("train").index(pair), label]
+        assert (balanced[counter]["mask"] == label).any()
+    assert same(balanced[7], stream(toy, balance=1.0, pixels=pixels, length=300, augmentation=balanced.augmentation)[7])
+    half = stream(toy, balance=0.5, pixels=pixels, length=300)
+    assert 110 < sum(half.choose(counter)[1] is None for counter in range(300)) < 190
+
+
+def test_crops_that_are_wider_than_high(toy: LabelledData):
+    sample = stream(toy, augmentation=Augmentation(crop=32, width=64))[3]
+    assert sample["image"].shape == (3, 32, 64) and sample["mask"].shape == (32, 64)
+
+
+def test_the_depth_of_an_image_is_judged_by_all_of_it(tmp_path: Path):
+    """A dark part of a float image of 0 to 255 is no image of 0 to 1; a deep image is told, or skipped by choice."""
+    write_set(tmp_path / "set", count=4)
+    image = np.full((3, 40, 48), 0.5, np.float32)
+    image[:, :2] = 200
+    (tmp_path / "set/images/tile0.png").unlink()
+    write_tif(tmp_path / "set/images/tile0.tif", image)
+    data = folder(tmp_path / "set")
+    views = [stream(data, augmentation=Augmentation(crop=8))[index]["image"] for index in range(6)]
+    assert all(view.isfinite().all() for view in views)
+    write_tif(tmp_path / "set/images/tile0.tif", image * 50)
+    with pytest.raises(BandMismatch, match=r"tile0\.tif holds values up to 10000"):
+        [stream(data)[index] for index in range(2)]
+    assert {name for index in range(2) for name in stream(data, on_bad_image="skip")[index]["faults"]} == {"tile0"}

@@ -1,0 +1,50 @@
+"""Recipes as data: each is a possible training, and what is given holds over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from regard.errors import ConfigError, UnknownName
+from regard.models import MODELS
+from regard.training.config import TrainConfig
+from regard.training.recipes import CITYSCAPES_WEIGHTS, RECIPES, with_recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_possible_training(name: str):
+    plan, config = RECIPES[name], with_recipe(name, {})
+    assert plan.architecture in MODELS
+    assert {key: getattr(config, key) for key in plan.settings} == plan.settings
+    assert all((plan.source, plan.published, plan.differs, plan.ours))
+
+
+def test_numbers_of_the_published_recipes():
+    danet = with_recipe("danet-cityscapes", {})
+    assert danet.steps == 240 * 2975 // 8 and danet.learning_rate * danet.backbone_rate == pytest.approx(0.003)
+    ocr = with_recipe("hrnet-ocr-cityscapes", {})
+    assert ocr.steps == 484 * 2975 // 12 and (ocr.crop, ocr.crop_width) == (512, 1024)
+    assert with_recipe("hrnet-ocr-ade20k", {}).steps == 120 * 20_210 // 16
+    assert with_recipe("danet-pascal-context", {}).steps == 80 * 4998 // 16
+    assert (min(CITYSCAPES_WEIGHTS), len(CITYSCAPES_WEIGHTS)) == (0.8373, 19) and CITYSCAPES_WEIGHTS[-1] == 1.0507
+
+
+def test_given_settings_hold_over_the_recipe():
+    config = with_recipe("mmseg-40k", {"steps": 7, "loss": "focal"})
+    assert (config.steps, config.loss, config.optimizer, config.learning_rate) == (7, "focal", "sgd", 0.01)
+    assert with_recipe("default", {}) == TrainConfig()
+
+
+def test_an_unknown_recipe_and_an_impossible_mixture_are_refused():
+    with pytest.raises(UnknownName, match="Did you mean 'mmseg-40k'"):
+        with_recipe("mmseg-40", {})
+    with pytest.raises(ConfigError, match="512 x 1024 cannot be turned"):
+        with_recipe("mmseg-40k", {"overhead": True})
+
+
+def test_the_page_of_recipes_has_each_of_them():
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    for name, plan in RECIPES.items():
+        row = f"| `{name}` | {plan.architecture}, {plan.backbone} | {plan.source} | {plan.published} | {plan.ours} |"
+        assert row in page

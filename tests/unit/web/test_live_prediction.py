@@ -1,0 +1,77 @@
+"""Who may ask the model, and what is kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from regard.io.raster import Box
+from regard.web.live_prediction import Busy, Cache, Gate, GaveUp
+from regard.web.viewer import Viewer
+from web_support import always
+
+
+def test_one_at_a_time_few_wait_and_who_leaves_is_let_go() -> None:
+    gate = Gate(waiting=3)
+    inside, most, log = 0, 0, []
+
+    def work() -> None:
+        nonlocal inside, most
+        try:
+            with gate.turn(always):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.05)
+                inside -= 1
+            log.append("done")
+        except Busy:
+            log.append("busy")
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1 and sorted(log) == ["busy"] * 5 + ["done"] * 3
+    with gate.turn(always), pytest.raises(GaveUp), gate.turn(lambda: False):
+        raise AssertionError("let through")
+    with gate.turn(always):
+        pass
+
+
+def test_not_too_many_in_a_short_time() -> None:
+    gate = Gate(burst=3, per_second=50.0)
+    for _ in range(3):
+        with gate.turn(always):
+            pass
+    with pytest.raises(Busy), gate.turn(always):
+        pass
+    time.sleep(0.05)
+    with gate.turn(always):
+        pass
+
+
+def test_a_tile_that_nobody_waits_for_is_given_up_between_two_windows(plain: Viewer) -> None:
+    asked = []
+
+    def for_a_while() -> bool:
+        asked.append(1)
+        return len(asked) < 3
+
+    with pytest.raises(GaveUp):
+        plain.live.part(Box(0, 0, 150, 256), for_a_while)
+    assert len(plain.live.parts._held) == 2
+
+
+def test_the_oldest_answers_are_dropped() -> None:
+    cache, made = Cache[str](2), []
+
+    def make(key: str) -> str:
+        made.append(key)
+        return key
+
+    for key in ("a", "b", "a", "c", "a", "b"):
+        assert cache.get(key, lambda: make(key)) == key  # noqa: B023 (called at once)
+    assert made == ["a", "b", "c", "b"] and cache.peek("c") is None and cache.peek("b") == "b"
