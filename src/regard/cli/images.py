@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from regard.cli.app import Answer, Model, Out, app, area_of, bands_of
-from regard.inference.compute import AS_TRAINED, How
+from regard.inference.compute import DEFAULT_COMPUTE, Compute
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def predict(
     sides: Annotated[SideFiles, Parameter(name="*")] = NO_SIDES,
     patches: Annotated[Patches, Parameter(name="*")] = ALL_PATCHES,
     view: Annotated[View, Parameter(name="*")] = DEFAULT_VIEW,
-    how: Annotated[How, Parameter(name="*")] = AS_TRAINED,
+    compute: Annotated[Compute, Parameter(name="*")] = DEFAULT_COMPUTE,
     overwrite: bool = False,
     mosaic: bool = False,
     verify: bool = False,
@@ -120,7 +120,7 @@ def predict(
         sides: What to write beside the map.
         patches: Which patches of the map become polygons.
         view: How to look at the image.
-        how: How the network computes.
+        compute: Device, precision and runtime.
         overwrite: Replace a map that is there and was made otherwise.
         mosaic: Take several rasters on one grid as one scene; where they overlap, the last one that has data is seen.
         verify: Afterwards, compute some places again in other windows, and say how much of the map would change.
@@ -140,13 +140,15 @@ def predict(
     if dry_run or verify:
         source = one_raster([*listed(sources)])
     if dry_run:
-        facts = plan(model, source, Outputs.of(out, **sides.options()), how=how, **view.options())
+        facts = plan(model, source, Outputs.of(out, **sides.options()), compute=compute, **view.options())
         return Answer(facts, "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
-    options = {**sides.options(), **asdict(patches), **view.options(), "overwrite": overwrite, "how": how}
+    options = {**sides.options(), **asdict(patches), **view.options(), "overwrite": overwrite, "compute": compute}
     facts = predict_many(model, sources, out, workers=workers, shard=shard, cluster=cluster, **options)
     lines = [*facts["files"], f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"]
     if verify and facts["files"]:  # none where another shard has the scene
-        found = facts["verified"] = verify_map(model, source, Path(facts["files"][0]), how=how, **view.options())
+        found = facts["verified"] = verify_map(
+            model, source, Path(facts["files"][0]), compute=compute, **view.options()
+        )
         lines.append(
             f"verified: {found['windows']} windows again, {found['changed_percent']:.2f} % of the labels differ"
         )

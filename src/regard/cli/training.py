@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
 from regard.errors import ConfigError
-from regard.inference.compute import AS_TRAINED, How
+from regard.inference.compute import DEFAULT_COMPUTE, Compute
 from regard.training.config import TrainConfig
 
 
@@ -104,7 +104,7 @@ def evaluate(
     boundary: int | None = None,
     leave_out: tuple[str, ...] = (),
     bands: str | None = None,
-    computing: Annotated[How, Parameter(name="*")] = AS_TRAINED,
+    compute: Annotated[Compute, Parameter(name="*")] = DEFAULT_COMPUTE,
     save: Path | None = None,
 ) -> Answer | None:
     """Compare a model with labels: mIoU, accuracy, F1, per class. Under torchrun the processes share the images.
@@ -120,7 +120,7 @@ def evaluate(
         boundary: Also score the classes' boundaries, found where at most so many pixels off.
         leave_out: Classes that count in no mean, such as clutter.
         bands: The bands to use, by number from 1 or by name.
-        computing: How the network computes.
+        compute: Device, precision and runtime.
         save: Write the scores there as JSON.
     """
     from regard.checkpoints.file import load
@@ -136,7 +136,7 @@ def evaluate(
         check_writable(save)
     how = partial(score, split=split, scales=scales, flip=flip, window=window, averaging=averaging)
     with joined() as first:
-        scores = how(load(model, **asdict(computing)), labelled, boundary=boundary).without(*leave_out)
+        scores = how(load(model, **asdict(compute)), labelled, boundary=boundary).without(*leave_out)
     if not first:
         return None
     if save is not None:

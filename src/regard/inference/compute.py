@@ -1,4 +1,4 @@
-"""How a loaded network computes; light to import, as the command line needs it."""
+"""Where and in which precision a loaded network computes; imports no library, as the command line needs it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ Precision = Literal["float32", "bfloat16", "auto"]
 
 
 @dataclass(frozen=True)
-class How:
-    """How the network computes.
+class Compute:
+    """Device, precision and runtime of a network.
 
     Args:
-        device: Where: cpu, cuda, cuda:1, mps.
-        precision: float32; bfloat16; or auto: rebuilt for speed, in bfloat16 where the machine is faster in it.
+        device: cpu, cuda, cuda:1, mps.
+        precision: float32; bfloat16; or auto: optimised for speed, in bfloat16 where the machine is faster in it.
         runtime: What runs an exported model (.onnx, .xml).
     """
 
@@ -23,4 +23,4 @@ class How:
     runtime: Literal["onnxruntime", "openvino"] | None = None
 
 
-AS_TRAINED = How()
+DEFAULT_COMPUTE = Compute()

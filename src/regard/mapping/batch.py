@@ -14,7 +14,7 @@ from typing import Any
 
 from regard.errors import ConfigError, OutputError, ScenesFailed
 from regard.files import check_writable
-from regard.inference.compute import AS_TRAINED, How
+from regard.inference.compute import DEFAULT_COMPUTE, Compute
 from regard.io.image import is_photograph
 from regard.mapping.manifest import Receipt, is_list, listed, write_receipts
 from regard.mapping.outputs import SIDE_FILES
@@ -33,7 +33,7 @@ def predict_many(
     workers: int = 1,
     shard: str | None = None,
     cluster: str | None = None,
-    how: How = AS_TRAINED,
+    compute: Compute = DEFAULT_COMPUTE,
     **options: Any,
 ) -> dict[str, Any]:
     """Predict each source; the files written, megapixels a second (with reading and writing, and with loading the model
@@ -58,7 +58,7 @@ def predict_many(
         raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
     many = several or (any(map(is_list, sources)) and out.suffix.lower() not in MAPS)
     scenes = [
-        Scene(model, source, target or _target(source, out, many=many), options, how)
+        Scene(model, source, target or _target(source, out, many=many), options, compute)
         for source, target in found.items()
     ]
     _check_apart(scenes)

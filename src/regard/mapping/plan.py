@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from regard.errors import ConfigError
-from regard.inference.compute import AS_TRAINED, How
+from regard.inference.compute import DEFAULT_COMPUTE, Compute
 from regard.inference.views import class_scores, scaling_of
 from regard.io.image import is_photograph
 from regard.io.raster import Box, Raster, open_raster
@@ -41,13 +41,20 @@ def one_raster(sources: Sequence[Path]) -> Path:
 
 
 def verify_map(
-    model: str, source: Path, labels: Path, *, how: How = AS_TRAINED, windows: int = 8, seed: int = 0, **view: Any
+    model: str,
+    source: Path,
+    labels: Path,
+    *,
+    compute: Compute = DEFAULT_COMPUTE,
+    windows: int = 8,
+    seed: int = 0,
+    **view: Any,
 ) -> dict[str, float | int]:
     """Compute some places again, each in one window half as large again around it (at most the scene), and compare.
 
     This tells how far the map is a matter of where windows fell: ``changed_percent`` of the pixels get another label.
     """
-    loaded = network(model, how)
+    loaded = network(model, compute)
     with opened(loaded, source, **view) as (raster, tiling), open_raster(labels, bands=[1]) as made:
         larger, middle = (ALIGNMENT * round(part * tiling.tile / ALIGNMENT) for part in (1.5, 0.5))
         rng = np.random.default_rng(seed)
@@ -83,9 +90,11 @@ def _around(begin: int, length: int, larger: int, whole: int) -> tuple[int, int]
     return min(max(0, begin - (side - length) // 2 // ALIGNMENT * ALIGNMENT), whole - side), side
 
 
-def plan(model: str, source: Path, outputs: Outputs, *, how: How = AS_TRAINED, **view: Any) -> dict[str, Any]:
+def plan(
+    model: str, source: Path, outputs: Outputs, *, compute: Compute = DEFAULT_COMPUTE, **view: Any
+) -> dict[str, Any]:
     """What a map takes: windows, memory beside the model, disk, and minutes, by the time of one window."""
-    loaded = network(model, how)
+    loaded = network(model, compute)
     with opened(loaded, source, **view) as (raster, tiling):
         height, width = raster.size
         windows = count_windows(raster.size, tiling, loaded.stride)

@@ -12,7 +12,7 @@ from typing import Any
 
 from regard.checkpoints.file import load
 from regard.errors import OutputBusy, RegardError
-from regard.inference.compute import AS_TRAINED, How
+from regard.inference.compute import DEFAULT_COMPUTE, Compute
 from regard.io.image import image_size, is_photograph
 from regard.mapping.manifest import Receipt
 from regard.mapping.outputs import SIDE_FILES, Outputs
@@ -35,7 +35,7 @@ class Scene:
     source: Path
     target: Path
     options: Mapping[str, Any] = field(default_factory=dict)
-    how: How = AS_TRAINED
+    compute: Compute = DEFAULT_COMPUTE
 
     @property
     def files(self) -> list[str]:
@@ -66,7 +66,7 @@ def failed(scene: Scene, reason: str) -> Receipt:
 def run_scene(scene: Scene, *, progress: bool = False) -> Receipt:
     """Map one source, and raise what is wrong with it."""
     height, width = image_size(scene.source, vrt=bool(scene.options.get("vrt")))
-    model = network(scene.model, scene.how)
+    model = network(scene.model, scene.compute)
     began = time.perf_counter()
     if not _is_done_photograph(model, scene):
         predict(model, scene.source, scene.target, progress=progress, **scene.options)
@@ -82,7 +82,7 @@ def _is_done_photograph(model: Segmenter, scene: Scene) -> bool:
 
 
 @cache
-def network(name: str, how: How = AS_TRAINED) -> Segmenter:
+def network(name: str, compute: Compute = DEFAULT_COMPUTE) -> Segmenter:
     """The model, loaded once in each process."""
     keep_freed_memory()
-    return load(name, **asdict(how))
+    return load(name, **asdict(compute))
