@@ -27,6 +27,11 @@ class Sample(NamedTuple):
     valid: Bool[np.ndarray, "h w"]
     name: str
 
+    @property
+    def pixels(self) -> Pixels:
+        """The image without its labels, as ``scores_of`` takes it."""
+        return Pixels(self.image, self.valid)
+
 
 @dataclass(frozen=True)
 class Pair:

@@ -1,11 +1,12 @@
-"""One batch of images to class scores: as it is, at several scales, flipped, or by sliding window."""
+"""Test-time augmentation: a batch of normalised images to class scores, fused from several views."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +20,57 @@ from regard.ops.normalise import Scaling
 from regard.ops.resize import resize_logits
 from regard.ops.windows import starts
 
-Averaging = Literal["softmax", "logits", "exp"]
+Fusion = Literal["probabilities", "logits", "exp_logits"]
+Averaging = Literal["softmax", "logits", "exp"]  # the names of before, until every caller takes Views
+OLD_NAMES: dict[str, Fusion] = {"softmax": "probabilities", "logits": "logits", "exp": "exp_logits"}
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of an image that the network scores, and how their scores are fused.
+
+    Args:
+        scales: The image is resized by each of these factors.
+        flip: Also the horizontal mirror image.
+        d4: The image and its mirror image, each rotated by 0, 90, 180 and 270 degrees; for aerial images.
+        window: Sliding windows of so many pixels, two thirds apart, instead of the whole image.
+        fusion: How the scores of all views become one:
+
+            - ``probabilities``: the log of the mean probability; windows average logits. Source: mmsegmentation.
+            - ``logits``: by scale and window exp(mean of the logits of image and mirror image), summed over scales;
+              the log of that. Source: HRNet-OCR, ``multi_scale_inference``.
+            - ``exp_logits``: the same with exp(sum of the two). Source: DANet, ``MultiEvalModule``.
+
+    Raises:
+        ConfigError: an impossible scale, window or fusion.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    d4: bool = False
+    window: int | None = None
+    fusion: Fusion = "probabilities"
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0 or (self.window is not None and self.window < 2):
+            raise ConfigError(
+                f"got scales {list(self.scales)}, window {self.window}; need scales above 0 and a window of 2 pixels "
+                "or more."
+            )
+        if self.fusion not in get_args(Fusion):
+            raise ConfigError(f"got fusion {self.fusion!r}; need {', '.join(get_args(Fusion))}. Choose one of these.")
+        if self.d4 and self.fusion != "probabilities":
+            raise ConfigError(f"d4 views are fused as probabilities; got fusion {self.fusion!r}. Omit one of the two.")
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one view alone, at scale 1, so that the scores are the network's own logits."""
+        return self.scales == (1.0,) and not (self.flip or self.d4)
 
 
 def scaling_of(model: Segmenter) -> Scaling:
-    """How raw values enter this model."""
-    return Scaling(model.card.mean, model.card.std, model.card.divisor)
+    """``model.scaling``: the name of before, until every caller takes ``scores_of``."""
+    return model.scaling
 
 
 @contextmanager
@@ -39,47 +85,26 @@ def evaluating(model: Segmenter) -> Iterator[Segmenter]:
 
 @torch.inference_mode()
 def class_scores(
-    model: Segmenter,
-    image: Float[Tensor, "b c h w"],
-    *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    d4: bool = False,
-    window: int | None = None,
-    averaging: Averaging = "softmax",
+    model: Segmenter, image: Float[Tensor, "b c h w"], views: Views = Views(), **options: Any
 ) -> Float[Tensor, "b k h w"]:
-    """Scores at the image's size whose softmax is the class probability.
-
-    One scale without flip gives the model's own logits. ``d4`` looks at the image and its mirror image in all four
-    quarter turns, for views from above; it is averaged as ``softmax``. ``window`` looks through squares of
-    that many pixels, two thirds apart. Several views are averaged as a code base does it:
-
-    - ``softmax``: the log of the mean probability of all views; windows average logits. Source: mmsegmentation.
-    - ``logits``: by scale and window exp(mean of the logits of the image and its mirror image), summed over scales;
-      the log of that. Source: HRNet-OCR, ``multi_scale_inference``.
-    - ``exp``: the same with exp(sum of the two). Source: DANet, ``MultiEvalModule``.
-
-    Raises:
-        ConfigError: an impossible scale, window or averaging.
-    """
-    if not scales or min(scales) <= 0 or (window is not None and window < 2):
-        raise ConfigError(
-            f"got scales {list(scales)}, window {window}; need scales above 0 and a window of 2 pixels or more."
-        )
-    if averaging not in get_args(Averaging):
-        raise ConfigError(f"got averaging {averaging!r}; need {', '.join(get_args(Averaging))}. Choose one of these.")
-    views = list(product(scales, (False, True) if flip or d4 else (False,), range(4 if d4 else 1)))
-    if views == [(1.0, False, 0)] and (averaging == "softmax" or window is None):
-        return _look(model, image, window)
-    if averaging != "softmax" and not d4:
-        return _log_of_powers(Powers(model, flip, 0.5 if averaging == "logits" else 1.0), image, scales, window)
+    """Scores of normalised images, at their size; the softmax of the scores is the class probability."""
+    if options:
+        views = Views(fusion=OLD_NAMES[options.pop("averaging", "softmax")], **options)
+    if views.single and (views.fusion == "probabilities" or views.window is None):
+        return _look(model, image, views.window)
+    if views.fusion != "probabilities":
+        powers = Powers(model, views.flip, 0.5 if views.fusion == "logits" else 1.0)
+        return _log_of_powers(powers, image, views.scales, views.window)
+    every = list(
+        product(views.scales, (False, True) if views.flip or views.d4 else (False,), range(4 if views.d4 else 1))
+    )
     total = image.new_zeros(1)
-    for scale, flipped, turns in views:
+    for scale, flipped, turns in every:
         view = _scaled(image, scale).rot90(turns, (-2, -1))
-        scores = _look(model, view.flip(-1) if flipped else view, window)
+        scores = _look(model, view.flip(-1) if flipped else view, views.window)
         scores = (scores.flip(-1) if flipped else scores).rot90(-turns, (-2, -1))
         total = total + resize_logits(scores, image.shape[-2:], align_corners=False).softmax(dim=1)
-    return (total / len(views)).clamp(min=torch.finfo(total.dtype).tiny).log()
+    return (total / len(every)).clamp(min=torch.finfo(total.dtype).tiny).log()
 
 
 class Powers(NamedTuple):

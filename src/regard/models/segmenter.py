@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from regard.checkpoints.readme import readme
 from regard.classes import ClassMap, first_reason
 from regard.errors import ConfigError
 from regard.models.backbone import build_backbone
+from regard.ops.normalise import Scaling
 from regard.ops.resize import resize_logits
 from regard.tensor_files import digest, write_tensors
 
@@ -36,6 +38,7 @@ class ModelConfig(BaseModel):
 
 
 Config = TypeVar("Config", bound=ModelConfig)
+Network = TypeVar("Network", bound="Segmenter")
 
 
 class Segmenter(nn.Module):
@@ -63,6 +66,32 @@ class Segmenter(nn.Module):
     @property
     def bands(self) -> tuple[str, ...]:
         return self.card.bands
+
+    @property
+    def scaling(self) -> Scaling:
+        """How pixel values enter the network."""
+        return Scaling(self.card.mean, self.card.std, self.card.divisor)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def with_card(self: Network, card: Card) -> Network:
+        """The same network, parameters and buffers shared, with another card; this one keeps its own.
+
+        Raises:
+            ConfigError: the card is of a network with other layers.
+        """
+        layers, wanted = ((one.architecture, one.config, len(one.classes), len(one.bands)) for one in (self.card, card))
+        if layers != wanted:
+            raise ConfigError(
+                f"a card of {wanted[0]} with {wanted[2]} classes and {wanted[3]} bands is not of this network "
+                f"({layers[0]}, {layers[2]} classes, {layers[3]} bands), or has another config. Create a new model."
+            )
+        other = copy.copy(self)
+        other.card = card
+        return other
 
     @abstractmethod
     def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:

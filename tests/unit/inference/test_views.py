@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from regard.card import Card
 from regard.classes import ClassMap
 from regard.errors import ConfigError
-from regard.inference.views import _scaled, class_scores, scaling_of
+from regard.inference.views import Views, _scaled, class_scores
 from regard.models import Segmenter
 from regard.models.segmenter import ModelConfig
 from regard.ops.windows import starts
@@ -46,21 +46,21 @@ def test_one_view_is_the_models_own_logits():
 @pytest.mark.parametrize("window", [1000, 47, 16, 7, 2])
 def test_windows_of_a_network_without_context_change_nothing(window: int):
     model = PerPixel()
-    torch.testing.assert_close(class_scores(model, IMAGE, window=window), model(IMAGE).detach())
+    torch.testing.assert_close(class_scores(model, IMAGE, Views(window=window)), model(IMAGE).detach())
 
 
 def test_windows_see_no_more_than_themselves():
-    assert not torch.allclose(class_scores(PerPixel(mean=5), IMAGE, window=16), PerPixel(mean=5)(IMAGE).detach())
+    assert not torch.allclose(class_scores(PerPixel(mean=5), IMAGE, Views(window=16)), PerPixel(mean=5)(IMAGE).detach())
 
 
 @pytest.mark.parametrize("window", [None, 16])
 def test_a_flipped_image_gives_the_flipped_scores(window: int | None):
     model = tiny()
-    scores = class_scores(model, IMAGE, flip=True, scales=(1.0, 0.7), window=window)
-    mirrored = class_scores(model, IMAGE.flip(-1), flip=True, scales=(1.0, 0.7), window=window)
+    scores = class_scores(model, IMAGE, Views(flip=True, scales=(1.0, 0.7), window=window))
+    mirrored = class_scores(model, IMAGE.flip(-1), Views(flip=True, scales=(1.0, 0.7), window=window))
     torch.testing.assert_close(mirrored.flip(-1), scores, rtol=1e-3, atol=5e-3)
-    plain = class_scores(model, IMAGE, window=window)
-    assert not torch.allclose(class_scores(model, IMAGE.flip(-1), window=window).flip(-1), plain, atol=1e-3)
+    plain = class_scores(model, IMAGE, Views(window=window))
+    assert not torch.allclose(class_scores(model, IMAGE.flip(-1), Views(window=window)).flip(-1), plain, atol=1e-3)
 
 
 def test_several_views_are_the_log_of_their_mean_probability():
@@ -68,7 +68,7 @@ def test_several_views_are_the_log_of_their_mean_probability():
     with torch.no_grad():
         views = [model(IMAGE), model(IMAGE.flip(-1)).flip(-1)]
         expected = torch.stack([view.softmax(dim=1) for view in views]).mean(dim=0)
-    scores = class_scores(model, IMAGE, flip=True)
+    scores = class_scores(model, IMAGE, Views(flip=True))
     torch.testing.assert_close(scores.exp(), expected)
     torch.testing.assert_close(scores.softmax(dim=1), expected)
 
@@ -80,18 +80,18 @@ def test_a_constant_image_gives_one_answer_everywhere(settings: dict):
     flat = torch.tensor([0.3, -0.2, 0.5])[:, None, None].expand(1, 3, 40, 52)
     model = PerPixel(mean=1.0)
     expected = model(flat).detach().softmax(dim=1)
-    torch.testing.assert_close(class_scores(model, flat, **settings).softmax(dim=1), expected)
+    torch.testing.assert_close(class_scores(model, flat, Views(**settings)).softmax(dim=1), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 3)])
 def test_the_smallest_images_have_scores_at_their_size(size: tuple[int, int]):
-    scores = class_scores(tiny(), torch.randn(1, 3, *size), scales=(0.5, 1.0), flip=True)
+    scores = class_scores(tiny(), torch.randn(1, 3, *size), Views(scales=(0.5, 1.0), flip=True))
     assert scores.shape == (1, 3, *size) and torch.isfinite(scores).all()
 
 
 def test_all_views_stay_on_the_images_device():
     """A tensor made on the CPU beside those of a GPU would stop multi-view scoring there; 'meta' stands in for it."""
-    scores = class_scores(PerPixel().to("meta"), IMAGE.to("meta"), scales=(0.5, 1.0), flip=True)
+    scores = class_scores(PerPixel().to("meta"), IMAGE.to("meta"), Views(scales=(0.5, 1.0), flip=True))
     assert scores.device.type == "meta" and scores.shape == (2, 3, 30, 47)
 
 
@@ -100,18 +100,12 @@ def test_all_views_stay_on_the_images_device():
 )
 def test_views_that_cannot_be_are_refused(settings: dict):
     with pytest.raises(ConfigError, match="scales above 0 and a window of 2 pixels or more"):
-        class_scores(PerPixel(), IMAGE, **settings)
+        Views(**settings)
 
 
-def test_scaling_is_the_cards():
-    model = tiny()
-    scaling = scaling_of(model)
-    assert (scaling.mean, scaling.std, scaling.divisor) == (model.card.mean, model.card.std, model.card.divisor)
-
-
-@pytest.mark.parametrize(("averaging", "share"), [("logits", 0.5), ("exp", 1.0)])
+@pytest.mark.parametrize(("fusion", "share"), [("logits", 0.5), ("exp_logits", 1.0)])
 @pytest.mark.parametrize("window", [None, 16])
-def test_the_authors_averaging(averaging: str, share: float, window: int | None):
+def test_the_authors_fusion(fusion: str, share: float, window: int | None):
     """By hand, window by window, as their loops have it."""
     model, scales = PerPixel(mean=3), (1.0, 0.5)
     total = torch.zeros(2, 3, 30, 47, dtype=torch.float64)
@@ -127,16 +121,26 @@ def test_the_authors_averaging(averaging: str, share: float, window: int | None)
                 found[part] += (share * logits.detach().double()).exp()
                 count[part] += 1
         total += F.interpolate(found / count, (30, 47), mode="bilinear")
-    scores = class_scores(model, IMAGE, scales=scales, flip=True, window=window, averaging=averaging)
+    scores = class_scores(model, IMAGE, Views(scales=scales, flip=True, window=window, fusion=fusion))
     torch.testing.assert_close(scores, total.log().float(), rtol=1e-4, atol=1e-4)
 
 
 def test_logits_that_no_float_could_raise_stay_finite():
-    scores = class_scores(PerPixel(), IMAGE * 400, flip=True, averaging="exp")
+    scores = class_scores(PerPixel(), IMAGE * 400, Views(flip=True, fusion="exp_logits"))
     assert torch.isfinite(scores).all()
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_an_unknown_averaging_is_refused(tiny_model: Segmenter):
-    with pytest.raises(ConfigError, match="averaging 'mean'; need softmax, logits, exp"):
-        class_scores(tiny_model, torch.zeros(1, 3, 32, 32), flip=True, averaging="mean")  # type: ignore[arg-type]
+def test_an_unknown_fusion_is_refused():
+    with pytest.raises(ConfigError, match="fusion 'mean'; need probabilities, logits, exp_logits"):
+        Views(flip=True, fusion="mean")  # type: ignore[arg-type]
+
+
+def test_d4_is_fused_as_probabilities_only():
+    with pytest.raises(ConfigError, match="d4 views are fused as probabilities; got fusion 'logits'"):
+        Views(d4=True, fusion="logits")
+
+
+def test_one_scale_without_mirror_image_is_a_single_view():
+    assert Views().single and Views(scales=(1.0,)).single and Views(window=7).single
+    assert not any(views.single for views in (Views(scales=(0.5,)), Views(flip=True), Views(d4=True)))
