@@ -14,14 +14,14 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts from ``start`` to ``total`` on standard error; ``silent`` shows nothing."""
+    """Counts from ``start`` to ``total`` on standard error; nothing is shown unless ``enabled``."""
 
-    def __init__(self, what: str, total: int, *, start: int = 0, unit: str = "", silent: bool = False) -> None:
+    def __init__(self, what: str, total: int, *, start: int = 0, unit: str = "", enabled: bool = True) -> None:
         self.what = what
         self.total = total
         self.start = self.done = start
         self.unit = unit
-        self.silent = silent
+        self.enabled = enabled
         self._began = self._last_line = time.monotonic()
         console = Console(stderr=True)
         columns = (
@@ -31,7 +31,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[facts]}"),
         )
-        self._bar = RichProgress(*columns, console=console) if console.is_terminal and not silent else None
+        self._bar = RichProgress(*columns, console=console) if console.is_terminal and enabled else None
         self._task = self._bar.add_task(what, total=total, completed=start, facts="") if self._bar else None
 
     def advance(self, count: int = 1, facts: str = "") -> None:
@@ -41,7 +41,7 @@ class Progress:
             self._bar.update(self._task, advance=count, facts=facts)
             return
         now = time.monotonic()
-        if not self.silent and (now - self._last_line >= SECONDS_BETWEEN_LINES or self.done >= self.total):
+        if self.enabled and (now - self._last_line >= SECONDS_BETWEEN_LINES or self.done >= self.total):
             self._last_line = now
             print(
                 f"{self.what} {self.done}/{self.total}{self.unit}  {facts}  {self._left(now)}".rstrip(),
@@ -53,7 +53,7 @@ class Progress:
         """A line that stays."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
-        elif not self.silent:
+        elif self.enabled:
             print(text, file=sys.stderr, flush=True)
 
     def rate(self, fresh: int = 0) -> float:

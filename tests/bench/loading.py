@@ -68,7 +68,7 @@ module.training_batches = timed  # type: ignore[assignment]
 settings = {"steps": options.steps, "batch": options.batch, "crop": 512, "workers": options.workers}
 before = time.process_time()
 with tempfile.TemporaryDirectory() as out:
-    module.train(model, data, out, silent=True, evaluate_every=options.steps, **settings)
+    module.train(model, data, out, progress=False, evaluate_every=options.steps, **settings)
 used = time.process_time() - before
 children = resource.getrusage(resource.RUSAGE_CHILDREN)
 reading = children.ru_utime + children.ru_stime

@@ -31,7 +31,7 @@ STEPS, EVERY = 30, 3
 def train_here(data: Path, out: Path) -> None:
     """The run that is killed: a tiny network of real structure, a checkpoint every few steps, one loading process."""
     settings = {"steps": STEPS, "batch": 2, "crop": 32, "workers": 1, "evaluate_every": EVERY, "seed": 1, "warmup": 2}
-    train(tiny(), folder(data), out, silent=True, **settings)
+    train(tiny(), folder(data), out, progress=False, **settings)
 
 
 def start(data: Path, out: Path) -> BaseProcess:

@@ -47,7 +47,7 @@ def train_here(data: str, out: str, devices: int) -> None:
         model,
         folder(data),
         out,
-        silent=True,
+        progress=False,
         seed=1,
         learning_rate=1e-5,
         evaluate_every=10,

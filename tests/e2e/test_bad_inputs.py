@@ -44,7 +44,7 @@ from regard.training.train import train
 from support import COLOURS, NAMES, save_image, tiny, write_set, write_tif
 
 PICTURE = np.random.default_rng(0).integers(0, 256, size=(40, 48, 3), dtype=np.uint8)
-TRAINING: dict[str, Any] = {"steps": 2, "batch": 2, "crop": 32, "workers": 0, "silent": True}
+TRAINING: dict[str, Any] = {"steps": 2, "batch": 2, "crop": 32, "workers": 0, "progress": False}
 
 
 class World:

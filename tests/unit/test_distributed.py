@@ -32,7 +32,7 @@ from support import tiny
 set_num_threads(1)
 settings = {"steps": 4, "batch": 2, "crop": 32, "workers": 0, "evaluate_every": 2, "window": 36, "learning_rate": 0.01}
 os.environ["MASTER_PORT"] = port
-train(tiny(), folder(data), out, silent=True, devices=2, **settings)
+train(tiny(), folder(data), out, progress=False, devices=2, **settings)
 if distributed.is_initialized():
     distributed.destroy_process_group()
 for number in (1, 2):

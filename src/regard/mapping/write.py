@@ -113,7 +113,7 @@ def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
         return
     measures = [name for name in job.outputs.layers if name != "labels"]
     nodata = label_layer(model.classes, {}).nodata
-    with Progress("window", windows, start=windows // steps * first, silent=not progress) as bar:
+    with Progress("window", windows, start=windows // steps * first, enabled=progress) as bar:
         if first:
             bar.note(f"{job.outputs.labels.name}: {first} of {steps} rows of windows were done before; going on")
         advance = _with_speed(bar, raster.size[0] * raster.size[1] / 1e6 / windows)

@@ -43,7 +43,7 @@ def train(
     out: str | Path,
     *,
     recipe: str = "default",
-    silent: bool = False,
+    progress: bool = True,
     **settings: Any,
 ) -> Run:
     """Train ``model`` on the split ``train`` of ``data``, score it on ``val``, and leave everything in ``out``.
@@ -75,7 +75,7 @@ def train(
         check_labels(data, skip=skip)
         _measure_bands(model, data, skip=skip)
         with one_line(), quiet():  # a data process may die as late as when it is quiet no more
-            _fit(model, data, record, config, silent=silent)
+            _fit(model, data, record, config, progress=progress)
         if is_first():
             record.finish()
     return Run(record.folder, record.best_file, record.best_scores(), record.skipped())
@@ -89,7 +89,7 @@ def _with_window(config: TrainConfig, data: LabelledData) -> TrainConfig:
     return config.model_copy(update={"window": max(config.crop, config.crop_width or 0) if in_scenes else 0})
 
 
-def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, silent: bool) -> None:
+def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, progress: bool) -> None:
     _prepare_processor(config)
     done = _steps_done(record.resume_file)
     loggers = loggers_of(config.log, record.folder, start=done)
@@ -117,14 +117,14 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
     task = SegmentationTask(
         model.to(memory_format=torch.channels_last).train(), config, criterion_of(model, config, pixels)
     )
-    with Progress("step", config.steps, start=done, silent=silent) as progress:
+    with Progress("step", config.steps, start=done, enabled=progress) as bar:
         trainer = pl.Trainer(
             max_steps=config.steps,
             precision=PRECISION[config.precision],  # type: ignore[arg-type]
             devices=config.devices,
             use_distributed_sampler=False,  # Onwards does it
             sync_batchnorm=torch.cuda.device_count() > 1,  # there is none for CPUs
-            callbacks=[Bookkeeping(data, record, progress), keep],
+            callbacks=[Bookkeeping(data, record, bar), keep],
             plugins=[WholeCheckpoints()],
             logger=loggers or False,
             enable_progress_bar=False,

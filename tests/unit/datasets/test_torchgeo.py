@@ -52,7 +52,7 @@ def test_a_network_learns_from_them(tmp_path: Path):
     data = samples({"train": Fake(), "val": Fake(3)}, bands=("r", "g", "b", "nir"))
     model = tiny(classes=Fake.classes, in_channels=4, bands=data.band_names())
     quick = {"steps": 3, "batch": 2, "crop": 32, "workers": 0, "evaluate_every": 3, "warmup": 1, "balance": 0.5}
-    result = train(model, data, tmp_path / "run", silent=True, **quick)
+    result = train(model, data, tmp_path / "run", progress=False, **quick)
     assert result.scores is not None and result.scores.confusion.sum() == 3 * 40 * 48
 
 

@@ -137,7 +137,7 @@ def test_scenes_of_two_resolutions_meet_at_one_and_the_card_says_it(tmp_path: Pa
     assert (fine[0].labels == coarse[0].labels).mean() > 0.999
     assert np.abs(fine[0].image.astype(float) - coarse[0].image).mean() < 12
     settings = {"steps": 1, "batch": 2, "crop": 32, "workers": 0, "window": 64}
-    card = train(tiny(), data, tmp_path / "run", silent=True, **settings)
+    card = train(tiny(), data, tmp_path / "run", progress=False, **settings)
     header = (tmp_path / "run" / "best.safetensors").read_bytes()[:20000]
     assert card.scores is not None and b'ground_resolution\\":10.0' in header
 

@@ -38,7 +38,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(data: LabelledData, out: Path, **settings: Any) -> Run:
-    return train(tiny(), data, out, silent=True, **(QUICK | settings))
+    return train(tiny(), data, out, progress=False, **(QUICK | settings))
 
 
 def at(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], object]) -> None:

@@ -28,7 +28,7 @@ QUICK: dict[str, Any] = {
     "workers": 0,
     "evaluate_every": 3,
     "seed": 1,
-    "silent": True,
+    "progress": False,
 }
 
 

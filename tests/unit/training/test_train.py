@@ -35,8 +35,8 @@ QUICK: dict[str, Any] = {"steps": 12, "batch": 2, "crop": 32, "workers": 0, "eva
 
 
 def run(data: LabelledData, out: Path, **settings: Any) -> Run:
-    """A short silent training of the tiny network from its fixed start."""
-    return train(tiny(), data, out, silent=True, **(QUICK | settings))
+    """A short training of the tiny network from its fixed start."""
+    return train(tiny(), data, out, progress=False, **(QUICK | settings))
 
 
 def weights(out: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -96,7 +96,7 @@ def test_a_killed_process_goes_on_bit_for_bit(set_folder: Path, tmp_path: Path):
         "import sys; sys.path.insert(0, sys.argv[1]); import torch; torch.set_num_threads(1)\n"
         "from pathlib import Path; from support import tiny\n"
         "from regard.datasets.folder import folder; from regard.training.train import train\n"
-        f"train(tiny(), folder(sys.argv[2]), Path(sys.argv[3]), silent=True, **({QUICK!r} | {{'steps': 40}}))\n"
+        f"train(tiny(), folder(sys.argv[2]), Path(sys.argv[3]), progress=False, **({QUICK!r} | {{'steps': 40}}))\n"
     )
     out = tmp_path / "killed"
     arguments = [sys.executable, "-c", script, str(Path(__file__).parents[2]), str(set_folder), str(out)]
@@ -123,7 +123,9 @@ def test_the_loss_falls_and_the_scores_rise(toy: LabelledData, tmp_path: Path):
     }
     model = tiny(output_stride=8)
     before = evaluate(model, toy, split="train").accuracy
-    result = train(model, toy, tmp_path / "run", silent=True, **(QUICK | quick | {"steps": 60, "evaluate_every": 60}))
+    result = train(
+        model, toy, tmp_path / "run", progress=False, **(QUICK | quick | {"steps": 60, "evaluate_every": 60})
+    )
     losses = [line["loss"] for line in read_metrics(result.folder) if "loss" in line]
     assert len(losses) == 60 and sum(losses[-10:]) < 0.4 * sum(losses[:10])
     after = evaluate(load(result.best), toy, split="train").accuracy
@@ -232,7 +234,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_step(toy: LabelledData, 
 def test_a_batch_too_small_for_batch_norm_is_refused_in_words(toy: LabelledData, tmp_path: Path):
     model = tiny("ocrnet", aspp=True)
     with pytest.raises(ConfigError, match=r"batch 1 with crop 32 .* Use a batch of 2 or more"):
-        train(model, toy, tmp_path / "run", silent=True, **(QUICK | {"batch": 1}))
+        train(model, toy, tmp_path / "run", progress=False, **(QUICK | {"batch": 1}))
 
 
 def test_other_classes_are_refused_before_the_folder_is_made(toy: LabelledData, tmp_path: Path):
@@ -251,7 +253,7 @@ def test_masks_of_one_class_are_refused(set_folder: Path, tmp_path: Path):
 def test_bands_without_published_statistics_are_measured(set_folder: Path, tmp_path: Path):
     data = folder(set_folder, bands=("blue", "red"))
     model = tiny(in_channels=2, bands=("blue", "red"))
-    result = train(model, data, tmp_path / "run", silent=True, **(QUICK | {"steps": 4}))
+    result = train(model, data, tmp_path / "run", progress=False, **(QUICK | {"steps": 4}))
     card = load(result.best).card
     images = [data.read(pair).image.reshape(2, -1) / 255 for pair in data.split("train")]
     pixels = torch.from_numpy(np.concatenate(images, axis=1))
@@ -317,7 +319,7 @@ def test_frozen_parts_stay_as_they_are(toy: LabelledData, tmp_path: Path):
 
 
 def test_a_recipe_trains_with_what_is_given_over_it(toy: LabelledData, tmp_path: Path):
-    train(tiny(), toy, tmp_path, recipe="mmseg-40k", silent=True, **(QUICK | {"steps": 2, "crop_width": 48}))
+    train(tiny(), toy, tmp_path, recipe="mmseg-40k", progress=False, **(QUICK | {"steps": 2, "crop_width": 48}))
     settings = json.loads((tmp_path / "run.json").read_text())["settings"]
     assert (settings["optimizer"], settings["steps"], settings["crop_width"]) == ("sgd", 2, 48)
     rates = [line["rate"] for line in read_metrics(tmp_path) if "rate" in line]
