@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,58 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.classes import ClassMap
-from regard.errors import ConfigError
+from regard.inference.compute import Fusion as Fusion
+from regard.inference.compute import Views as Views
 from regard.models import Segmenter
 from regard.ops.normalise import Scaling
 from regard.ops.resize import resize_logits
 from regard.ops.windows import starts
 
-Fusion = Literal["probabilities", "logits", "exp_logits"]
 Averaging = Literal["softmax", "logits", "exp"]  # the names of before, until every caller takes Views
 OLD_NAMES: dict[str, Fusion] = {"softmax": "probabilities", "logits": "logits", "exp": "exp_logits"}
-
-
-@dataclass(frozen=True)
-class Views:
-    """The views of an image that the network scores, and how their scores are fused.
-
-    Args:
-        scales: The image is resized by each of these factors.
-        flip: Also the horizontal mirror image.
-        d4: The image and its mirror image, each rotated by 0, 90, 180 and 270 degrees; for aerial images.
-        window: Sliding windows of so many pixels, two thirds apart, instead of the whole image.
-        fusion: How the scores of all views become one:
-
-            - ``probabilities``: the log of the mean probability; windows average logits. Source: mmsegmentation.
-            - ``logits``: by scale and window exp(mean of the logits of image and mirror image), summed over scales;
-              the log of that. Source: HRNet-OCR, ``multi_scale_inference``.
-            - ``exp_logits``: the same with exp(sum of the two). Source: DANet, ``MultiEvalModule``.
-
-    Raises:
-        ConfigError: an impossible scale, window or fusion.
-    """
-
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    d4: bool = False
-    window: int | None = None
-    fusion: Fusion = "probabilities"
-
-    def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) <= 0 or (self.window is not None and self.window < 2):
-            raise ConfigError(
-                f"got scales {list(self.scales)}, window {self.window}; need scales above 0 and a window of 2 pixels "
-                "or more."
-            )
-        if self.fusion not in get_args(Fusion):
-            raise ConfigError(f"got fusion {self.fusion!r}; need {', '.join(get_args(Fusion))}. Choose one of these.")
-        if self.d4 and self.fusion != "probabilities":
-            raise ConfigError(f"d4 views are fused as probabilities; got fusion {self.fusion!r}. Omit one of the two.")
-
-    @property
-    def single(self) -> bool:
-        """Whether there is one view alone, at scale 1, so that the scores are the network's own logits."""
-        return self.scales == (1.0,) and not (self.flip or self.d4)
 
 
 def scaling_of(model: Segmenter) -> Scaling:
