@@ -1,4 +1,4 @@
-"""Options of inference: device, precision and runtime; the views of an image. No heavy import: the command line has them."""
+"""Options of inference: device, precision and runtime; the views of an image. Light, for the command line."""
 
 from __future__ import annotations
 
