@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.ops.attention import attend, to_map, to_tokens
+from regard.ops.attention import Compared, attend, to_map, to_tokens
 
 
 def full_precision(device: str) -> AbstractContextManager[object]:
@@ -32,9 +32,13 @@ class PositionAttention(nn.Module):
         self.value = nn.Conv2d(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
+    def compared(self, x: Float[Tensor, "b c h w"]) -> Compared:
+        """Query and key of each pixel."""
+        return Compared(self.query(x), to_tokens(self.key(x)))
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        query, key, value = (to_tokens(project(x)) for project in (self.query, self.key, self.value))
-        return self.gamma * to_map(attend(query, key, value), x.shape[-2:]) + x
+        query, key, *_ = self.compared(x)
+        return self.gamma * to_map(attend(to_tokens(query), key, to_tokens(self.value(x))), x.shape[-2:]) + x
 
 
 class ChannelAttention(nn.Module):

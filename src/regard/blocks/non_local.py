@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.ops.attention import attend, to_map, to_tokens
+from regard.ops.attention import Compared, attend, to_map, to_tokens
 
 
 class NonLocal(nn.Module):
@@ -24,9 +24,13 @@ class NonLocal(nn.Module):
         self.key = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.CELU())
         self.value = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.CELU())
 
+    def compared(self, x: Float[Tensor, "b c h w"]) -> Compared:
+        """Query and key of each pixel."""
+        return Compared(self.query(x), to_tokens(self.key(x)))
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        query, key, value = (to_tokens(project(x)) for project in (self.query, self.key, self.value))
-        return to_map(attend(query, key, value), x.shape[-2:])
+        query, key, *_ = self.compared(x)
+        return to_map(attend(to_tokens(query), key, to_tokens(self.value(x))), x.shape[-2:])
 
 
 class Embedded(NamedTuple):
@@ -47,11 +51,15 @@ class NonLocalPosition(nn.Module):
         self.assemble = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU())
         self.alpha = nn.Parameter(torch.zeros(1))
 
+    def compared(self, x: Float[Tensor, "b c h w"]) -> Compared:
+        """Query and key of each pixel."""
+        return Compared(self.query(x), to_tokens(self.key(x)))
+
     def embed(self, x: Float[Tensor, "b c h w"]) -> Embedded:
         """The output together with both embeddings, which the fusion hands on to its object context."""
-        query, key = self.query(x), self.key(x)
-        context = to_map(attend(to_tokens(query), to_tokens(key), to_tokens(x)), x.shape[-2:])
-        return Embedded(self.alpha * context + self.assemble(x), query, key)
+        query, key, *_ = self.compared(x)
+        context = to_map(attend(to_tokens(query), key, to_tokens(x)), x.shape[-2:])
+        return Embedded(self.alpha * context + self.assemble(x), query, to_map(key, x.shape[-2:]))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return self.embed(x).output

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from regard.blocks.aspp import ASPP
 from regard.blocks.conv import Recipe, conv_block
 from regard.blocks.joined import Join
-from regard.ops.attention import attend, gather_objects, to_map, to_tokens
+from regard.ops.attention import Compared, attend, gather_objects, to_map, to_tokens
 
 
 class ObjectAttention(nn.Module):
@@ -37,13 +37,17 @@ class ObjectAttention(nn.Module):
         """The k object descriptors (equation 8), as a map of k rows so that 1x1 convolutions apply."""
         return gather_objects(to_tokens(pixels), regions.flatten(2)).transpose(1, 2).unsqueeze(-1)
 
+    def compared(self, pixels: Float[Tensor, "b c h w"], objects: Float[Tensor, "b c k 1"]) -> Compared:
+        """The query of each pixel, the key of each object region."""
+        return Compared(self.pixel(pixels), to_tokens(self.object(objects)), self.scale, by_region=True)
+
     def distribute(
         self, pixels: Float[Tensor, "b c h w"], objects: Float[Tensor, "b c k 1"]
     ) -> Float[Tensor, "b c h w"]:
         """Each pixel's mean of the k objects, weighted by its likeness to them (equations 9 and 10)."""
-        query = to_tokens(self.pixel(pixels))
-        key, value = to_tokens(self.object(objects)), to_tokens(self.down(objects))
-        return self.up(to_map(attend(query, key, value, scale=self.scale), pixels.shape[-2:]))
+        query, key, scale, _ = self.compared(pixels, objects)
+        context = attend(to_tokens(query), key, to_tokens(self.down(objects)), scale=scale)
+        return self.up(to_map(context, pixels.shape[-2:]))
 
     def forward(self, pixels: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
         return self.distribute(pixels, self.gather(pixels, regions))

@@ -1,1 +1,1 @@
-"""What a pixel, a box or a class attended to."""
+"""Explain a prediction: attention weights, object regions and channels of a pixel, a box or a class."""

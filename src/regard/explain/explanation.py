@@ -1,4 +1,4 @@
-"""Why a pixel got its class: the arrays, and one figure of them."""
+"""The result of an explanation: arrays, and a figure of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Grid = Float[np.ndarray, "_ _"]
 
 
 class Place(NamedTuple):
-    """A box of an image from its top left corner; a pixel is a box of 1 x 1."""
+    """A box of an image by its top left corner and size; a pixel is a box of 1 x 1."""
 
     x: int
     y: int
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, at: Sequence[int]) -> Place:
-        """The place that numbers mean. Raises ConfigError if they are not two or four whole numbers."""
+        """From 2 or 4 whole numbers. Raises ConfigError for others."""
         try:
             numbers = [operator.index(value) for value in at]
         except TypeError:
@@ -65,16 +65,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a model listened to at a pixel; in a box or for a class, the mean over its pixels.
+    """What a model attends to at a pixel; for a box or a class, the mean over its pixels.
 
-    * ``picture`` (h, w, 3): what was looked at, with its top left corner at ``origin`` = (x, y) of the image;
-    * ``where`` (h, w): the pixels asked about; ``labels`` (h, w): the predicted classes;
-    * ``probabilities`` (k): of each class; ``label``: the likeliest one, or the one asked for;
-    * ``attention``: by kind, a map on the network's grid, sum 1: how much the pixel listens to each place;
-    * ``regions`` (k, gh, gw) or None: soft object regions, each of sum 1 over the places that it is gathered from;
-    * ``relations``: by object context, k weights of sum 1: how much the pixel listens to each region;
-    * ``gates``: by block, the learned factor (gamma, alpha) on what it adds; 0 before training: it is not listened to;
-    * ``channels``: by number, the maps behind channel attention that tell the class best from the rest, best first.
+    Attributes:
+        picture: (h, w, 3), the input in 8 bits; its top left corner is ``origin`` = (x, y) of the image.
+        where: (h, w), the pixels explained. labels: (h, w), the predicted classes.
+        probabilities: (k,), of each class. label: the most probable class, or the one asked for.
+        attention: by block, attention weights (gh, gw) over the feature map, of sum 1.
+        regions: (k, gh, gw) or None: soft object regions, each of sum 1.
+        relations: by object context, the attention weights (k,) over the regions, of sum 1.
+        channels: by number, the outputs (gh, gw) of channel attention that separate the class best, best first.
+        gates: by block, its learned factor (gamma or alpha). It is 0 before training: the block adds nothing.
     """
 
     name: str
@@ -94,14 +95,14 @@ class Explanation:
     align_corners: bool = False
 
     def on_picture(self, grid: Grid, size: Sequence[int] | None = None) -> Grid:
-        """A map of the network's grid, smoothly at the picture's size, or at another (height, width)."""
+        """A feature map, resized by bicubic interpolation to the picture's size or another (height, width)."""
         values = torch.from_numpy(np.ascontiguousarray(grid))[None, None]
         target = tuple(size or self.where.shape)
         smooth = F.interpolate(values, target, mode="bicubic", align_corners=self.align_corners)
         return smooth[0, 0].numpy().clip(grid.min(), grid.max())
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``--json`` prints: the answers without the maps."""
+        """The result without its maps, as ``--json`` prints it."""
 
         def named(values: Float[np.ndarray, " k"]) -> dict[str, float]:
             return dict(zip(self.classes.names, values.tolist(), strict=True))
@@ -137,7 +138,7 @@ class Explanation:
 
 
 def draw(why: Explanation) -> Figure:
-    """The figure: a row of panels each for the answer, the regions and the channels, as far as the model has them."""
+    """The figure: a row of panels for the prediction, one for the regions and one for the channels."""
     ratio = min(1.5, max(0.5, why.where.shape[0] / why.where.shape[1]))
     rows: list[tuple[Callable[..., None], int]] = [(_answer, 3 + len(why.attention))]
     rows += [] if why.regions is None else [(_regions, 1 + min(MOST_REGIONS, len(why.regions)))]
@@ -157,7 +158,7 @@ def _answer(why: Explanation, part: SubFigure, axes: Sequence[Axes]) -> None:
     photograph, predicted, *attended, bars = axes
     picture, colours = (_small(image) / 255 for image in (why.picture, paint(why.labels, why.classes)))
     light = np.where(why.where | isinstance(why.place, Place), 255, 80).astype(np.uint8)
-    _show(why, photograph, picture * _small(np.stack([light] * 3, axis=2)) / 255, "asked about", mark=True)
+    _show(why, photograph, picture * _small(np.stack([light] * 3, axis=2)) / 255, "explained", mark=True)
     _show(why, predicted, 0.35 * picture + 0.65 * colours, "prediction")
     gates = {kind: f", gate {why.gates[kind]:.2f}" if kind in why.gates else "" for kind in why.attention}
     grids = {kind + gates[kind]: row for kind, row in why.attention.items()}
@@ -187,10 +188,10 @@ def _channels(why: Explanation, part: SubFigure, axes: Sequence[Axes]) -> None:
 def _heat_maps(
     why: Explanation, part: SubFigure, axes: Mapping[str, Axes], grids: Mapping[str, Grid], *, shares: bool = True
 ) -> None:
-    """Maps over the dimmed picture, on one colour scale that leaves the highest per cent out.
+    """Maps over the dimmed picture on one colour scale, clipped at the 99th percentile.
 
-    ``shares`` add up to 1 and are shown as multiples of an even share, on a scale from 0 to 2 at least, so that a model
-    that listens to everything alike looks even.
+    ``shares`` add up to 1 and are shown as multiples of uniform attention, on a scale from 0 to 2 at least, so that
+    uniform attention looks uniform.
     """
     if not grids:
         return
@@ -204,7 +205,7 @@ def _heat_maps(
         _show(why, axes[title], (1 - opacity) * grey + opacity * HEAT(strength)[..., :3], title, mark=True)
     place: dict[str, Any] = {"location": "bottom", "aspect": 70, "shrink": 0.4, "pad": 0.02}
     bar = part.colorbar(ScalarMappable(scale, HEAT), ax=list(part.axes), **place)
-    bar.set_label("times an even share" if shares else "standard deviations from the channel's mean", **SMALL)
+    bar.set_label("× uniform attention" if shares else "standard deviations from the channel's mean", **SMALL)
     bar.ax.tick_params(labelsize=7, color=QUIET, labelcolor=QUIET)
     bar.outline.set_visible(False)
 

@@ -23,7 +23,7 @@ from regard.blocks.object_context import ObjectContext
 from regard.blocks.squeeze_excite import SqueezeExcite
 from regard.card import Card
 from regard.models.segmenter import ModelConfig, Segmenter
-from regard.ops.attention import attend, gather_objects, to_map, to_tokens
+from regard.ops.attention import Compared, attend, gather_objects, to_map, to_tokens
 
 
 class DANetOCRConfig(ModelConfig):
@@ -50,12 +50,19 @@ class PositionContext(nn.Module):
         self.join = Join()
         self.fuse = conv_bn_relu(2 * channels, channels)
 
+    def keys(self, embedding: Float[Tensor, "b d h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b m d"]:
+        """An embedding of each object region (reading R2) or pixel (R1)."""
+        tokens = to_tokens(embedding)
+        return gather_objects(tokens, regions.flatten(2)) if self.by_region else tokens
+
+    def compared(self, embedded: Embedded, regions: Float[Tensor, "b k h w"]) -> Compared:
+        """The query of each pixel, the key of each object region or pixel."""
+        return Compared(self.query(embedded.output), self.keys(embedded.query, regions), self.scale, self.by_region)
+
     def forward(self, embedded: Embedded, regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
-        key, value = to_tokens(embedded.query), to_tokens(embedded.key)
-        if self.by_region:
-            key, value = (gather_objects(tokens, regions.flatten(2)) for tokens in (key, value))
-        query = to_tokens(self.query(embedded.output))
-        context = to_map(attend(query, key, value, scale=self.scale), regions.shape[-2:])
+        query, key, scale, _ = self.compared(embedded, regions)
+        context = attend(to_tokens(query), key, self.keys(embedded.key, regions), scale=scale)
+        context = to_map(context, regions.shape[-2:])
         return self.fuse(self.join([self.up(context), embedded.output]))
 
 

@@ -16,6 +16,7 @@ OCR distribute            pixels                   object regions  d^-½
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,15 @@ from regard.ops.attention_blockwise import attend_by_blocks
 from regard.ops.attention_formula import attend_at_once, energies, without_autocast
 
 SMALL = 1024 * 1024  # energies of one image up to which the formula as written is as fast
+
+
+class Compared(NamedTuple):
+    """What an attention block compares: the query of each pixel with keys of pixels, or of regions (``by_region``)."""
+
+    query: Float[Tensor, "b d h w"]
+    key: Float[Tensor, "b m d"]
+    scale: float = 1.0
+    by_region: bool = False
 
 
 def to_tokens(feature_map: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:
@@ -41,7 +51,7 @@ def to_map(tokens: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor,
 def attention_map(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], *, scale: float = 1.0
 ) -> Float[Tensor, "b n m"]:
-    """softmax(scale · query keyᵀ): row i says how much query i listens to each key. At least float32 throughout.
+    """softmax(scale · query keyᵀ): row i holds the weights of query i on each key. At least float32 throughout.
 
     Energies that are not divided by sqrt(d) are sharp: rounding them to bfloat16 changes weights by tens of per cent.
     """

@@ -143,11 +143,11 @@ def test_a_box_and_a_class_give_the_mean_of_their_pixels_rows(
     common = NAMES[int(labels.flatten().mode().values)]
     box = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
     box[13:44, 20:70] = True
-    asked = {
+    cases = {
         (20, 13, 50, 31): box,
         common: labels == NAMES.index(common),
     }
-    for at, where in asked.items():
+    for at, where in cases.items():
         why = explain(model, photograph, at)
         assert np.array_equal(why.where, where.numpy())
         np.testing.assert_allclose(why.attention[POSITION].ravel(), by_pixel[where].mean(dim=0), atol=1e-6)
@@ -229,11 +229,11 @@ def test_only_what_a_model_has_is_shown(photograph: Path) -> None:
         why = explain(model, photograph, (3, 4))
         assert (set(why.attention), why.regions is not None, bool(why.channels)) == (attention, regions, channels)
         gated = {POSITION, EMBEDDED} & attention | ({"channel attention"} if channels else set())
-        assert why.gates == dict.fromkeys(gated, 0)  # a new model does not listen yet
+        assert why.gates == dict.fromkeys(gated, 0)  # gates start at 0
     assert explain(lively("danet"), photograph, (3, 4)).gates == {POSITION: 1.5, "channel attention": 1.5}
 
 
-def test_a_pixel_of_a_raster_is_looked_at_through_a_window(tmp_path: Path) -> None:
+def test_a_pixel_of_a_raster_is_explained_in_a_window(tmp_path: Path) -> None:
     model, values = lively("danet"), np.random.default_rng(6).integers(0, 256, size=(3, 150, 210), dtype=np.uint8)
     scene = write_tif(tmp_path / "scene.tif", values)
     why = explain(model, scene, (190, 70), tile=96)
@@ -319,7 +319,7 @@ def test_other_impossible_wishes_are_refused(photograph: Path, tmp_path: Path) -
     model = tiny("danet")
     with torch.no_grad():
         model.classify["main"][1].bias.copy_(torch.tensor([0.0, 1e4, 0.0]))
-    with pytest.raises(ConfigError, match=r"predicted as red thing\. Ask for green thing"):
+    with pytest.raises(ConfigError, match=r"predicted as red thing\. Name green thing"):
         explain(model, photograph, "red thing")
     scene = write_tif(tmp_path / "scene.tif", np.zeros((3, 200, 300), dtype=np.uint8))
     for at in ("green thing", (0, 0, 150, 20)):
