@@ -20,8 +20,8 @@ from regard.datasets.labelled_data import LabelledData
 from regard.datasets.mask import read_mask
 from regard.evaluation.evaluate import evaluate
 from regard.files import check_writable
-from regard.inference.pictures import blend, panel, photograph, scene_and_map
-from regard.inference.segmentation import Segmentation, paint
+from regard.inference.pictures import blend, paint, panel, photograph, scene_and_map
+from regard.inference.segmentation import Segmentation
 from regard.mapping.predict import predict
 from regard.models import Segmenter
 from regard.reports.page import report

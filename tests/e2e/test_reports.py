@@ -14,8 +14,7 @@ from browser_support import PHONE, faults
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
 from regard.evaluation.evaluate import evaluate
-from regard.inference.pictures import panel
-from regard.inference.segmentation import paint
+from regard.inference.pictures import paint, panel
 from regard.mapping.predict import predict
 from regard.models import Segmenter
 from regard.reports.page import report

@@ -17,14 +17,14 @@ from regard.blocks import ChannelAttention, NonLocal, NonLocalPosition, ObjectAt
 from regard.errors import ConfigError
 from regard.explain.explanation import Explanation, Place
 from regard.inference.pictures import visible
-from regard.inference.views import class_scores, evaluating, scaling_of
+from regard.inference.scores import scores_of
+from regard.inference.views import evaluating
 from regard.io.image import Pixels, image_size, is_photograph, read_image
 from regard.io.raster import Box
 from regard.mapping.blend import ALIGNMENT, Tiling
 from regard.models import Segmenter
 from regard.models.danet_ocr import PositionContext
 from regard.ops.attention import Compared, attention_map, to_tokens
-from regard.ops.normalise import prepare
 from regard.ops.resize import most_likely
 
 At = str | Sequence[int]
@@ -98,9 +98,8 @@ def explain(
     chosen = model.classes.label_of(place) if isinstance(place, str) else None
     box = _window(path, place, Tiling(tile, 0).checked().tile)
     pixels = read_image(path, bands=bands, expected=model.bands, box=box)
-    image = prepare(pixels.values, pixels.valid, scaling_of(model))[None].to(next(model.parameters()).device)
     with evaluating(model), recording(model) as seen:
-        scores = class_scores(model, image)[0].cpu()
+        scores = scores_of(model, pixels).cpu()
     where, labels = _where(path, place, box, pixels, model, scores)
     probabilities = scores[:, torch.from_numpy(where)].softmax(dim=0).mean(dim=1).numpy()
     label = int(probabilities.argmax()) if chosen is None else chosen

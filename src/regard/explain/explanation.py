@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer, UInt8
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -24,10 +23,10 @@ from PIL import Image
 from regard.classes import ClassMap
 from regard.errors import ConfigError
 from regard.files import check_writable, write_bytes
-from regard.inference.segmentation import paint
+from regard.inference.pictures import heat, paint
 
 KINDS = (".png", ".pdf", ".svg")
-HEAT = colormaps["inferno"]
+HEAT = "inferno"
 WIDTH = 12.0  # inches
 SIDE = 720  # pixels: larger pictures are shrunk for the figure
 MOST_REGIONS, MOST_BARS = 6, 10
@@ -202,7 +201,7 @@ def _heat_maps(
     for title, grid in grids.items():
         strength = np.asarray(scale(why.on_picture(grid, grey.shape[:2])))
         opacity = (0.4 + 0.45 * strength)[..., None]
-        _show(why, axes[title], (1 - opacity) * grey + opacity * HEAT(strength)[..., :3], title, mark=True)
+        _show(why, axes[title], (1 - opacity) * grey + opacity * heat(strength, HEAT) / 255, title, mark=True)
     place: dict[str, Any] = {"location": "bottom", "aspect": 70, "shrink": 0.4, "pad": 0.02}
     bar = part.colorbar(ScalarMappable(scale, HEAT), ax=list(part.axes), **place)
     bar.set_label("× uniform attention" if shares else "standard deviations from the channel's mean", **SMALL)

@@ -1,35 +1,71 @@
-"""Small pictures of what a model sees and says."""
+"""Arrays as pictures: bands, labels and shares in colours, data addresses, and panels of several pictures."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Float, Integer, Shaped, UInt8
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from regard.card import RGB
 from regard.classes import ClassMap
-from regard.inference.segmentation import paint
 from regard.io.image import read_image
 from regard.io.raster import read_small
 
 INK = "#737a82"  # on no paper: legible on white and on near black
+NO_DATA_COLOUR = (0, 0, 0)
+PERCENTILES = (2, 98)  # values outside are shown as the darkest and the brightest
 Picture = tuple[str, UInt8[np.ndarray, "h w 3"]]
+
+
+def shown_bands(bands: Sequence[str]) -> list[int]:
+    """Places of red, green and blue among the bands; else of the first bands, the last one repeated."""
+    return [bands.index(name) if set(RGB) <= set(bands) else min(i, len(bands) - 1) for i, name in enumerate(RGB)]
+
+
+def stretch_of(values: Shaped[np.ndarray, "c n"]) -> Float[np.ndarray, "2 c"] | None:
+    """The 2nd and 98th percentile of each band; None for 8-bit values, which need no stretch, and for no values."""
+    return None if values.dtype == np.uint8 or not values.size else np.percentile(values, PERCENTILES, axis=1)
+
+
+def to_8bit(
+    values: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"], stretch: Float[np.ndarray, "2 c"] | None
+) -> UInt8[np.ndarray, "h w c"]:
+    """Bands between the two rows of ``stretch`` as 0 to 255; 0 where there is no data."""
+    if stretch is not None:
+        low, high = stretch[:, :, None, None]
+        with np.errstate(invalid="ignore"):
+            values = np.nan_to_num(255 * ((values - low) / np.maximum(high - low, 1e-9)).clip(0, 1))
+    return np.ascontiguousarray(np.where(valid, values, 0).transpose(1, 2, 0), dtype=np.uint8)
 
 
 def visible(
     values: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"], bands: Sequence[str]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Red, green, blue (else the first bands) in 8 bits; other values between their 2nd and 98th percentile."""
-    chosen = [bands.index(name) if set(RGB) <= set(bands) else min(i, len(bands) - 1) for i, name in enumerate(RGB)]
-    shown = np.where(valid, values[chosen], 0)
-    if shown.dtype != np.uint8 and valid.any():
-        low, high = np.percentile(shown[:, valid], (2, 98), axis=1)[..., None, None]
-        shown = 255 * ((shown - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
-    return np.ascontiguousarray(shown.transpose(1, 2, 0), dtype=np.uint8)
+    """Red, green, blue (else the first bands) in 8 bits; deeper values are stretched between their percentiles."""
+    shown = values[shown_bands(bands)]
+    return to_8bit(shown, valid, stretch_of(shown[:, valid]))
+
+
+def paint(labels: Integer[np.ndarray, "h w"], classes: ClassMap) -> UInt8[np.ndarray, "h w 3"]:
+    """Labels in the classes' colours; black where there is no class."""
+    table = np.array([*classes.palette, NO_DATA_COLOUR], dtype=np.uint8)
+    return table[np.where((labels >= 0) & (labels < len(classes)), labels, len(classes))]
+
+
+def heat(shares: Float[np.ndarray, "..."], colours: str = "viridis") -> UInt8[np.ndarray, "... 3"]:
+    """Shares 0..1 in a colour map of Matplotlib, from dark to bright."""
+    return (255 * colormaps[colours](shares)[..., :3]).astype(np.uint8)
+
+
+def data_uri(content: bytes, kind: str = "png") -> str:
+    """An encoded picture as a ``data:`` address."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def photograph(path: Path) -> UInt8[np.ndarray, "h w 3"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from collections.abc import Mapping
@@ -19,11 +18,11 @@ from PIL.PngImagePlugin import PngInfo
 from regard.classes import ClassMap
 from regard.errors import ConfigError
 from regard.files import check_writable, write_bytes
+from regard.inference.pictures import NO_DATA_COLOUR, data_uri, paint
 from regard.io.cog_writer import RasterWriter, label_layer
 from regard.io.image import read_photograph
 from regard.io.polygons import features
 
-NO_DATA_COLOUR = (0, 0, 0)
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
 SHOWN = 640  # pixels a side of the picture in a notebook
 
@@ -122,13 +121,13 @@ class Segmentation:
 
     def _repr_html_(self) -> str:
         """The picture and what its colours mean."""
-        picture, said = base64.b64encode(self._repr_png_()).decode(), html.escape(repr(self))
+        picture, text = data_uri(self._repr_png_()), html.escape(repr(self))
         rows = []
         for name, share in self._shares():
             colour = "rgb({}, {}, {})".format(*self.classes.palette[self.classes.label_of(name)])
             box = f'<span style="display:inline-block;width:1em;height:1em;background:{colour}"></span>'
             rows.append(f"<div>{box} {html.escape(name)} {100 * share:.1f} %</div>")
-        return f'<img src="data:image/png;base64,{picture}" alt="{said}" style="max-width:100%">{"".join(rows)}'
+        return f'<img src="{picture}" alt="{text}" style="max-width:100%">{"".join(rows)}'
 
 
 def masked(
@@ -141,9 +140,3 @@ def masked(
 def palette_of(classes: ClassMap) -> list[tuple[int, int, int]]:
     """256 colours by label: the classes' own, then black."""
     return [*classes.palette[:256], *[NO_DATA_COLOUR] * (256 - len(classes))]
-
-
-def paint(labels: Integer[np.ndarray, "h w"], classes: ClassMap) -> UInt8[np.ndarray, "h w 3"]:
-    """Labels in the classes' colours; black where there is no class."""
-    table = np.array([*classes.palette, NO_DATA_COLOUR], dtype=np.uint8)
-    return table[np.where((labels >= 0) & (labels < len(classes)), labels, len(classes))]

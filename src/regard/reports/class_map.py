@@ -11,12 +11,12 @@ from jaxtyping import Int
 
 from regard.card import Card
 from regard.errors import ConfigError, SizeMismatch
-from regard.inference.segmentation import paint
+from regard.inference.pictures import heat, paint
 from regard.io.areas import class_areas, ground_resolution
 from regard.io.class_map_file import LabelMap, open_label_map
 from regard.io.raster import Box, Raster, open_raster, read_small
 from regard.reports.charts import histogram
-from regard.reports.gallery import WIDE, Picture, data_uri, heat, spoken
+from regard.reports.gallery import WIDE, Picture, embedded, summary
 
 LEVELS = 256  # of confidence, in steps of 1/255; level 0 is no data
 Levels = Int[np.ndarray, "k 256"]
@@ -43,11 +43,11 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
     width = max(1, round(size[1] * min(1, WIDE / max(size))))
     labels = read_small(path, width, nearest=True)[0].astype(np.int64)
     known = np.where(labels < len(classes), labels, classes.ignore_index)
-    said = f"Class map: {spoken(known, classes)}"
-    pictures: list[Picture] = [("The map", said, data_uri(paint(known, classes), side=WIDE))]
+    said = f"Class map: {summary(known, classes)}"
+    pictures: list[Picture] = [("The map", said, embedded(paint(known, classes), side=WIDE))]
     if confidence is not None:
         shown = heat(read_small(confidence, width)[0] / (LEVELS - 1))
-        pictures.append(("Confidence, from dark (0) to bright (1)", "Confidence map", data_uri(shown, "JPEG", WIDE)))
+        pictures.append(("Confidence, from dark (0) to bright (1)", "Confidence map", embedded(shown, "JPEG", WIDE)))
     return {
         **facts,
         "areas": class_areas(path),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
-from matplotlib import colormaps
+from jaxtyping import Float, Int
 from PIL import Image
 
 from regard.card import RGB
@@ -17,13 +15,12 @@ from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData, Pair, Sample
 from regard.errors import RegardError
 from regard.evaluation.evaluate import Scores
-from regard.inference.pictures import visible
-from regard.inference.segmentation import NO_DATA_COLOUR, paint
-from regard.inference.views import class_scores, scaling_of
+from regard.inference.pictures import NO_DATA_COLOUR, data_uri, heat, paint, visible
+from regard.inference.scores import scores_of
+from regard.inference.views import Views
 from regard.io.image import read_photograph
 from regard.mapping.upsample import confidence
 from regard.models import Segmenter
-from regard.ops.normalise import prepare
 from regard.ops.resize import most_likely
 
 SIDE, WIDE = 320, 1280  # pixels: pictures of the gallery, others
@@ -31,7 +28,6 @@ EACH = 4
 ERROR_COLOURS = {"right": (196, 208, 222), "wrong": (217, 115, 13), "no label": NO_DATA_COLOUR}
 Picture = tuple[str, str, str]  # what it is, what it shows in words, and the picture itself as a data address
 Entry = tuple[str, Scores, list[Picture]]  # an image's name and scores; image, label, prediction, error, confidence
-VIRIDIS = colormaps["viridis"]
 
 
 def extremes(
@@ -63,9 +59,9 @@ def picture(caption: str, path: Path) -> Picture:
     """
     pixels = read_photograph(path)
     if pixels.valid.all():
-        return caption, caption, data_uri(pixels.values.transpose(1, 2, 0), "JPEG", WIDE)
+        return caption, caption, embedded(pixels.values.transpose(1, 2, 0), "JPEG", WIDE)
     with Image.open(path) as image:
-        return caption, caption, data_uri(np.asarray(image.convert("RGBA")), "WEBP", WIDE)
+        return caption, caption, embedded(np.asarray(image.convert("RGBA")), "WEBP", WIDE)
 
 
 def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
@@ -75,12 +71,12 @@ def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
         values, valid = pair.read_image(None, None)
         bands = RGB if len(values) == 3 else tuple(str(index) for index in range(len(values)))
         shown = visible(values, valid, bands)
-        pictures.append(("image", f"{pair.name}: image", data_uri(shown, "JPEG")))
+        pictures.append(("image", f"{pair.name}: image", embedded(shown, "JPEG")))
     with contextlib.suppress(RegardError):
         if classes is not None:
             labels = pair.read_labels(classes)
-            words = spoken(labels, classes) if (labels != classes.ignore_index).any() else "nothing"
-            pictures.append(("label", f"{pair.name}: label: {words}", data_uri(paint(labels, classes))))
+            words = summary(labels, classes) if (labels != classes.ignore_index).any() else "nothing"
+            pictures.append(("label", f"{pair.name}: label: {words}", embedded(paint(labels, classes))))
     return pictures
 
 
@@ -91,38 +87,32 @@ def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores, win
     error = np.array(list(ERROR_COLOURS.values()), dtype=np.uint8)[kinds.astype(int)]
     wrong = f"{100 * (1 - scores.accuracy):.0f} % of the labelled pixels are wrong"
     pictures = [
-        ("image", f"{pair.name}: image", data_uri(visible(sample.image, sample.valid, model.bands), "JPEG")),
-        ("label", f"{pair.name}: label: {spoken(sample.labels, classes)}", data_uri(paint(sample.labels, classes))),
-        ("prediction", f"{pair.name}: prediction: {spoken(predicted, classes)}", data_uri(paint(predicted, classes))),
-        ("error", f"{pair.name}: error: {wrong}", data_uri(error)),
-        ("confidence", f"{pair.name}: confidence: {100 * sure.mean():.0f} % on average", data_uri(heat(sure), "JPEG")),
+        ("image", f"{pair.name}: image", embedded(visible(sample.image, sample.valid, model.bands), "JPEG")),
+        ("label", f"{pair.name}: label: {summary(sample.labels, classes)}", embedded(paint(sample.labels, classes))),
+        ("prediction", f"{pair.name}: prediction: {summary(predicted, classes)}", embedded(paint(predicted, classes))),
+        ("error", f"{pair.name}: error: {wrong}", embedded(error)),
+        ("confidence", f"{pair.name}: confidence: {100 * sure.mean():.0f} % on average", embedded(heat(sure), "JPEG")),
     ]
     return pair.name, scores, pictures
-
-
-def heat(shares: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Shares 0..1 from dark (0) to bright (1)."""
-    return (255 * VIRIDIS(shares)[..., :3]).astype(np.uint8)
 
 
 def _predict(
     model: Segmenter, sample: Sample, window: int | None
 ) -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """The class of every pixel and its probability."""
-    image = prepare(sample.image, sample.valid, scaling_of(model))[None]
-    scores = class_scores(model, image.to(next(model.parameters()).device), window=window).cpu()
-    return most_likely(scores)[0].numpy().astype(np.int64), confidence(scores[0].softmax(dim=0)).numpy()
+    scores = scores_of(model, sample.pixels, Views(window=window)).cpu()
+    return most_likely(scores[None])[0].numpy().astype(np.int64), confidence(scores.softmax(dim=0)).numpy()
 
 
-def data_uri(pixels: np.ndarray, kind: str = "PNG", side: int = SIDE) -> str:
+def embedded(pixels: np.ndarray, kind: str = "PNG", side: int = SIDE) -> str:
     """8-bit colours (h, w, 3 or 4) as a data address, at most ``side`` pixels long; labels (PNG) keep their colours."""
     image, buffer = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
     image.thumbnail((side, side), Image.Resampling.NEAREST if kind == "PNG" else Image.Resampling.LANCZOS)
     image.save(buffer, kind, optimize=True)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(buffer.getvalue(), kind.lower())
 
 
-def spoken(labels: Int[np.ndarray, "h w"], classes: ClassMap) -> str:
+def summary(labels: Int[np.ndarray, "h w"], classes: ClassMap) -> str:
     """The three largest classes of a map, in words."""
     counts = np.bincount(labels[labels != classes.ignore_index], minlength=len(classes))
     largest = [label for label in np.argsort(-counts, kind="stable")[:3] if counts[label]]

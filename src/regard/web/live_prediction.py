@@ -13,15 +13,14 @@ from typing import Generic, TypeVar
 from jaxtyping import Float
 from numpy import ndarray
 
+from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation
-from regard.inference.views import class_scores, scaling_of
 from regard.io.image import read_image
 from regard.io.raster import Box, Raster
 from regard.mapping.blend import Tiling
 from regard.mapping.predict import predict
 from regard.mapping.region import Part, Parts, Window
 from regard.models import Segmenter
-from regard.ops.normalise import prepare
 
 MOST_WAITING = 32
 BURST, PER_SECOND = 200, 20.0
@@ -135,9 +134,7 @@ class Photograph:
     def probabilities(self, x: int, y: int) -> Float[ndarray, "k"]:
         """Of each class, at one pixel."""
         pixels = read_image(self.path, bands=self.bands, expected=self.model.bands)
-        image = prepare(pixels.values, pixels.valid, scaling_of(self.model))[None]
-        scores = class_scores(self.model, image.to(next(self.model.parameters()).device))
-        return scores[0, :, y, x].softmax(dim=0).cpu().numpy()
+        return scores_of(self.model, pixels)[:, y, x].softmax(dim=0).cpu().numpy()
 
 
 class Live:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from regard.errors import ConfigError
-from regard.explain.explain import BLOCKS, explain
+from regard.explain.explain import explain, has_attention
 from regard.explain.explanation import Explanation
+from regard.inference.pictures import data_uri
 from regard.io.raster import Box
 from regard.mapping.region import Parts
 from regard.models import Segmenter
@@ -44,7 +44,7 @@ def ask(
         raise ConfigError(f"{path.name} does not reach there; it is {width} x {height} pixels. Choose a place inside.")
     x, y = int(column), int(row)
     why = None
-    if any(isinstance(module, BLOCKS) for module in model.modules()):
+    if has_attention(model):
         why = explain(model, path, (x, y), bands=bands, tile=parts.tiling.tile)
     probabilities = parts.probabilities(x, y) if why is None or isinstance(parts, Parts) else why.probabilities
     return {
@@ -97,10 +97,9 @@ def _overlay(why: Explanation, grid: Grid, values: Float[np.ndarray, "_ _"], *, 
     inside = (columns >= 0) & (columns < box.width) & (rows >= 0) & (rows < box.height)
     picture = np.zeros(inside.shape, np.uint8)
     picture[inside] = strength[rows[inside], columns[inside]]
-    encoded = base64.b64encode(heat_png(picture, "inferno", (0.35, 0.9))).decode()
     return {
         "corners": grid.corners(extent),
         "scale": [float(low), float(high)],
         "unit": "times an even share" if shares else "standard deviations",
-        "picture": f"data:image/png;base64,{encoded}",
+        "picture": data_uri(heat_png(picture, "inferno", (0.35, 0.9))),
     }

@@ -6,10 +6,10 @@ import io
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
-from matplotlib import colormaps
 from PIL import Image
 
 from regard.classes import ClassMap
+from regard.inference.pictures import heat, to_8bit
 from regard.io.image import Pixels
 
 NOTHING = -1  # where a tile of labels has no class
@@ -29,14 +29,8 @@ def png(values: UInt8[np.ndarray, "h w 4"] | UInt8[np.ndarray, "h w"], table: np
 
 def scene_png(pixels: Pixels, stretch: Float[np.ndarray, "2 3"] | None) -> bytes:
     """Three bands as colours, with the darkest and brightest value of each; 8-bit values stay as they are."""
-    values = pixels.values
-    if stretch is not None:
-        low, high = stretch[:, :, None, None]
-        with np.errstate(invalid="ignore"):
-            values = np.nan_to_num(255 * ((values - low) / np.maximum(high - low, 1e-9)).clip(0, 1))
-    alpha = np.where(pixels.valid, 255, 0)[None]
-    stacked = np.concatenate([np.where(pixels.valid, values, 0), alpha]).astype(np.uint8)
-    return png(np.ascontiguousarray(stacked.transpose(1, 2, 0)))
+    alpha = np.where(pixels.valid, 255, 0)[..., None].astype(np.uint8)
+    return png(np.concatenate([to_8bit(*pixels, stretch), alpha], axis=2))
 
 
 def classes_png(labels: Integer[np.ndarray, "h w"], classes: ClassMap, shown: Bool[np.ndarray, "k"]) -> bytes:
@@ -59,7 +53,6 @@ def errors_png(labels: Integer[np.ndarray, "h w"], truth: Integer[np.ndarray, "h
 
 def heat_png(values: UInt8[np.ndarray, "h w"], colours: str, opacity: tuple[float, float]) -> bytes:
     """Strengths 1..255 in a colour map, more opaque where stronger; 0 is transparent."""
-    table = (colormaps[colours](np.arange(256)) * 255).astype(np.uint8)
-    table[:, 3] = np.linspace(*opacity, 256) * 255
-    table[0, 3] = 0
-    return png(values, table)
+    alpha = np.linspace(*opacity, 256) * 255
+    alpha[0] = 0
+    return png(values, np.column_stack([heat(np.arange(256) / 255, colours), alpha.astype(np.uint8)]))

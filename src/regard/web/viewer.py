@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 
-from regard.card import RGB
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, SizeMismatch
+from regard.inference.pictures import shown_bands, stretch_of
 from regard.io.image import Pixels, image_size, is_photograph, read_image
 from regard.io.raster import Box, Raster, open_raster
 from regard.mapping.blend import Tiling
@@ -53,8 +53,7 @@ class Viewer:
         self.model, self.sources, self.tiling = model.eval(), sources, tiling.checked()
         self.raster = self._open_scene()
         self.grid: Grid = grid_of(self.raster.size, self.raster.crs, self.raster.transform)
-        shown = [model.bands.index(name) if set(RGB) <= set(model.bands) else i for i, name in enumerate(RGB)]
-        bands = [self.raster.bands[min(i, len(self.raster.bands) - 1)] for i in shown]
+        bands = [self.raster.bands[place] for place in shown_bands(model.bands)]
         self.stretch = _stretch(self.raster, bands)
         self.layers = {"scene": RasterLayer(self._open_scene, self.grid, bands, nearest=False)}
         for name in ("labels_map", "confidence", "labels"):
@@ -237,7 +236,7 @@ def _box(places: Places, size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"]
 
 
 def _stretch(raster: Raster, bands: list[int]) -> Float[np.ndarray, "2 3"] | None:
-    """The 2nd and 98th percentile of each band, once for the whole scene; None for 8-bit values, which stay."""
+    """The stretch of the whole scene, from samples of it."""
     if raster.dataset.dtypes[0] == "uint8":
         return None
     height, width = raster.size
@@ -248,4 +247,4 @@ def _stretch(raster: Raster, bands: list[int]) -> Float[np.ndarray, "2 3"] | Non
             values, valid = raster.read(box)
             samples.append(values[:, valid])
     joined = np.concatenate(samples, axis=1)[[raster.bands.index(band) for band in bands]]
-    return np.percentile(joined, (2, 98), axis=1) if joined.size else None
+    return stretch_of(joined)

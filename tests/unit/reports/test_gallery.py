@@ -80,7 +80,7 @@ def test_label_prediction_and_error_show_every_pixel(tiny_model: Segmenter, toy:
 def test_large_pictures_are_made_small_and_labels_keep_their_colours():
     colours = np.array([(200, 0, 0), (0, 0, 200)], dtype=np.uint8)
     labels = np.random.default_rng(6).integers(2, size=(64, 160)).repeat(10, axis=0).repeat(10, axis=1)
-    small = decoded(gallery.data_uri(colours[labels]))
+    small = decoded(gallery.embedded(colours[labels]))
     assert small.shape == (128, 320, 3)
     assert {tuple(pixel) for pixel in small.reshape(-1, 3).tolist()} == {(200, 0, 0), (0, 0, 200)}
 
