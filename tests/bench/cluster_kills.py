@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from regard.io.source import Source
 from regard.mapping.cluster import run_on_cluster
 from regard.mapping.task import Scene, predict_scene
 from support import tiny, write_tif
@@ -47,12 +48,12 @@ def main(wanted: int, count: int) -> None:
             write_tif(root / "tiles" / f"tile{number}.tif", values)
         sources = sorted((root / "tiles").iterdir())
         for source in sources:
-            predict_scene(Scene(model, source, root / "serial" / source.name, view))
+            predict_scene(Scene(model, Source.of(source), root / "serial" / source.name, view))
         while len(killed) < wanted:
             out, stop = root / f"maps{rounds}", threading.Event()
             killer = threading.Thread(target=keep_killing, args=(out, stop, wanted, killed))
             killer.start()
-            scenes = [Scene(model, source, out / source.name, view) for source in sources]
+            scenes = [Scene(model, Source.of(source), out / source.name, view) for source in sources]
             receipts = list(run_on_cluster(scenes, "local", 2))
             stop.set()
             killer.join()

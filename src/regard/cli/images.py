@@ -91,7 +91,7 @@ NO_SIDES, ALL_PATCHES, DEFAULT_VIEW = SideFiles(), Patches(), View()
 @app.command
 def predict(
     model: Model,
-    sources: Annotated[tuple[Path, ...], Parameter(name="SOURCE", json_list=False)],
+    sources: Annotated[tuple[str, ...], Parameter(name="SOURCE", json_list=False)],
     /,
     *,
     out: Out,
@@ -130,20 +130,23 @@ def predict(
         cluster: Address of a Dask scheduler that shares out several sources; local: one on this machine.
     """
     from regard.io.mosaic import mosaic as as_one
+    from regard.io.source import Source
     from regard.mapping.batch import predict_many
     from regard.mapping.manifest import listed
     from regard.mapping.outputs import Outputs
     from regard.mapping.plan import one_raster, plan, verify_map
 
     if mosaic:
-        sources = (as_one([*listed(sources)], vrt=view.vrt),)
+        chosen = [as_one([*listed(sources)], vrt=view.vrt)]
+    else:
+        chosen = [*map(Source.of, sources)]
     if dry_run or verify:
-        source = one_raster([*listed(sources)])
+        source = one_raster([*listed(chosen)])
     if dry_run:
         facts = plan(model, source, Outputs.of(out, **sides.options()), compute=compute, **view.options())
         return Answer(facts, "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
     options = {**sides.options(), **asdict(patches), **view.options(), "overwrite": overwrite, "compute": compute}
-    facts = predict_many(model, sources, out, workers=workers, shard=shard, cluster=cluster, **options)
+    facts = predict_many(model, chosen, out, workers=workers, shard=shard, cluster=cluster, **options)
     lines = [*facts["files"], f"{facts['mpx_per_s']:.2f} Mpx/s, peak memory {facts['peak_memory_mb']:.0f} MB"]
     if verify and facts["files"]:  # none where another shard has the scene
         found = facts["verified"] = verify_map(
@@ -156,7 +159,7 @@ def predict(
 
 
 @app.command
-def explain(model: Model, image: Path, /, *, at: str, out: Out, bands: str | None = None, tile: int = 1024) -> Answer:
+def explain(model: Model, image: str, /, *, at: str, out: Out, bands: str | None = None, tile: int = 1024) -> Answer:
     """Show what a model listened to: its attention, object regions and probabilities.
 
     Args:

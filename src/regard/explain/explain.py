@@ -21,6 +21,7 @@ from regard.inference.scores import scores_of
 from regard.inference.views import evaluating
 from regard.io.image import Pixels, image_size, is_photograph, read_image
 from regard.io.raster import Box
+from regard.io.source import Source
 from regard.mapping.blend import ALIGNMENT, Tiling
 from regard.models import Segmenter
 from regard.models.danet_ocr import PositionContext
@@ -69,7 +70,7 @@ def has_attention(model: nn.Module) -> bool:
 
 
 def explain(
-    model: Segmenter, source: str | Path, at: At, *, bands: Sequence[int | str] | None = None, tile: int = 1024
+    model: Segmenter, source: str | Path | Source, at: At, *, bands: Sequence[int | str] | None = None, tile: int = 1024
 ) -> Explanation:
     """Explain a prediction: the attention weights, object regions and channels behind it.
 
@@ -89,7 +90,7 @@ def explain(
         UnknownName: no class of that name.
         UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
     """
-    path, place = Path(source), at if isinstance(at, str) else Place.of(at)
+    path, place = Source.of(source), at if isinstance(at, str) else Place.of(at)
     if not has_attention(model):
         model.check_plain("explained")
         raise ConfigError(
@@ -125,7 +126,7 @@ def parse_at(text: str) -> At:
     return tuple(map(int, parts)) if numeric else text
 
 
-def _window(path: Path, place: Place | str, tile: int) -> Box:
+def _window(path: Source, place: Place | str, tile: int) -> Box:
     """The whole photograph, or a window of a raster of ``tile`` pixels around the place, aligned."""
     size, what = image_size(path), f"class {place}" if isinstance(place, str) else str(place)
     if not isinstance(place, str) and (
@@ -202,7 +203,7 @@ def weights_of(compared: Compared, where: Bool[np.ndarray, "h w"], align_corners
 
 
 def _where(
-    path: Path, place: Place | str, box: Box, pixels: Pixels, model: Segmenter, scores: Float[Tensor, "k h w"]
+    path: Source, place: Place | str, box: Box, pixels: Pixels, model: Segmenter, scores: Float[Tensor, "k h w"]
 ) -> tuple[Bool[np.ndarray, "h w"], Integer[np.ndarray, "h w"]]:
     """The pixels to explain, and every pixel's class (the ignore index where there is no data)."""
     names = model.classes.names

@@ -22,6 +22,7 @@ from regard.inference.pictures import NO_DATA_COLOUR, data_uri, paint
 from regard.io.cog_writer import RasterWriter, label_layer
 from regard.io.image import read_photograph
 from regard.io.polygons import features
+from regard.io.source import Source
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
 SHOWN = 640  # pixels a side of the picture in a notebook
@@ -34,7 +35,7 @@ class Segmentation:
     labels: Integer[np.ndarray, "h w"]
     confidence: Float[np.ndarray, "h w"]
     classes: ClassMap
-    source: Path | None = None
+    source: Source | None = None
     crs: Any = None
     transform: Any = None
 

@@ -30,7 +30,7 @@ def area_of_interest(wanted: Area, raster: Raster) -> Any:
     if not area.intersects(shapely.box(0, 0, *raster.size[::-1])):
         raise ConfigError(
             f"the area of interest, {_rounded(shapely.union_all(shapes).bounds)} in the raster's CRS, misses "
-            f"{raster.path.name}: {_rounded(raster.dataset.bounds)}. The order is west, south, east, north."
+            f"{raster.source.name}: {_rounded(raster.dataset.bounds)}. The order is west, south, east, north."
         )
     return area
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rasterio.enums import ColorInterp
 
 from regard.errors import BandMismatch
+from regard.io.source import Source
 
 
 def choose_bands(
-    path: Path, dataset: Any, bands: Sequence[int | str] | None, expected: Sequence[str] | None
+    source: Source, dataset: Any, bands: Sequence[int | str] | None, expected: Sequence[str] | None
 ) -> tuple[int, ...]:
     """Numbers (from 1) of the bands to read: those asked for; else all but alpha, in the model's order if named alike.
 
@@ -21,7 +21,7 @@ def choose_bands(
     """
     names = band_names(dataset)
     if bands:
-        chosen = tuple(_band_number(path, band, names) for band in bands)
+        chosen = tuple(_band_number(source, band, names) for band in bands)
     else:
         chosen = tuple(i + 1 for i, kind in enumerate(dataset.colorinterp) if kind != ColorInterp.alpha)
         if expected and sorted(expected) == sorted(names[number - 1] for number in chosen):
@@ -29,20 +29,20 @@ def choose_bands(
     if expected and len(chosen) != len(expected):
         listed = ", ".join(f"{number + 1} {name}" for number, name in enumerate(names))
         raise BandMismatch(
-            f"{path.name} has {len(chosen)} band{'s' * (len(chosen) > 1)} ({listed}); the model was trained on "
-            f"{len(expected)} ({', '.join(expected)}). {_advice(path, dataset, expected)}"
+            f"{source.name} has {len(chosen)} band{'s' * (len(chosen) > 1)} ({listed}); the model was trained on "
+            f"{len(expected)} ({', '.join(expected)}). {_advice(source, dataset, expected)}"
         )
     return chosen
 
 
-def _advice(path: Path, dataset: Any, expected: Sequence[str]) -> str:
+def _advice(source: Source, dataset: Any, expected: Sequence[str]) -> str:
     """Which bands to ask for: those whose names hold the model's band names, else the first ones; how to make them of
     a single one.
     """
     names = band_names(dataset)
     if len(names) == 1 and tuple(expected) == ("red", "green", "blue"):
         how = "-expand rgb" if dataset.colorinterp[0] == ColorInterp.palette else "-b 1 -b 1 -b 1"
-        return f"If the band is a picture, make three of it: gdal_translate {how} {path.name} {path.stem}_rgb.tif."
+        return f"If the band is a picture, make three of it: gdal_translate {how} {source.name} {source.stem}_rgb.tif."
     if len(names) < len(expected):
         return "Give an image with these bands."
     words = [name.lower().split() for name in names]
@@ -57,18 +57,18 @@ def band_names(dataset: Any) -> list[str]:
     return [text or other for text, other in zip(dataset.descriptions, fallback, strict=True)]
 
 
-def _band_number(path: Path, band: int | str, names: list[str]) -> int:
+def _band_number(source: Source, band: int | str, names: list[str]) -> int:
     text = str(band)
     if text in names:
         return names.index(text) + 1
     if text.isdigit() and 1 <= int(text) <= len(names):
         return int(text)
     raise BandMismatch(
-        f"{path.name} has no band {text!r}; it has 1 to {len(names)}: {', '.join(names)}. Choose among them."
+        f"{source.name} has no band {text!r}; it has 1 to {len(names)}: {', '.join(names)}. Choose among them."
     )
 
 
-def check_bits(path: Path, dataset: Any) -> None:
+def check_bits(source: Source, dataset: Any) -> None:
     """Refuse black-and-white and other coarse pictures, whose values would all be dark.
 
     Raises:
@@ -77,6 +77,6 @@ def check_bits(path: Path, dataset: Any) -> None:
     bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
     if bits < 8:
         raise BandMismatch(
-            f"{path.name} has {bits} bit{'s' * (bits > 1)} a band; a photograph or scene has 8 or more. Give the image "
-            "that it was made from."
+            f"{source.name} has {bits} bit{'s' * (bits > 1)} a band; a photograph or scene has 8 or more. Give the "
+            "image that it was made from."
         )

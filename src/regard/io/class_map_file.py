@@ -49,12 +49,12 @@ class LabelMap:
             UnreadableImage: a block of the file is damaged.
             ClassMismatch: a label that is neither a class nor the map's value for no data.
         """
-        with refusing(self.raster.path, f"the part of {height} rows from row {top}"):
+        with refusing(self.raster.source, f"the part of {height} rows from row {top}"):
             values = self.raster.dataset.read(1, window=Window(0, top, self.size[1], height))
         strange = (values >= len(self.classes)) & (values != self.nodata)
         if strange.any():
             raise ClassMismatch(
-                f"{self.raster.path.name} has the label {values[strange][0]}, but {len(self.classes)} classes and "
+                f"{self.raster.source.name} has the label {values[strange][0]}, but {len(self.classes)} classes and "
                 f"{self.nodata} for no data. Give the list of classes that the map was made with."
             )
         return values
@@ -101,7 +101,7 @@ def stored_classes(raster: Raster) -> ClassMap:
         classes = ClassMap.of(json.loads(raster.dataset.tags()["regard_classes"]))
     except (KeyError, ValueError, TypeError):
         raise ClassMismatch(
-            f"{raster.path.name} does not say which classes it shows (no tag regard_classes). Give their names."
+            f"{raster.source.name} does not say which classes it shows (no tag regard_classes). Give their names."
         ) from None
     try:
         table: dict[int, Any] = raster.dataset.colormap(1)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.io import MemoryFile
 
 from regard.errors import BandMismatch, UnreadableImage
 from regard.io.bands import check_bits
 from regard.io.raster import Box, open_raster
-from regard.io.source import MOSAICS, gdal_name, is_virtual
+from regard.io.source import Source
 
+MOSAICS = "/vsimem/regard-mosaic/"  # names of mosaics; their VRTs lie nowhere
 TOLERANCE = 0.1  # pixels that a corner may lie beside the first file's grid
 
 
@@ -32,7 +31,7 @@ class Band(NamedTuple):
 class Tile(NamedTuple):
     """One file of a mosaic; ``empty`` tells how it marks pixels without data: nodata, alpha, mask or nothing."""
 
-    path: Path
+    source: Source
     size: tuple[int, int]
     crs: Any
     transform: Any
@@ -41,8 +40,8 @@ class Tile(NamedTuple):
     block: tuple[int, int]
 
 
-def mosaic(files: Sequence[Path], *, vrt: bool = False) -> Path:
-    """One raster of several files, and the path that :func:`~regard.io.raster.open_raster` opens it by here.
+def mosaic(files: Sequence[str | Path | Source], *, vrt: bool = False) -> Source:
+    """Several files as one source, a VRT that lies in no file and that :func:`~regard.io.raster.open_raster` opens.
 
     Gaps are no data; where files overlap, the last one that has data is seen, as with ``gdalbuildvrt``.
 
@@ -50,56 +49,50 @@ def mosaic(files: Sequence[Path], *, vrt: bool = False) -> Path:
         UnreadableImage: a file cannot be read, lies askew or not on the first one's grid, within a tenth of a pixel.
         BandMismatch: bands, data types or what marks missing data differ from the first file's.
     """
-    tiles = [_tile(path, vrt) for path in files]
+    tiles = [_tile(Source.of(file), vrt) for file in files]
     for tile in tiles:
         _check_alike(tiles[0], tile)
     places = [_place(tiles[0], tile) for tile in tiles]
-    return Path(_stored("".join(_document(tiles, places))).name)
+    document = "".join(_document(tiles, places))
+    return Source(f"{MOSAICS}{hashlib.sha256(document.encode()).hexdigest()[:16]}/mosaic.vrt", document)
 
 
-@cache
-def _stored(text: str) -> MemoryFile:
-    """Kept as long as the process lives; the name tells the content."""
-    folder = f"{MOSAICS.removeprefix('/vsimem/')}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    return MemoryFile(text.encode(), dirname=folder, filename="mosaic.vrt")
-
-
-def _tile(path: Path, vrt: bool) -> Tile:
-    with open_raster(path, vrt=vrt) as raster:
+def _tile(source: Source, vrt: bool) -> Tile:
+    with open_raster(source, vrt=vrt) as raster:
         dataset = raster.dataset
-        check_bits(path, dataset)
+        check_bits(source, dataset)
         colours = [colour.name for colour in dataset.colorinterp]
         described = [text or "" for text in dataset.descriptions]
         bands = tuple(map(Band, dataset.dtypes, colours, described, dataset.nodatavals))
         flags = dataset.mask_flag_enums[0]
         marks = {MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask", MaskFlags.nodata: "nodata"}
         empty = next((name for flag, name in marks.items() if flag in flags), "nothing")
-        return Tile(path, raster.size, raster.crs, raster.transform, bands, empty, dataset.block_shapes[0])
+        return Tile(source, raster.size, raster.crs, raster.transform, bands, empty, dataset.block_shapes[0])
 
 
 def _check_alike(first: Tile, other: Tile) -> None:
     if other.transform.is_identity or other.transform.b or other.transform.d:
         what = "has no place" if other.transform.is_identity else "lies askew"
         raise UnreadableImage(
-            f"{other.path} {what} on Earth; files of a mosaic lie upright on the grid of the first, {first.path}. "
+            f"{other.source} {what} on Earth; files of a mosaic lie upright on the grid of the first, {first.source}. "
             "Bring it there: gdalwarp."
         )
     if other.crs != first.crs:
         raise UnreadableImage(
-            f"{other.path} is in {_named(other.crs)}, {first.path} in {_named(first.crs)}; a mosaic has one. Bring all "
-            "to one: gdalwarp -t_srs."
+            f"{other.source} is in {_named(other.crs)}, {first.source} in {_named(first.crs)}; a mosaic has one. Bring "
+            "all to one: gdalwarp -t_srs."
         )
     marks = {first.empty, other.empty}
     if len(first.bands) != len(other.bands):
-        reason = f"has {len(other.bands)} bands, {first.path} {len(first.bands)}"
+        reason = f"has {len(other.bands)} bands, {first.source} {len(first.bands)}"
     elif [str(band) for band in first.bands] != [str(band) for band in other.bands]:  # as text: NaN is not itself
         one, two = next(pair for pair in zip(other.bands, first.bands, strict=True) if str(pair[0]) != str(pair[1]))
-        reason = f"has a band of {_told(one)}, {first.path} of {_told(two)}"
+        reason = f"has a band of {_told(one)}, {first.source} of {_told(two)}"
     elif len(marks) == 2 and marks != {"mask", "nothing"}:
-        reason = f"marks missing data by {other.empty}, {first.path} by {first.empty}"
+        reason = f"marks missing data by {other.empty}, {first.source} by {first.empty}"
     else:
         return
-    raise BandMismatch(f"{other.path} {reason}; files of a mosaic are alike. Make them so: gdal_translate.")
+    raise BandMismatch(f"{other.source} {reason}; files of a mosaic are alike. Make them so: gdal_translate.")
 
 
 def _named(crs: Any) -> str:
@@ -127,10 +120,10 @@ def _place(first: Tile, other: Tile) -> Box:
     )
     if beside > TOLERANCE:
         ours, theirs = ((abs(one.transform.a), abs(one.transform.e)) for one in (first, other))
-        sizes = f"its pixels are {theirs[0]:g} x {theirs[1]:g}, those of {first.path} {ours[0]:g} x {ours[1]:g}"
+        sizes = f"its pixels are {theirs[0]:g} x {theirs[1]:g}, those of {first.source} {ours[0]:g} x {ours[1]:g}"
         raise UnreadableImage(
-            f"{other.path} lies {beside:.2g} pixels beside the grid of {first.path} ({sizes}); a mosaic has one grid, "
-            f"to {TOLERANCE:g} of a pixel. Bring it there: gdalwarp -tr -tap."
+            f"{other.source} lies {beside:.2g} pixels beside the grid of {first.source} ({sizes}); a mosaic has one "
+            f"grid, to {TOLERANCE:g} of a pixel. Bring it there: gdalwarp -tr -tap."
         )
     return Box(top, left, height, width)
 
@@ -177,7 +170,8 @@ def _leaving(tile: Tile, band: Band) -> str:
 
 def _source(tile: Tile, box: Box, band: str, leaving: str) -> str:
     kind = "ComplexSource" if leaving else "SimpleSource"
-    name = gdal_name(tile.path if is_virtual(tile.path) else tile.path.absolute())
+    local = tile.source.local
+    name = tile.source.gdal_name if local is None else str(local.absolute())
     dtype = "Byte" if band.startswith("mask") else _gdal_type(tile.bands[0].dtype)
     size = f'xSize="{box.width}" ySize="{box.height}"'
     return (

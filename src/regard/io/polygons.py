@@ -139,7 +139,9 @@ def _opened(confidence: Path, source: LabelMap) -> Raster:
         return raster
     raster.close()
     sizes = [f"{width} x {height}" for height, width in (raster.size, source.size)]
-    raise SizeMismatch(f"{confidence.name} has {sizes[0]} pixels, {source.raster.path.name} {sizes[1]}. Give its own.")
+    raise SizeMismatch(
+        f"{confidence.name} has {sizes[0]} pixels, {source.raster.source.name} {sizes[1]}. Give its own."
+    )
 
 
 def _strips(source: LabelMap, sure: Raster | None) -> Iterator[Strip]:
@@ -147,7 +149,7 @@ def _strips(source: LabelMap, sure: Raster | None) -> Iterator[Strip]:
         if sure is None:
             yield Strip(top, labels)
             continue
-        with refusing(sure.path, f"the part of {len(labels)} rows from row {top}"):
+        with refusing(sure.source, f"the part of {len(labels)} rows from row {top}"):
             stored = sure.dataset.read(1, window=Window(0, top, labels.shape[1], len(labels)))
         yield Strip(top, labels, stored)
 

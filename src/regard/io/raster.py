@@ -22,7 +22,7 @@ from rasterio.windows import Window
 
 from regard.errors import BandMismatch, UnreadableImage
 from regard.io.bands import band_names, check_bits, choose_bands
-from regard.io.source import MOSAICS, VRT, Stamp, drivers_of, gdal_name, is_virtual, stamp
+from regard.io.source import VRT, Source, Stamp
 
 BLOCK_LIMIT = 2**30  # bytes that one block of a file may ask for
 
@@ -39,8 +39,8 @@ class Box(NamedTuple):
 class Raster:
     """An open raster: its size, bands and place on Earth, and its pixels window by window."""
 
-    def __init__(self, path: Path, dataset: Any, bands: tuple[int, ...]) -> None:
-        self.path = path
+    def __init__(self, source: Source, dataset: Any, bands: tuple[int, ...]) -> None:
+        self.source = source
         self.dataset = dataset
         self.bands = bands
         self.area: Any = None  # a shapely geometry in pixels (x right, y down): what lies outside is no data
@@ -52,7 +52,7 @@ class Raster:
 
     @property
     def crs(self) -> Any:
-        with refusing(self.path, "the coordinate system"):
+        with refusing(self.source, "the coordinate system"):
             return self.dataset.crs
 
     @property
@@ -72,9 +72,9 @@ class Raster:
 
     @property
     def stamps(self) -> list[Stamp]:
-        """The files that the raster is made of, as they are now: itself; of a VRT, those that it names too."""
-        whole = self.dataset.driver == VRT
-        return [stamp(name) for name in (self.dataset.files if whole else [gdal_name(self.path)])]
+        """The fingerprints of the files that the raster is made of: its own; of a VRT or mosaic, its parts' too."""
+        parts = self.dataset.files if self.dataset.driver == VRT else []
+        return [self.source.stamp(), *(Source(name).stamp() for name in parts if name != self.source.gdal_name)]
 
     @property
     def is_georeferenced(self) -> bool:
@@ -87,7 +87,7 @@ class Raster:
             UnreadableImage: a block of the file is damaged.
         """
         window = Window(box.left, box.top, box.width, box.height)
-        with refusing(self.path, f"a part of {box.width} x {box.height} pixels from row {box.top}"):
+        with refusing(self.source, f"a part of {box.width} x {box.height} pixels from row {box.top}"):
             pixels = self.dataset.read(self.bands, window=window)
             valid = (
                 np.ones(pixels.shape[1:], bool) if self.reads_alpha else self.dataset.dataset_mask(window=window) > 0
@@ -131,7 +131,7 @@ def apply(transform: Any, columns: Any, rows: Any) -> tuple[Any, Any]:
 
 
 def open_raster(
-    path: Path,
+    source: str | Path | Source,
     *,
     bands: Sequence[int | str] | None = None,
     expected: Sequence[str] | None = None,
@@ -145,19 +145,20 @@ def open_raster(
         UnreadableImage: missing, of a kind that is not read, broken, or with blocks above 1 GiB.
         BandMismatch: the bands asked for are not there, or are not as many as the model's.
     """
-    drivers = drivers_of(path, vrt=vrt)
-    with refusing(path, "the header"), warnings.catch_warnings(), rasterio.Env():
+    source = Source.of(source)
+    drivers = source.drivers(vrt=vrt)
+    with refusing(source, "the header"), warnings.catch_warnings(), rasterio.Env():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        dataset = DatasetReader(_UnparsedPath(gdal_name(path)), driver=drivers)
+        dataset = DatasetReader(_UnparsedPath(source.gdal_name), driver=drivers)
     try:
-        with refusing(path, "the header"):
-            _check_blocks(path, dataset)
-            _check_parts(path, dataset)
-            _check_upright(path, dataset)
+        with refusing(source, "the header"):
+            _check_blocks(source, dataset)
+            _check_parts(source, dataset)
+            _check_upright(source, dataset)
             if expected:
-                check_bits(path, dataset)
-            raster = Raster(path, dataset, choose_bands(path, dataset, bands, expected))
-            if raster.reads_alpha and str(path).startswith(MOSAICS):
+                check_bits(source, dataset)
+            raster = Raster(source, dataset, choose_bands(source, dataset, bands, expected))
+            if raster.reads_alpha and source.document is not None:
                 raise BandMismatch(
                     "an alpha band of a mosaic says where there is data, and is no data itself. If it is, mark it so "
                     "in every file: gdal_edit.py -colorinterp_4 undefined."
@@ -168,41 +169,42 @@ def open_raster(
         raise
 
 
-def _check_blocks(path: Path, dataset: Any) -> None:
+def _check_blocks(source: Source, dataset: Any) -> None:
     for (height, width), kind in zip(dataset.block_shapes, dataset.dtypes, strict=True):
         size = height * width * np.dtype(kind.replace("complex_int16", "complex64")).itemsize
         if size > BLOCK_LIMIT:
             raise UnreadableImage(
-                f"{path} asks for a block of {size / 2**30:.0f} GiB. Rewrite it in tiles: gdal_translate -co TILED=YES."
+                f"{source} asks for a block of {size / 2**30:.0f} GiB. Rewrite it in tiles: "
+                "gdal_translate -co TILED=YES."
             )
         if kind.startswith("complex"):
-            raise UnreadableImage(f"{path} holds complex numbers ({kind}). Convert it to real values first.")
+            raise UnreadableImage(f"{source} holds complex numbers ({kind}). Convert it to real values first.")
 
 
-def _check_parts(path: Path, dataset: Any) -> None:
-    gone = [file for file in dataset.files if not is_virtual(Path(file)) and not Path(file).is_file()]
+def _check_parts(source: Source, dataset: Any) -> None:
+    gone = [file for file in dataset.files if (local := Source(file).local) is not None and not local.is_file()]
     if gone:
-        raise UnreadableImage(f"{path} is made of {gone[0]}, which does not exist. Fetch it, or make the VRT again.")
+        raise UnreadableImage(f"{source} is made of {gone[0]}, which does not exist. Fetch it, or make the VRT again.")
 
 
-def _check_upright(path: Path, dataset: Any) -> None:
+def _check_upright(source: Source, dataset: Any) -> None:
     turned = dataset.tags().get("EXIF_Orientation", "1") if dataset.driver == "JPEG" else "1"
     if turned not in ("0", "1"):
         raise UnreadableImage(
-            f"{path} is stored turned (EXIF orientation {turned}), and is read in windows as it is stored. Turn its "
+            f"{source} is stored turned (EXIF orientation {turned}), and is read in windows as it is stored. Turn its "
             "pixels upright first: jpegtran, or any editor."
         )
 
 
 @contextmanager
-def refusing(path: Path, part: str) -> Iterator[None]:
+def refusing(source: Source, part: str) -> Iterator[None]:
     """Turn GDAL's errors into one line of ours."""
     try:
         yield
     except (rasterio.errors.RasterioError, CPLE_BaseError, MemoryError) as error:
-        reason = " ".join(_told(error).split())[:240]
+        reason = " ".join(_told(error).replace(source.gdal_name, str(source)).split())[:240]
         raise UnreadableImage(
-            f"{path}: {part} cannot be read ({reason}). Fetch the file again or convert it to GeoTIFF."
+            f"{source}: {part} cannot be read ({reason}). Fetch the file again or convert it to GeoTIFF."
         ) from None
 
 
@@ -219,13 +221,13 @@ def gdal_version() -> str:
     return rasterio.__gdal_version__
 
 
-def read_small(path: Path, width: int, *, nearest: bool = False) -> Shaped[np.ndarray, "c h w"]:
+def read_small(source: str | Path | Source, width: int, *, nearest: bool = False) -> Shaped[np.ndarray, "c h w"]:
     """A raster shrunk to ``width`` pixels, for pictures.
 
     Raises:
         UnreadableImage: see :func:`open_raster`.
     """
-    with open_raster(path) as raster, refusing(path, "the overview"):
+    with open_raster(source) as raster, refusing(raster.source, "the overview"):
         height = max(1, round(raster.size[0] * width / raster.size[1]))
         how = Resampling.nearest if nearest else Resampling.average
         return raster.dataset.read(raster.bands, out_shape=(len(raster.bands), height, width), resampling=how)

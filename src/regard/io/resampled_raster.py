@@ -29,7 +29,7 @@ def at_gsd(raster: Raster, gsd: float | None) -> Iterator[Raster]:
     if gsd is None:
         yield raster
         return
-    own, name = ground_resolution(raster), raster.path.name
+    own, name = ground_resolution(raster), raster.source.name
     if own is None:
         raise ConfigError(f"{name} does not say how many metres a pixel has. Leave gsd out, or give it a CRS.")
     if raster.reads_alpha:
@@ -43,7 +43,7 @@ def at_gsd(raster: Raster, gsd: float | None) -> Iterator[Raster]:
     a, b, c, d, e, f = raster.transform[:6]
     transform = Affine(a * across, b * down, c, d * across, e * down, f)
     masked = dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp
-    with refusing(raster.path, f"its view at {gsd:g} m per pixel"):
+    with refusing(raster.source, f"its view at {gsd:g} m per pixel"):
         warped = WarpedVRT(
             dataset,
             crs=dataset.crs,
@@ -55,4 +55,4 @@ def at_gsd(raster: Raster, gsd: float | None) -> Iterator[Raster]:
             add_alpha=not masked,
         )
     with warped:
-        yield Raster(raster.path, warped, raster.bands)
+        yield Raster(raster.source, warped, raster.bands)

@@ -1,15 +1,18 @@
-"""Where a raster lies, what GDAL calls it there, and which drivers may read it."""
+"""Sources of images: paths, URLs and members of archives, as the user wrote them and as GDAL names them."""
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.error
 import urllib.request
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from regard.errors import UnreadableImage
 
-DRIVERS = {  # by the first bytes of the file
+DRIVERS = {  # GDAL's driver by the first bytes of the file
     b"II*\0": "GTiff",
     b"MM\0*": "GTiff",
     b"II+\0": "GTiff",
@@ -19,107 +22,156 @@ DRIVERS = {  # by the first bytes of the file
     b"\0\0\0\x0cjP": "JP2OpenJPEG",
 }
 ANY_DRIVER = sorted(set(DRIVERS.values()))
-VRT = "VRT"  # not among them: it can read any file of the machine
-MOSAICS = "/vsimem/regard-mosaic/"  # VRTs of our own, in GDAL's memory
+VRT = "VRT"  # not among them: a VRT can read any file of the machine
 VIRTUAL = re.compile(r"/vsi[a-z0-9_]+/|[a-z][a-z0-9+]+:/")
 SYSTEMS = {"http": "curl", "https": "curl", "ftp": "curl", "s3": "s3", "gs": "gs", "az": "az"}
 SYSTEMS |= {"zip": "zip", "tar": "tar", "gzip": "gzip"}
-SECONDS_FOR_A_HEAD = 20
+HEAD_TIMEOUT = 20  # seconds
 
 Stamp = tuple[str, int | str | None, int | str | None]
 
 
-def is_virtual(path: Path) -> bool:
-    """Whether a path is no file of this machine's but one of GDAL's: ``/vsizip/a.zip/b.tif``, ``https://host/b.tif``."""
-    return VIRTUAL.match(str(path)) is not None
+@dataclass(frozen=True)
+class Source:
+    """Where an image comes from: a path, a URL (https, s3, gs, az), a ``/vsi`` path, an archive's member (``zip://a!b``).
+
+    ``str(source)`` is exactly what the user wrote. ``document`` is the VRT of a mosaic, which lies in no file.
+    """
+
+    text: str
+    document: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, source: str | os.PathLike[str] | Source) -> Source:
+        """The source of a path, a URL or a source. A :class:`~pathlib.Path` of a URL gets back its double slash."""
+        if isinstance(source, Source):
+            return source
+        text = os.fspath(source)
+        return cls(text if isinstance(source, str) else re.sub(r"(?<![a-z0-9+])([a-z][a-z0-9+]+):/+", r"\1://", text))
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether GDAL alone reaches it: a URL, a ``/vsi`` path, a member of an archive, or a mosaic."""
+        return self.document is not None or VIRTUAL.match(self.text) is not None
+
+    @property
+    def local(self) -> Path | None:
+        """The file of this machine; None for virtual sources."""
+        return None if self.is_virtual else Path(self.text)
+
+    @property
+    def name(self) -> str:
+        """The last component, without the query of a URL."""
+        if not self.is_virtual:
+            return Path(self.text).name
+        return re.split(r"[/!]", self.text.partition("?")[0].rstrip("/"))[-1]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return Path(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the name in lower case, with its dot."""
+        return Path(self.name).suffix.lower()
+
+    @cached_property
+    def gdal_name(self) -> str:
+        """The name that GDAL opens: URLs and members of archives as ``/vsi`` paths, a mosaic as its VRT.
+
+        Raises:
+            UnreadableImage: an unknown URL scheme.
+        """
+        name = self.document or self.text
+        if self.document is not None or not self.is_virtual:
+            return name
+        if not name.startswith("/vsi"):
+            scheme, _, rest = name.partition(":/")
+            parts = [part for part in scheme.split("+") if part != "file"]
+            unknown = [part for part in parts if part not in SYSTEMS]
+            if unknown:
+                raise UnreadableImage(f"{name}: {unknown[0]} is not read. Known: {', '.join(SYSTEMS)}, and /vsi paths.")
+            remote = f"{parts[-1]}://" if parts and SYSTEMS[parts[-1]] == "curl" else ""
+            systems = "".join(f"/vsi{SYSTEMS[part]}" for part in parts)
+            name = f"{systems}/{remote}{re.sub('!/*', '/', rest.lstrip('/'))}"
+        archive = _archive(name)
+        return re.sub(r"^((?:/vsi[a-z0-9_]+)+/)/*", r"\1/", name) if archive and archive.is_absolute() else name
+
+    def stamp(self) -> Stamp:
+        """The fingerprint of the file as it is now: name, size, modification time in nanoseconds (the archive's for its
+        members); over HTTP the length and the ETag or date of the server. The name alone where neither is known.
+        """
+        if self.document is not None:
+            return self.text, None, None
+        name = self.gdal_name
+        file = _archive(name) if self.is_virtual else Path(name)
+        if file is not None and file.is_file():
+            status = file.stat()
+            return str(Path(name).absolute()), status.st_size, status.st_mtime_ns
+        url = re.match(r"/vsicurl/(https?://.*)", name)
+        if url is None:
+            return name, None, None
+        try:
+            request = urllib.request.Request(url[1], method="HEAD")
+            with urllib.request.urlopen(request, timeout=HEAD_TIMEOUT) as response:
+                headers = response.headers
+        except (urllib.error.URLError, OSError, ValueError):
+            return name, None, None
+        return name, headers["Content-Length"], headers["ETag"] or headers["Last-Modified"]
+
+    def drivers(self, *, vrt: bool = False) -> list[str]:
+        """GDAL's drivers that may read it, by its first bytes; all drivers for a virtual source.
+
+        Raises:
+            UnreadableImage: missing, empty, of an unsupported format, or a VRT without ``vrt``.
+        """
+        if self.document is not None:
+            return [VRT]
+        if self.local is None:
+            return [*ANY_DRIVER, VRT] if vrt else ANY_DRIVER
+        check_exists(self)
+        with self.local.open("rb") as file:
+            start = file.read(1024)
+        if not start:
+            raise UnreadableImage(f"{self} is empty. Fetch it again.")
+        if b"<VRTDataset" in start and vrt:
+            return [VRT]
+        driver = next((name for magic, name in DRIVERS.items() if start.startswith(magic)), None)
+        if driver is None:
+            raise UnreadableImage(f"{self} is no GeoTIFF, JPEG 2000, PNG or JPEG. {self._advice(start)}")
+        return [driver]
+
+    def _advice(self, start: bytes) -> str:
+        if b"<VRTDataset" in start:
+            return "It is a VRT, which may read any file of this machine: if you trust it, use --vrt."
+        if self.suffix == ".safetensors":
+            return f"It is a model, and the model comes first: regard predict {self.name} IMAGE -o OUT."
+        if start.startswith(b"GIF8"):
+            return "It is a GIF: save it as PNG, in colour."
+        return f"Convert it: gdal_translate {self.name} out.tif."
 
 
-def gdal_name(path: Path) -> str:
-    """What GDAL calls a file: URLs (https, s3, gs, az; zip, tar, gzip with ``!``) as ``/vsi`` paths.
-
-    :class:`~pathlib.Path` leaves out double slashes; they are put back.
+def check_exists(source: Source) -> None:
+    """Refuse a local source that is no file.
 
     Raises:
-        UnreadableImage: an URL of another kind.
+        UnreadableImage: it is missing or a folder.
     """
-    text = str(path)
-    if not is_virtual(path):
-        return text
-    scheme, _, rest = text.partition(":/")
-    if not text.startswith("/vsi"):
-        parts = [part for part in scheme.split("+") if part != "file"]
-        unknown = [part for part in parts if part not in SYSTEMS]
-        if unknown:
-            raise UnreadableImage(f"{text}: {unknown[0]} is not read. Known: {', '.join(SYSTEMS)}, and /vsi paths.")
-        remote = f"{parts[-1]}:/" if parts and SYSTEMS[parts[-1]] == "curl" else ""
-        text = "".join(f"/vsi{SYSTEMS[part]}" for part in parts) + f"/{remote}{re.sub('!/*', '/', rest.lstrip('/'))}"
-    text = re.sub(r"\b(https?|ftp):/+", r"\1://", text)
-    archive = _archive(text)
-    return re.sub(r"^((?:/vsi[a-z0-9_]+)+/)/*", r"\1/", text) if archive and archive.is_absolute() else text
+    file = source.local
+    if file is not None and not file.is_file():
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise UnreadableImage(f"{source} {what}. Give the path of an image.")
 
 
 def _archive(name: str) -> Path | None:
-    """The file of this machine that holds a file of GDAL's; None where none does."""
+    """The local file that holds a ``/vsi`` file; None where none does."""
     rest = Path(re.sub(r"^(/vsi[a-z0-9_]+)+/+", "", name))
     for folder in (Path(), Path("/")):
         for path in (folder / rest, *(folder / rest).parents):
             if path.is_file():
                 return path
     return None
-
-
-def stamp(name: str) -> Stamp:
-    """A file as it is now: its name, size and time of change in nanoseconds; of an archive's member, the archive's.
-
-    Over HTTP, length and ETag or date as the server tells them. Nothing but the name where neither is known.
-    """
-    held = _archive(name) if is_virtual(Path(name)) else Path(name)
-    if held is not None and held.is_file():
-        facts = held.stat()
-        return str(Path(name).absolute()), facts.st_size, facts.st_mtime_ns
-    url = re.match(r"/vsicurl/(https?://.*)", name)
-    if url is None:
-        return name, None, None
-    asked = urllib.request.Request(url[1], method="HEAD")
-    try:
-        with urllib.request.urlopen(asked, timeout=SECONDS_FOR_A_HEAD) as answer:
-            told = answer.headers
-    except (urllib.error.URLError, OSError, ValueError):
-        return name, None, None
-    return name, told["Content-Length"], told["ETag"] or told["Last-Modified"]
-
-
-def drivers_of(path: Path, *, vrt: bool = False) -> list[str]:
-    """The names of GDAL's drivers that may read a file, by its first bytes; of a file that only GDAL reaches, all.
-
-    Raises:
-        UnreadableImage: missing, empty, of a kind that is not read, or a VRT that was not allowed.
-    """
-    if str(path).startswith(MOSAICS):
-        return [VRT]
-    if is_virtual(path):
-        return [*ANY_DRIVER, VRT] if vrt else ANY_DRIVER
-    if not path.is_file():
-        raise UnreadableImage(
-            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}. Give the path of an image."
-        )
-    with path.open("rb") as file:
-        start = file.read(1024)
-    if not start:
-        raise UnreadableImage(f"{path} is empty. Fetch it again.")
-    if b"<VRTDataset" in start and vrt:
-        return [VRT]
-    driver = next((name for magic, name in DRIVERS.items() if start.startswith(magic)), None)
-    if driver is None:
-        raise UnreadableImage(f"{path} is no GeoTIFF, JPEG 2000, PNG or JPEG. {_advice(path, start)}")
-    return [driver]
-
-
-def _advice(path: Path, start: bytes) -> str:
-    if b"<VRTDataset" in start:
-        return "It is a VRT, which may read any file of this machine: if you trust it, say --vrt."
-    if path.suffix.lower() == ".safetensors":
-        return f"It is a model, and the model comes first: regard predict {path.name} IMAGE -o OUT."
-    if start.startswith(b"GIF8"):
-        return "It is a GIF: save it as PNG, in colour."
-    return f"Convert it: gdal_translate {path.name} out.tif."

@@ -94,7 +94,7 @@ def read_polygons(path: Path, raster: Raster, columns: Sequence[str] = ()) -> tu
     """
     crs, _, shapes, values, _ = read_shapes(path, columns)
     if raster.crs is None or crs is None:
-        raise ConfigError(f"{path.name if crs is None else raster.path.name} has no CRS, so the two do not meet.")
+        raise ConfigError(f"{path.name if crs is None else raster.source.name} has no CRS, so the two do not meet.")
     change = pyproj.Transformer.from_crs(crs, raster.crs.to_wkt(), always_xy=True)
     moved = shapely.transform(shapes, lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1))
     if not np.isfinite(shapely.bounds(moved)).all():

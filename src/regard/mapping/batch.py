@@ -16,6 +16,7 @@ from regard.errors import ConfigError, OutputError, ScenesFailed
 from regard.files import check_writable
 from regard.inference.compute import DEFAULT_COMPUTE, Compute
 from regard.io.image import is_photograph
+from regard.io.source import Source
 from regard.mapping.manifest import Receipt, is_list, listed, write_receipts
 from regard.mapping.outputs import SIDE_FILES
 from regard.mapping.task import Scene, predict_scene, run_scene
@@ -27,7 +28,7 @@ MOST_NAMED = 5  # failed scenes in a message
 
 def predict_many(
     model: str,
-    sources: Sequence[Path],
+    sources: Sequence[str | Path | Source],
     out: Path,
     *,
     workers: int = 1,
@@ -79,7 +80,7 @@ def predict_many(
 
 
 def _check_apart(scenes: Sequence[Scene]) -> None:
-    made_of: dict[Path, Path] = {}
+    made_of: dict[Path, Source] = {}
     for scene in scenes:
         other = made_of.setdefault(scene.target.resolve(), scene.source)
         if other != scene.source:
@@ -143,7 +144,7 @@ def _summary(receipts: Sequence[Receipt], seconds: float, told: Path | None = No
     }
 
 
-def _target(source: Path, out: Path, *, many: bool) -> Path:
+def _target(source: Source, out: Path, *, many: bool) -> Path:
     suffix = ".png" if is_photograph(source) else ".tif"
     if many and out.suffix:
         raise OutputError(f"several sources need a folder as output; got {out}. Name one: -o maps/.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from regard.errors import ConfigError, UnreadableImage
 from regard.files import write_text
-from regard.io.source import is_virtual
+from regard.io.source import Source
 
 MANIFEST = ".jsonl"
 
@@ -28,7 +28,7 @@ class Receipt:
     failed: str = ""
 
 
-def listed(sources: Sequence[Path]) -> dict[Path, Path | None]:
+def listed(sources: Sequence[str | Path | Source]) -> dict[Source, Path | None]:
     """Sources with their patterns and manifests resolved, each once, in order, and the targets that manifests name.
 
     A manifest is a ``.jsonl``: on each line an object with a ``source`` and, if wished, the ``target`` of its map.
@@ -38,12 +38,12 @@ def listed(sources: Sequence[Path]) -> dict[Path, Path | None]:
         UnreadableImage: a pattern that matches nothing, or a manifest that is not there.
         ConfigError: no source at all, or a line of a manifest that names none.
     """
-    found: dict[Path, Path | None] = {}
-    for source in sources:
+    found: dict[Source, Path | None] = {}
+    for source in map(Source.of, sources):
         if not is_list(source):
             found[source] = None
         else:
-            found |= _read(source) if source.suffix == MANIFEST else dict.fromkeys(_matches(source))
+            found |= _read(Path(str(source))) if source.suffix == MANIFEST else dict.fromkeys(_matches(source))
     if found:
         return found
     if sources:
@@ -51,11 +51,12 @@ def listed(sources: Sequence[Path]) -> dict[Path, Path | None]:
     raise ConfigError("no source is given. Name at least one image: regard predict MODEL IMAGE -o OUT.")
 
 
-def is_list(source: Path) -> bool:
+def is_list(source: str | Path | Source) -> bool:
     """Whether a source is a manifest or a pattern, and so may stand for any number of scenes."""
+    source = Source.of(source)
     if source.suffix == MANIFEST:
         return True
-    return glob.has_magic(str(source)) and not source.exists() and not is_virtual(source)
+    return glob.has_magic(str(source)) and source.local is not None and not source.local.exists()
 
 
 def write_receipts(path: Path, receipts: Iterable[Receipt]) -> Path:
@@ -67,14 +68,14 @@ def write_receipts(path: Path, receipts: Iterable[Receipt]) -> Path:
     return write_text(path, "".join(json.dumps(asdict(receipt)) + "\n" for receipt in receipts))
 
 
-def _matches(pattern: Path) -> list[Path]:
-    matches = sorted(Path(name) for name in glob.glob(str(pattern)))
+def _matches(pattern: Source) -> list[Source]:
+    matches = [Source.of(path) for path in sorted(map(Path, glob.glob(str(pattern))))]
     if not matches:
         raise UnreadableImage(f"no file matches {pattern}. Check the folder and the ending.")
     return matches
 
 
-def _read(path: Path) -> dict[Path, Path | None]:
+def _read(path: Path) -> dict[Source, Path | None]:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -84,11 +85,11 @@ def _read(path: Path) -> dict[Path, Path | None]:
     return dict(_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _row(path: Path, number: int, line: str) -> tuple[Path, Path | None]:
+def _row(path: Path, number: int, line: str) -> tuple[Source, Path | None]:
     try:
         row = json.loads(line)
         source, target = row["source"], row.get("target")
-        return Path(source), None if target is None else Path(target)
+        return Source.of(source), None if target is None else Path(target)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
             f"{path}, line {number} is no scene: {line[:60]}. "

@@ -108,6 +108,6 @@ class Patches:
         if side is None and (self.simplify or self.minimum_area):
             name = "simplify" if self.simplify else "minimum area"
             raise ConfigError(
-                f"{raster.path.name} has no CRS, so {name} in metres means nothing. Use sieve, in pixels."
+                f"{raster.source.name} has no CRS, so {name} in metres means nothing. Use sieve, in pixels."
             )
         return self.simplify / side if side else 0.0

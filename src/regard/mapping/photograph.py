@@ -13,6 +13,7 @@ from regard.inference.segmentation import Segmentation, masked
 from regard.inference.views import class_scores, scaling_of
 from regard.io.cog_writer import RasterWriter, measure_layer
 from regard.io.image import read_image
+from regard.io.source import Source
 from regard.mapping.blend import Tiling
 from regard.mapping.job import tags_in, tags_of
 from regard.mapping.journal import key_of
@@ -27,7 +28,7 @@ class PhotographJob:
     """One photograph to be predicted: by which model, how, and into which files."""
 
     model: Segmenter
-    source: Path
+    source: Source
     tiling: Tiling
     bands: Sequence[int | str] | None = None
     to: Path | None = None
@@ -41,16 +42,16 @@ class PhotographJob:
     @cached_property
     def tags(self) -> dict[str, str]:
         """What the files say of their model and, as ``regard_job``, of all that decides their values."""
-        tags, size = tags_of(self.model), self.source.stat().st_size
+        tags, size = tags_of(self.model), self.source.stamp()[1]
         facts = {"model": tags, "size": size, "bands": self.bands, "views": self.tiling.views, "version": __version__}
         return {**tags, "regard_job": key_of(facts)}
 
     def is_done(self) -> bool:
         """Whether every file is there already, made with these settings and later than the photograph."""
-        source = self.source.stat().st_mtime_ns
+        changed = self.source.stamp()[2]
         return bool(self.files) and all(
             path.is_file()
-            and path.stat().st_mtime_ns >= source
+            and (not isinstance(changed, int) or path.stat().st_mtime_ns >= changed)
             and tags_in(path).get("regard_job") == self.tags["regard_job"]
             for path in self.files
         )
@@ -61,7 +62,7 @@ class PhotographJob:
         Raises:
             OutputError: no, or one is the photograph itself, or is there already and something else.
         """
-        check_targets(self.files, [self.source])
+        check_targets(self.files, [Path(self.source.stamp()[0])])
         if not overwrite and not self.is_done():
             refuse_to_replace(self.files)
 
@@ -89,7 +90,7 @@ class PhotographJob:
 
 def photograph_job(
     model: Segmenter,
-    source: Path,
+    source: str | Path | Source,
     to: str | Path | None,
     *,
     confidence: str | Path | None = None,
@@ -98,4 +99,4 @@ def photograph_job(
 ) -> PhotographJob:
     """A job from names and a view."""
     files = (None if path is None else Path(path) for path in (to, confidence))
-    return PhotographJob(model, source, Tiling.of(**view), bands, *files)
+    return PhotographJob(model, Source.of(source), Tiling.of(**view), bands, *files)

@@ -16,7 +16,7 @@ from regard.inference.compute import DEFAULT_COMPUTE, Compute
 from regard.inference.views import class_scores, scaling_of
 from regard.io.image import is_photograph
 from regard.io.raster import Box, Raster, open_raster
-from regard.io.source import MOSAICS
+from regard.io.source import Source
 from regard.io.window_reader import padded
 from regard.mapping.blend import ALIGNMENT, Tiling, count_windows, memory_beside, plan_axis, window_rows
 from regard.mapping.outputs import Outputs
@@ -28,7 +28,7 @@ from regard.ops.normalise import prepare
 from regard.ops.resize import most_likely
 
 
-def one_raster(sources: Sequence[Path]) -> Path:
+def one_raster(sources: Sequence[Source]) -> Source:
     """The raster to look at before or after it is mapped.
 
     Raises:
@@ -42,7 +42,7 @@ def one_raster(sources: Sequence[Path]) -> Path:
 
 def verify_map(
     model: str,
-    source: Path,
+    source: str | Path | Source,
     labels: Path,
     *,
     compute: Compute = DEFAULT_COMPUTE,
@@ -91,7 +91,7 @@ def _around(begin: int, length: int, larger: int, whole: int) -> tuple[int, int]
 
 
 def plan(
-    model: str, source: Path, outputs: Outputs, *, compute: Compute = DEFAULT_COMPUTE, **view: Any
+    model: str, source: str | Path | Source, outputs: Outputs, *, compute: Compute = DEFAULT_COMPUTE, **view: Any
 ) -> dict[str, Any]:
     """What a map takes: windows, memory beside the model, disk, and minutes, by the time of one window."""
     loaded = network(model, compute)
@@ -100,7 +100,7 @@ def plan(
         windows = count_windows(raster.size, tiling, loaded.stride)
         rows, columns = (plan_axis(length, tiling, loaded.stride) for length in raster.size)
         window = rows.window * loaded.stride, columns.window * loaded.stride
-        name = f"{len(raster.stamps) - 1} files as one" if str(source).startswith(MOSAICS) else source
+        name = f"{len(raster.stamps) - 1} files as one" if Source.of(source).document is not None else source
         seconds = _seconds_a_window(loaded, *window, tiling)
         return {
             "source": f"{name} ({width} x {height}, {len(raster.bands)} bands)",

@@ -18,6 +18,7 @@ from regard.io.areas import ground_resolution
 from regard.io.image import is_photograph
 from regard.io.mosaic import mosaic
 from regard.io.raster import Raster, open_raster
+from regard.io.source import Source
 from regard.mapping.blend import ALIGNMENT, Tiling, memory_beside, predict_rows
 from regard.mapping.job import MapJob
 from regard.mapping.outputs import Outputs, Patches
@@ -32,7 +33,7 @@ MOST_MEMORY = 2000.0  # MB beside the model
 
 def predict(
     model: Segmenter,
-    source: str | Path | Sequence[str | Path],
+    source: str | Path | Source | Sequence[str | Path | Source],
     to: str | Path | None = None,
     *,
     confidence: str | Path | None = None,
@@ -85,7 +86,11 @@ def predict(
         ConfigError: impossible tile, overlap, scales, area or resolution, or a result or a map too large for memory.
         OutputError: the result cannot be written.
     """
-    path = Path(source) if isinstance(source, str | Path) else mosaic([Path(name) for name in source], vrt=vrt)
+    path = (
+        mosaic(list(source), vrt=vrt)
+        if isinstance(source, Sequence) and not isinstance(source, str)
+        else Source.of(source)
+    )
     view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "d4": d4, "batch": batch}
     extras = {"entropy": entropy, "polygons": polygons, "areas": areas, "stac": stac}
     patches = Patches(sieve, minimum_area, simplify)
@@ -111,7 +116,7 @@ def predict(
 @contextmanager
 def opened(
     model: Segmenter,
-    source: Path,
+    source: str | Path | Source,
     *,
     bands: Sequence[int | str] | None = None,
     aoi: Area | None = None,
@@ -136,12 +141,12 @@ def opened(
 def _check_memory(needed: float, most: float, raster: Raster) -> None:
     if needed > most:
         raise ConfigError(
-            f"the map of {raster.path.name}, {raster.size[1]} pixels wide, takes about {needed:,.0f} MB beside the "
+            f"the map of {raster.source.name}, {raster.size[1]} pixels wide, takes about {needed:,.0f} MB beside the "
             f"model; {most:,.0f} are allowed. Cut it in two (gdal_translate -srcwin), or say --max-memory {needed:.0f}."
         )
 
 
-def _need_a_map(source: Path, **wishes: object) -> None:
+def _need_a_map(source: Source, **wishes: object) -> None:
     wished = [name for name, value in wishes.items() if value is not None]
     if wished:
         raise ConfigError(
@@ -160,14 +165,14 @@ def at_resolution(tiling: Tiling, model: Segmenter, raster: Raster, gsd: float) 
         raise ConfigError(f"gsd {gsd:g} must be metres per pixel above 0, or 0 for those of the training images.")
     wanted, own = gsd or model.card.ground_resolution, ground_resolution(raster)
     if own is None or not wanted:
-        unknown = raster.path.name if own is None else "the model's card"
+        unknown = raster.source.name if own is None else "the model's card"
         raise ConfigError(f"{unknown} does not say how many metres a pixel has. Leave gsd out.")
     factor = own / wanted
     tile = ALIGNMENT * max(1, round(tiling.tile / factor / ALIGNMENT))
     if tile > LARGEST_TILE:
         raise ConfigError(
-            f"{raster.path.name} has {own:.3g} m per pixel, so windows at {wanted:.3g} m would be {tile} pixels wide; "
-            f"at most {LARGEST_TILE} are possible. Shrink the raster first (gdalwarp -tr), or choose a smaller tile."
+            f"{raster.source.name} has {own:.3g} m per pixel, so windows at {wanted:.3g} m would be {tile} pixels "
+            f"wide; at most {LARGEST_TILE} are possible. Shrink the raster first (gdalwarp -tr), or a smaller tile."
         )
     overlap = min(tile // 2, ALIGNMENT * round(tiling.overlap / factor / ALIGNMENT)) // ALIGNMENT * ALIGNMENT
     return replace(tiling, tile=tile, overlap=overlap, scales=tuple(scale * factor for scale in tiling.scales))
@@ -177,7 +182,7 @@ def _collect(model: Segmenter, raster: Raster, tiling: Tiling) -> Segmentation:
     height, width = raster.size
     if height * width > IN_MEMORY:
         raise ConfigError(
-            f"{raster.path.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name a file: to='map.tif'."
+            f"{raster.source.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name a file: to='map.tif'."
         )
     parts = list(predict_rows(model, raster, tiling))
     valid = np.concatenate([rows.valid for rows in parts])

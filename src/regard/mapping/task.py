@@ -14,6 +14,7 @@ from regard.checkpoints.file import load
 from regard.errors import OutputBusy, RegardError
 from regard.inference.compute import DEFAULT_COMPUTE, Compute
 from regard.io.image import image_size, is_photograph
+from regard.io.source import Source
 from regard.mapping.manifest import Receipt
 from regard.mapping.outputs import SIDE_FILES, Outputs
 from regard.mapping.photograph import photograph_job
@@ -32,7 +33,7 @@ class Scene:
     """One source to be mapped. To run it twice is the same as once: a map that is done is left alone."""
 
     model: str
-    source: Path
+    source: Source
     target: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     compute: Compute = DEFAULT_COMPUTE

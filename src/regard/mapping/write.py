@@ -59,11 +59,11 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
         _predict(job, journal, progress)
         give_back_freed_memory()  # what windows were computed in is of no use to what follows
         if job.identity() != identity:
-            raise UnreadableImage(f"{job.raster.path} was changed while it was read, or is gone. Run the same again.")
+            raise UnreadableImage(f"{job.raster.source} was changed while it was read, or is gone. Run the same again.")
         if not _publish(job, journal) and progress:
             print(
-                f"{outputs.labels.name} is empty: no pixel of {job.raster.path.name} holds data (nodata, mask, alpha, "
-                "NaN, area of interest)",
+                f"{outputs.labels.name} is empty: no pixel of {job.raster.source.name} holds data (nodata, mask, "
+                "alpha, NaN, area of interest)",
                 file=sys.stderr,
             )
         _add_tables(job)

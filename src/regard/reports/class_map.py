@@ -69,7 +69,7 @@ def _levels(source: LabelMap, confidence: Path) -> Levels:
     with open_raster(confidence, bands=[1]) as sure:
         if sure.size != source.size:
             raise SizeMismatch(
-                f"{confidence.name} is {sure.size[1]} x {sure.size[0]} pixels, {source.raster.path.name} "
+                f"{confidence.name} is {sure.size[1]} x {sure.size[0]} pixels, {source.raster.source.name} "
                 f"{source.size[1]} x {source.size[0]}. Give the confidence that was written with the map."
             )
         if sure.dataset.dtypes[0] != "uint8":

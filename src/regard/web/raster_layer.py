@@ -46,7 +46,7 @@ class RasterLayer:
         self.begun, self.ready, self.stopped = threading.Event(), threading.Event(), threading.Event()
         self.progress = 0.0
         with reopen() as raster:
-            self.path, self.size = raster.path, raster.size
+            self.path, self.size = raster.source, raster.size
             shrunk = max(raster.dataset.overviews(bands[0]), default=1)
         large = max(self.size) > READ_WHOLE * shrunk
         self.factor = 2 ** math.ceil(math.log2(max(self.size) / FAR)) if large else 0

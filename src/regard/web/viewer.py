@@ -16,6 +16,7 @@ from regard.errors import ClassMismatch, SizeMismatch
 from regard.inference.pictures import shown_bands, stretch_of
 from regard.io.image import Pixels, image_size, is_photograph, read_image
 from regard.io.raster import Box, Raster, open_raster
+from regard.io.source import Source
 from regard.mapping.blend import Tiling
 from regard.models import Segmenter
 from regard.web.grid import SIDE, Address, Grid, Places, grid_of
@@ -72,7 +73,7 @@ class Viewer:
         if not hasattr(self, "_photograph"):
             self._photograph = in_memory(read_image(path, bands=self.sources.bands, expected=self.model.bands))
         dataset = self._photograph.open()
-        return Raster(path, dataset, tuple(dataset.indexes))
+        return Raster(Source.of(path), dataset, tuple(dataset.indexes))
 
     def _layer(self, path: Path, name: str) -> RasterLayer:
         if image_size(path) != self.raster.size:

@@ -12,6 +12,7 @@ from rasterio.enums import ColorInterp
 from regard.errors import BandMismatch, UnreadableImage
 from regard.io.image import read_image
 from regard.io.raster import Box, Raster, open_raster
+from regard.io.source import Source
 from support import write_tif
 
 RNG = np.random.default_rng(1)
@@ -186,6 +187,6 @@ def test_more_pixels_than_memory_holds_are_refused(tmp_path: Path):
         def read(self, bands: tuple[int, ...], window: object) -> np.ndarray:
             raise MemoryError("Unable to allocate 16.0 TiB")
 
-    raster = Raster(tmp_path / "sparse.tif", Huge(), (1,))
+    raster = Raster(Source.of(tmp_path / "sparse.tif"), Huge(), (1,))
     with pytest.raises(UnreadableImage, match=r"sparse.tif: a part of 4194304 x 4194304 pixels .* allocate 16.0 TiB"):
         raster.read(Box(0, 0, 2**22, 2**22))

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import rasterio.shutil
 
-from regard.errors import OutputError, UnreadableImage
+from regard.errors import OutputError, ScenesFailed, UnreadableImage
 from regard.io.image import image_size
 from regard.io.raster import Box, open_raster
-from regard.io.source import gdal_name
+from regard.io.source import Source
+from regard.mapping.batch import predict_many
 from regard.mapping.predict import predict
 from regard.models import Segmenter
 from support import write_tif
@@ -59,19 +60,52 @@ def server(scene: Path) -> Iterator[str]:
     ],
 )
 def test_names_are_those_of_gdal(typed: str, meant: str):
-    assert gdal_name(Path(typed)) == meant
+    assert Source.of(typed).gdal_name == meant == Source.of(Path(typed)).gdal_name
+    assert str(Source.of(typed)) == typed == str(Source.of(Source.of(typed)))
 
 
 def test_unknown_kinds_of_addresses_are_refused():
     with pytest.raises(UnreadableImage, match="gopher is not read"):
-        gdal_name(Path("gopher://host/b.tif"))
+        Source.of("gopher://host/b.tif").gdal_name  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "suffix", "virtual"),
+    [
+        ("plain/scene.TIF", "scene.TIF", ".tif", False),
+        ("https://host/a/b.tif?x=1/2", "b.tif", ".tif", True),
+        ("zip://a.zip!b.tif", "b.tif", ".tif", True),
+        ("/vsizip/a.zip/in/b.tif", "b.tif", ".tif", True),
+        ("C:/scenes/b.tif", "b.tif", ".tif", False),
+    ],
+)
+def test_sources_know_their_name_and_whether_they_are_virtual(typed: str, name: str, suffix: str, virtual: bool):
+    source = Source.of(typed)
+    assert (source.name, source.stem, source.suffix, source.is_virtual) == (name, name[: -len(suffix)], suffix, virtual)
+    assert source.local == (None if virtual else Path(typed))
+
+
+@pytest.mark.parametrize(
+    "typed", ["{server}//no/other.tif?key=a", "/vsicurl/{server}/none.tif", "zip+{server}/a.zip!/b.tif"]
+)
+def test_messages_show_the_address_as_it_was_written(typed: str, server: str, tiny_model: Segmenter, tmp_path: Path):
+    address = typed.format(server=server)
+    for read in (open_raster, image_size, lambda address: predict(tiny_model, address, tmp_path / "map.tif")):
+        with pytest.raises(UnreadableImage) as raised:
+            read(address)
+        assert str(raised.value).startswith(f"{address}: the header cannot be read")
+    with pytest.raises(ScenesFailed) as failed:
+        predict_many(
+            str(tiny_model.save(tmp_path / "tiny.safetensors")), [address, f"{server}/x.tif"], tmp_path / "maps"
+        )
+    assert f" {address}: UnreadableImage: {address}: the header" in str(failed.value)
 
 
 @pytest.mark.parametrize("form", ["/vsizip/{0}/in/scene.tif", "zip://{0}!in/scene.tif", "zip://{0}!/in/scene.tif"])
 @pytest.mark.parametrize("absolute", [True, False])
 def test_members_of_archives_are_read(archive: Path, form: str, absolute: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(archive.parent)
-    path = Path(form.format(archive if absolute else archive.name))
+    path = form.format(archive if absolute else archive.name)
     assert image_size(path) == (70, 90)
     with open_raster(path) as raster:
         np.testing.assert_array_equal(raster.read(Box(0, 0, 70, 90))[0], VALUES)
@@ -81,16 +115,16 @@ def test_members_of_archives_are_read(archive: Path, form: str, absolute: bool, 
 def test_packed_files_and_files_behind_a_server_are_read(scene: Path, server: str):
     packed = scene.with_suffix(".tif.gz")
     packed.write_bytes(gzip.compress(scene.read_bytes()))
-    places = [Path(f"/vsigzip/{packed}"), Path(f"gzip://{packed}"), Path(f"/vsicurl/{server}/scene.tif")]
-    for path in [*places, Path(f"{server}/scene.tif")]:
+    addresses = [f"/vsigzip/{packed}", f"gzip://{packed}", f"/vsicurl/{server}/scene.tif", f"{server}/scene.tif"]
+    for path in addresses:
         with open_raster(path) as raster:
             np.testing.assert_array_equal(raster.read(Box(0, 0, 70, 90))[0], VALUES)
             assert raster.stamps[0][1] in (packed.stat().st_size, str(scene.stat().st_size))
-            assert str(raster.stamps[0][2]) == str((scene if "http" in str(path) else packed).stat().st_mtime_ns)
+            assert str(raster.stamps[0][2]) == str((scene if "http" in path else packed).stat().st_mtime_ns)
     with pytest.raises(UnreadableImage, match="404"):
-        open_raster(Path(f"{server}/other.tif"))
+        open_raster(f"{server}/other.tif")
     with pytest.raises(UnreadableImage, match=r"no.zip/none.tif: the header cannot be read"):
-        open_raster(Path(f"/vsizip/{scene.parent}/no.zip/none.tif"))
+        open_raster(f"/vsizip/{scene.parent}/no.zip/none.tif")
 
 
 @pytest.mark.parametrize("kind", ["zip", "http"])
@@ -116,7 +150,7 @@ def test_a_map_of_a_distant_file_is_done_until_that_changes(
 def test_a_vrt_is_read_when_allowed_and_its_parts_must_be_there(scene: Path, tiny_model: Segmenter, tmp_path: Path):
     vrt = tmp_path / "scene.vrt"
     rasterio.shutil.copy(scene, vrt, driver="VRT")
-    with pytest.raises(UnreadableImage, match=r"It is a VRT, .* say --vrt"):
+    with pytest.raises(UnreadableImage, match=r"It is a VRT, .* use --vrt"):
         predict(tiny_model, vrt)
     with open_raster(vrt, vrt=True) as raster:
         np.testing.assert_array_equal(raster.read(Box(0, 0, 70, 90))[0], VALUES)

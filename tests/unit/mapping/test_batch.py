@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
+from regard.io.source import Source
 from regard.mapping import batch as many
 from regard.mapping.batch import predict_many
 from regard.mapping.cluster import run_on_cluster
@@ -126,8 +127,8 @@ def test_a_scene_that_no_worker_survives_is_named(world: tuple[str, Path]) -> No
     distributed = pytest.importorskip("distributed", reason="distributed is in the extra 'cluster'")
     model, root = world
     good, bad = sorted((root / "tiles").iterdir())[:2]
-    broken = Scene(model, bad, root / "out" / bad.name, {**VIEW, "tile": None})
-    scenes = [broken, Scene(model, good, root / "out" / good.name, VIEW)]
+    broken = Scene(model, Source.of(bad), root / "out" / bad.name, {**VIEW, "tile": None})
+    scenes = [broken, Scene(model, Source.of(good), root / "out" / good.name, VIEW)]
     with distributed.LocalCluster(1, processes=False, threads_per_worker=1, dashboard_address=":0") as cluster:
         receipts = {Path(receipt.source): receipt for receipt in run_on_cluster(scenes, cluster.scheduler_address, 1)}
     assert "Error" in receipts[bad].failed and not receipts[bad].files and not receipts[good].failed
@@ -136,7 +137,7 @@ def test_a_scene_that_no_worker_survives_is_named(world: tuple[str, Path]) -> No
 
 def test_the_end_of_another_run_of_a_scene_is_waited_for(world: tuple[str, Path]) -> None:
     model, root = world
-    scene = Scene(model, root / "tiles" / "tile0.tif", root / "out" / "tile0.tif", VIEW)
+    scene = Scene(model, Source.of(root / "tiles" / "tile0.tif"), root / "out" / "tile0.tif", VIEW)
     (root / "out").mkdir()
     with ThreadPoolExecutor(1) as pool, Journal(scene.target, {"another": "job"}):
         receipt = pool.submit(predict_scene, scene)
@@ -160,7 +161,7 @@ def test_processes_give_the_same_bytes(world: tuple[str, Path], how: dict) -> No
         pytest.importorskip("distributed", reason="distributed is in the extra 'cluster'")
     model, root = world
     for source in sorted((root / "tiles").iterdir()):
-        receipt = predict_scene(Scene(model, source, root / "serial" / source.name, VIEW))
+        receipt = predict_scene(Scene(model, Source.of(source), root / "serial" / source.name, VIEW))
         assert not receipt.failed and receipt.pixels == 70 * 60
     predict_many(model, [root / "tiles" / "*.tif"], root / "shared", **how, **VIEW)
     assert made(root / "shared") == made(root / "serial") and len(made(root / "serial")) == 5
