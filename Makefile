@@ -27,8 +27,8 @@ bench: $(READY)
 	$(BIN)/python -m pytest tests/bench -m "not gpu" -s
 
 study: $(READY)
-	$(BIN)/python experiments/fusion/run.py --arms short --seeds 0 --out runs/study
-	$(BIN)/python experiments/fusion/plot.py --only key --records runs/study --out runs/study
+	$(BIN)/python -m experiments.fusion.run --arms short --seeds 0 --out runs/study
+	$(BIN)/python -m experiments.fusion.plot --only key --records runs/study --out runs/study
 
 docs: $(READY)
 	$(BIN)/pip install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"

@@ -1,6 +1,6 @@
-"""The tables and curves of finished runs, as Markdown, from the records that are kept beside this file.
+"""The tables and curves of finished runs, as Markdown, from the records.
 
-python experiments/bundled/table.py > experiments/bundled/README.md
+python -m experiments.bundled.table > experiments/bundled/README.md
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.records import Records, read
 from regard.classes import ClassMap
 from regard.evaluation.evaluate import Scores
 
 HERE = Path(__file__).parent
 HEAD = """# The two bundled models
 
-`train.sh DATA OUT` trains them, `publish.py OUT/NAME NAME` writes them into the package as float16 with their cards,
-and this page is written by `table.py` from the records of the runs, which lie in `records/`.
+`train.sh DATA OUT` trains them; `publish.py OUT/NAME NAME` writes them into the package as float16 with their cards;
+`python -m experiments.records collect OUT experiments/bundled/records.csv.gz` keeps the records of the runs; and
+`python -m experiments.bundled.table > experiments/bundled/README.md` writes this page from them.
 
 Both are `danet_ocr` (reading R2, channel attention, three branches) of width 128 on EfficientNet-Lite0 with ImageNet
-weights, on 2 CPU cores, float32, batches of 4. Scores are of the running average of the weights on the split val, whole
+weights, on 2 CPU cores, float32, batches of 4. Scores are of the exponential moving average (EMA) of the weights on the split val, whole
 images at their own size, one scale, no flip. The best of the evaluations shown is the model that is shipped, so the
 split was also used to choose it; the data sets' own test parts were not used.
 """
@@ -34,9 +36,8 @@ RUNS = {
 }
 
 
-def page(name: str, title: str) -> str:
-    run = json.loads((HERE / "records" / name / "run.json").read_text())
-    lines = [json.loads(line) for line in (HERE / "records" / name / "metrics.jsonl").read_text().splitlines()]
+def page(records: Records, name: str, title: str) -> str:
+    run, lines = records[f"{name}/run.json"][0], records[f"{name}/metrics.jsonl"]
     scored = [line for line in lines if "miou" in line]
     losses = [line["main"] for line in lines if "main" in line]
     best = max(scored, key=lambda line: (line["miou"], line["step"]))
@@ -65,9 +66,14 @@ def page(name: str, title: str) -> str:
     )
 
 
+def readme() -> str:
+    """This folder's README.md."""
+    records = read(HERE / "records.csv.gz")
+    return "\n".join([HEAD, *(page(records, name, title) for name, title in RUNS.items())]) + "\n"
+
+
 def main() -> None:
-    found = [(name, title) for name, title in RUNS.items() if (HERE / "records" / name).is_dir()]
-    print("\n".join([HEAD, *(page(name, title) for name, title in found)]))
+    print(readme(), end="")
 
 
 if __name__ == "__main__":

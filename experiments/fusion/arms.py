@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from seed_model import Defects
-from variants import Variant
+from experiments.fusion.seed_model import Defects
+from experiments.fusion.variants import Variant
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,22 @@
 """mIoU against cost, each network at its best rate, and the forms of the fusion: figures 4 and 5 and their tables.
 
-python experiments/fusion/compare.py --out docs > tables.md
+python -m experiments.fusion.compare --out docs > tables.md
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.style
 import numpy as np
-from arms import ARMS, PARENTS, RATES, VARIANTS
 from matplotlib.figure import Figure
-from plot import BLUE, BROWN, GREEN, GREY, HERE, NETWORKS, STYLE, Run, Runs, final, read
+
+from experiments.fusion.arms import ARMS, PARENTS, RATES, VARIANTS
+from experiments.fusion.plot import BLUE, BROWN, GREEN, GREY, HERE, NETWORKS, STYLE, Run, Runs, final, runs_of
+from experiments.records import Records, read
 
 STREET = ("tuned-danet-1e-3", "tuned-ocrnet-3e-4", "tuned-ocrnet-1e-3", "tuned-serial-right-1e-3", "tuned-fusion-3e-4")
 STREET = (*STREET, "tuned-fusion-1e-3", "tuned-fusion-gated-middle")
@@ -114,12 +117,12 @@ def forms_figure(runs: Runs) -> Figure:
     return figure
 
 
-def compared_table(runs: Runs, arms: dict[str, str]) -> str:
-    """Arms by title, with mIoU above that of the first one."""
-    reference = next(iter(arms.values()))
+def compared_table(runs: Runs, arms: list[tuple[str, str]]) -> str:
+    """Arms, given as title and name, with mIoU above that of the first one."""
+    reference = arms[0][1]
     head = ["arm", "first rate", "seeds", "head parameters, k", "head GMAC", "val loss", "accuracy", "mIoU"]
     lines = [f"| {' | '.join([*head, 'above DANet'])} |", f"| --- |{' ---: |' * len(head)}"]
-    for title, name in arms.items():
+    for title, name in arms:
         last, (parameters, gmac) = [final(run) for run in runs[name]], costs(runs[name][0])
         cells = [title, f"{ARMS[name].learning_rate:g}", ", ".join(str(seed) for seed in sorted(ends(runs[name])))]
         cells += [f"{parameters:.0f}", f"{gmac:.2f}", f"{np.mean([line['val_loss'] for line in last]):.3f}"]
@@ -144,18 +147,24 @@ def grid_table(runs: Runs) -> str:
     return "\n".join(lines)
 
 
+def tables(records: Records) -> list[str]:
+    """By learning rate, the compared arms, and street scenes."""
+    runs, street = runs_of(records), [(re.sub(r", \de-\d falling$", "", ARMS[name].title), name) for name in STREET]
+    compared = compared_table(runs, list(chosen(runs).items()))
+    return [grid_table(runs), compared, compared_table(runs_of(records, "camvid"), street)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, default=HERE / "records")
+    parser.add_argument("--records", type=Path, default=HERE / "records.csv.gz", help="a table or a folder of runs")
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "docs")
     given = parser.parse_args()
-    runs = read(given.records)
+    records = read(given.records)
+    runs = runs_of(records)
     with matplotlib.style.context(["default", STYLE]):
         cost_figure(runs).savefig(given.out / "study-cost.png")
         forms_figure(runs).savefig(given.out / "study-forms.png")
-    print(grid_table(runs), compared_table(runs, chosen(runs)), sep="\n\n")
-    street = read(given.records / "camvid")
-    print("", compared_table(street, {ARMS[name].title: name for name in STREET}), sep="\n")
+    print("\n\n".join(tables(records)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ minimises CE(shares, softmax(b)) + |b|^2 / 2; a network whose other weights have
 from __future__ import annotations
 
 import torch
-from crops import Crops
+from experiments.fusion.crops import Crops
 from torch import Tensor
 
 

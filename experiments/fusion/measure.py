@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-import seed_model
+from experiments.fusion import seed_model
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode

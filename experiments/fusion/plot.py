@@ -1,12 +1,11 @@
-"""Figures 1 to 3 of the study and its table of arms, from the records beside this file.
+"""Figures 1 to 3 of the study and its table of arms, from the records.
 
-python experiments/fusion/plot.py --out docs > table.md
+python -m experiments.fusion.plot --out docs > table.md
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +13,11 @@ from typing import Any
 
 import matplotlib.style
 import numpy as np
-from arms import ARMS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from experiments.fusion.arms import ARMS
+from experiments.records import Records, read
 
 HERE = Path(__file__).parent
 STYLE = {
@@ -39,11 +40,12 @@ Run = list[dict[str, Any]]  # the lines of one file, the first describes the run
 Runs = dict[str, list[Run]]
 
 
-def read(folder: Path) -> Runs:
+def runs_of(records: Records, folder: str = "") -> Runs:
+    """The runs by arm; those of CamVid lie in the folder ``camvid``."""
     runs: Runs = defaultdict(list)
-    for path in sorted(folder.glob("*.jsonl")):
-        run = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        runs[run[0]["arm"]].append(run)
+    for file, lines in sorted(records.items()):
+        if file.endswith(".jsonl") and file.rpartition("/")[0] == folder:
+            runs[lines[0]["arm"]].append(lines)
     return runs
 
 
@@ -51,7 +53,7 @@ def series(runs: Iterable[Run], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps, and the values of every run that has them, one row each."""
     found = [[(line["step"], line[name]) for line in run if name in line and "step" in line] for run in runs]
     steps = np.array([step for step, _ in found[0]])
-    return steps, np.array([[value for _, value in one] for one in found])
+    return steps, np.array([[value for _, value in pairs] for pairs in found])
 
 
 def draw(axes: Axes, steps: np.ndarray, rows: np.ndarray, colour: str, line: str = "-", label: str = "") -> None:
@@ -60,10 +62,10 @@ def draw(axes: Axes, steps: np.ndarray, rows: np.ndarray, colour: str, line: str
     axes.fill_between(steps, rows.min(0), rows.max(0), color=colour, alpha=0.13, linewidth=0)
 
 
-def constants(folder: Path) -> dict[str, float]:
+def constants(records: Records) -> dict[str, float]:
     """The losses of the best constant answers, mean over seeds."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("constant-*.json"))]
-    return {name: float(np.mean([one[name] for one in found])) for name in found[0]} if found else {}
+    answers = [lines[0] for file, lines in sorted(records.items()) if file.startswith("constant-")]
+    return {name: float(np.mean([answer[name] for answer in answers])) for name in answers[0]} if answers else {}
 
 
 def key_figure(runs: Runs, constant: dict[str, float]) -> Figure:
@@ -168,14 +170,15 @@ def spread(values: list[float], digits: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, default=HERE / "records")
+    parser.add_argument("--records", type=Path, default=HERE / "records.csv.gz", help="a table or a folder of runs")
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "docs")
     parser.add_argument("--only", choices=("key",), help="the key figure alone")
     given = parser.parse_args()
-    runs = read(given.records)
+    records = read(given.records)
+    runs = runs_of(records)
     given.out.mkdir(parents=True, exist_ok=True)
     with matplotlib.style.context(["default", STYLE]):
-        key_figure(runs, constants(given.records)).savefig(given.out / "study-key.png")
+        key_figure(runs, constants(records)).savefig(given.out / "study-key.png")
         if given.only is None:
             networks_figure(runs).savefig(given.out / "study-networks.png")
             rises_figure(runs).savefig(given.out / "study-arms.png")

@@ -1,6 +1,7 @@
-"""Train arms of the study and write one JSONL file for each arm and seed; what is there already is skipped.
+"""Train arms of the study and write one JSONL file for each arm and seed; files that exist are skipped.
 
-python experiments/fusion/run.py --arms key --seeds 0 1 2
+    python -m experiments.fusion.run --arms key --seeds 0 1 2
+    python -m experiments.records collect runs/fusion experiments/fusion/records.csv.gz
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arms import ARMS, GROUPS, Arm
-from constant import constant_answers
-from crops import BATCH, Crops, Given, Maps, frozen_maps, scaled
-from measure import conflict, cost, entropies, norms, scores
-from seed_model import SeedDANet, SeedSerial
+from experiments.fusion.arms import ARMS, GROUPS, Arm
+from experiments.fusion.constant import constant_answers
+from experiments.fusion.crops import BATCH, Crops, Given, Maps, frozen_maps, scaled
+from experiments.fusion.measure import conflict, cost, entropies, norms, scores
+from experiments.fusion.seed_model import SeedDANet, SeedSerial
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from variants import Fusion
+from experiments.fusion.variants import Fusion
 
 import regard
 from regard.ops.losses import weighted_sum
@@ -36,7 +37,7 @@ SEED_NETWORKS = {"seed_danet": SeedDANet, "seed_serial": SeedSerial}
 
 @lru_cache(1)
 def backbone(weights: Path) -> nn.Module:
-    """With ImageNet's weights where they are at hand, else that of the bundled model of Dubai."""
+    """With ImageNet weights if the file exists, else that of the bundled model of Dubai."""
     if weights.is_file():
         return regard.create("danet", classes=["a", "b"], backbone=BACKBONE, pretrained=weights).backbone
     return regard.load("dubai-s").backbone.float()
@@ -136,7 +137,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, default=SHARED / "weights" / f"{BACKBONE}.pth")
     parser.add_argument("--steps", type=int, help="default: the arm's")
     parser.add_argument("--every", type=int, default=40, help="steps between evaluations")
-    parser.add_argument("--out", type=Path, default=HERE / "records")
+    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "runs" / "fusion")
     return parser.parse_args()
 
 

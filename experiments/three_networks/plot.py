@@ -1,11 +1,10 @@
-"""Losses and val mIoU of the six runs, as one picture, from the records kept beside this file.
+"""Losses and val mIoU of the six runs, as one picture, from the records.
 
-python experiments/three_networks/plot.py docs/three-networks.png
+python -m experiments.three_networks.plot docs/three-networks.png
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,16 +14,18 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments.records import read
+
 HERE = Path(__file__).parent
 NETWORKS = {"danet": "tab:blue", "ocrnet": "tab:orange", "danet_ocr": "tab:green"}
 
 
 def main() -> None:
+    records = read(HERE / "records.csv.gz")
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
     for axis, (name, title) in zip(axes, {"camvid": "CamVid", "dubai": "Dubai"}.items(), strict=True):
         for network, colour in NETWORKS.items():
-            text = (HERE / "records" / f"{name}-{network}" / "metrics.jsonl").read_text()
-            lines = [json.loads(line) for line in text.splitlines()]
+            lines = records[f"{name}-{network}/metrics.jsonl"]
             losses = np.array([line["main"] for line in lines if "main" in line])
             smooth = np.convolve(losses, np.ones(20) / 20, mode="valid")
             final = next(100 * line["miou"] for line in reversed(lines) if "miou" in line)

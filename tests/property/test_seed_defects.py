@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-EXPERIMENT = Path(__file__).parents[2] / "experiments" / "fusion"
+from experiments.fusion.seed_model import Defects, SeedContext
 
 
 @pytest.mark.parametrize("scrambled", [True, False])
-def test_pixels_may_change_places_only_without_the_scrambled_reshapes(
-    scrambled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(EXPERIMENT))
-    from seed_model import Defects, SeedContext
-
+def test_pixels_may_change_places_only_without_the_scrambled_reshapes(scrambled: bool) -> None:
     torch.manual_seed(int(scrambled))
     context = SeedContext(8, Defects(scrambled=scrambled))
     pixels, regions = torch.randn(2, 8, 4, 6), torch.randn(2, 8, 4, 6)
@@ -29,4 +21,3 @@ def test_pixels_may_change_places_only_without_the_scrambled_reshapes(
     expected, got = moved(context(pixels, regions)), context(moved(pixels), moved(regions))
     difference = float((got - expected).detach().abs().max())
     assert difference > 0.1 if scrambled else difference < 1e-5
-    sys.modules.pop("seed_model")
