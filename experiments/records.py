@@ -3,9 +3,9 @@
     python -m experiments.records collect RUNS experiments/STUDY/records.csv.gz    # adds or replaces the runs of RUNS
     python -m experiments.records unpack experiments/STUDY/records.csv.gz RUNS     # the files again
 
-A run leaves JSON files (one object) and JSONL files (an object a line) in the folder RUNS. In the table, each object is a
-row: `file` is its file's path in RUNS, the other columns are its keys. A cell holds a word as it is and everything else as
-JSON; an empty cell is a missing key. `read` gives the objects back, equal to those of the files.
+A run leaves JSON files (one object) and JSONL files (an object a line) in the folder RUNS. In the table, each object
+is a row: `file` is its file's path in RUNS, the other columns are its keys. A cell holds a word as it is and everything
+else as JSON; an empty cell is a missing key. `read` gives the objects back, equal to those of the files.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     python experiments/buildings/data.py DATA OUT
 
-DATA holds the folders `banepa` and `oam_buildings`. Map tiles that touch are joined again into mosaics, one a resolution;
-overlapping squares of 512 pixels are cut from the mosaics, so that a training crop may cross the edge of a tile and a crop
-at half its size is full. OUT gets `images/`, `masks/`, `classes.json` and three lists: `train.txt` (Banepa's training
-tiles and Zanzibar), `val.txt` (Kampala, a city that training never sees), `test.txt` (Banepa's validation tiles).
+DATA holds the folders `banepa` and `oam_buildings`. Map tiles that touch are joined again into mosaics, one a
+resolution; overlapping squares of 512 pixels are cut from the mosaics, so that a training crop may cross the edge of a
+tile and a crop at half its size is full. OUT gets `images/`, `masks/`, `classes.json` and three lists: `train.txt`
+(Banepa's training tiles and Zanzibar), `val.txt` (Kampala, a city that training never sees) and `test.txt` (Banepa's
+validation tiles).
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ HEAD = """# The two bundled models
 `python -m experiments.bundled.table > experiments/bundled/README.md` writes this page from them.
 
 Both are `danet_ocr` (reading R2, channel attention, three branches) of width 128 on EfficientNet-Lite0 with ImageNet
-weights, on 2 CPU cores, float32, batches of 4. Scores are of the exponential moving average (EMA) of the weights on the split val, whole
-images at their own size, one scale, no flip. The best of the evaluations shown is the model that is shipped, so the
-split was also used to choose it; the data sets' own test parts were not used.
+weights, on 2 CPU cores, float32, batches of 4. Scores are of the exponential moving average (EMA) of the weights on the
+split val, whole images at their own size, one scale, no flip. The best of the evaluations shown is the model that is
+shipped, so the split was also used to choose it; the data sets' own test parts were not used.
 """
 RUNS = {
     "dubai-16": "Dubai, stride 16",

@@ -7,8 +7,9 @@ minimises CE(shares, softmax(b)) + |b|^2 / 2; a network whose other weights have
 from __future__ import annotations
 
 import torch
-from experiments.fusion.crops import Crops
 from torch import Tensor
+
+from experiments.fusion.crops import Crops
 
 
 def shares(labels: Tensor, classes: int) -> Tensor:

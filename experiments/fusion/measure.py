@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from experiments.fusion import seed_model
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.fusion import seed_model
 from regard.blocks import dual_attention, non_local, object_context
 from regard.models import danet_ocr
 from regard.ops.attention import attend, attention_map

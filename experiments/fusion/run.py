@@ -1,7 +1,7 @@
 """Train arms of the study and write one JSONL file for each arm and seed; files that exist are skipped.
 
-    python -m experiments.fusion.run --arms key --seeds 0 1 2
-    python -m experiments.records collect runs/fusion experiments/fusion/records.csv.gz
+python -m experiments.fusion.run --arms key --seeds 0 1 2
+python -m experiments.records collect runs/fusion experiments/fusion/records.csv.gz
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+import regard
 from experiments.fusion.arms import ARMS, GROUPS, Arm
 from experiments.fusion.constant import constant_answers
 from experiments.fusion.crops import BATCH, Crops, Given, Maps, frozen_maps, scaled
 from experiments.fusion.measure import conflict, cost, entropies, norms, scores
 from experiments.fusion.seed_model import SeedDANet, SeedSerial
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from experiments.fusion.variants import Fusion
-
-import regard
 from regard.ops.losses import weighted_sum
 
 HERE = Path(__file__).parent

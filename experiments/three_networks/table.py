@@ -25,9 +25,7 @@ def score(records: Records, file: str) -> str:
 def alike(records: Records) -> list[str]:
     """A row for each network: both data sets, at one scale and at two with flip."""
     files = [f"{data}-{{}}/{views}.json" for data in ("camvid", "dubai") for views in ("one", "many")]
-    return [
-        f"| `{name}` | {' | '.join(score(records, file.format(name)) for file in files)} |" for name in NETWORKS
-    ]
+    return [f"| `{name}` | {' | '.join(score(records, file.format(name)) for file in files)} |" for name in NETWORKS]
 
 
 def longer(records: Records) -> list[str]:
