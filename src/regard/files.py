@@ -1,4 +1,4 @@
-"""Files that stand under their final name only when they are complete."""
+"""Files that stand under their final name only when they are complete: the one place of atomic writing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import glob
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -26,7 +26,7 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise OutputError(f"{path} is a folder. Give the name of a file.")
-    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    probe = _hidden(path)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -35,13 +35,40 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into one line of ours."""
+    """Turn the system's refusal to write into one line of ours.
+
+    Raises:
+        OutputError: the disk is full or gone, or may not be written to.
+    """
     try:
         yield
     except OSError as error:
         reason = "it is a file, not a folder" if folder.is_file() else error.strerror
         advice = "Make room, then go on" if error.errno in FULL else "Choose a folder that you can write to"
         raise OutputError(f"cannot write to {folder} ({reason}). {advice}.") from None
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = False, side: str | None = None) -> Iterator[Path]:
+    """A hidden name beside ``path`` to write to, with its suffix; leaving without an error renames it to ``path``.
+
+    With ``sync`` the content is on the disk before it is renamed. ``side`` is the suffix of a second file that the
+    writer may leave beside the first: an old ``path`` never stands beside a new one. What is unfinished is deleted.
+    """
+    part = _hidden(path)
+    try:
+        yield part
+        if sync:
+            with part.open("r+b") as file:
+                os.fsync(file.fileno())
+        if side is not None and part.with_suffix(side).exists():
+            path.unlink(missing_ok=True)
+            os.replace(part.with_suffix(side), path.with_suffix(side))
+        os.replace(part, path)
+    finally:
+        for left in (part, *([] if side is None else [part.with_suffix(side)])):
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -55,14 +82,20 @@ def write_bytes(path: Path, content: bytes | memoryview) -> Path:
     Raises:
         OutputError: the disk is full or gone.
     """
-    part = path.with_name(f".{path.name}.part")
-    with writing(path.parent):
-        try:
-            part.write_bytes(content)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    with writing(path.parent), replacing(path) as part:
+        part.write_bytes(content)
     return path
+
+
+def sweep(path: Path) -> None:
+    """Delete what killed runs left unfinished of ``path``; no other run may be writing it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*part*"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part{path.suffix}")
 
 
 class FileWriter:
@@ -78,11 +111,11 @@ class FileWriter:
         self._unfinished = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(4)}"
 
     def _publish(self) -> None:
-        """Finish the file and move it to its name."""
+        """Finish the file and rename it."""
         raise NotImplementedError
 
     def _close(self) -> None:
-        """Let go of what is open."""
+        """Close what is open."""
 
     def _failed(self, reason: object) -> OutputError:
         text = " ".join(str(reason).split())[:120]

@@ -1,10 +1,14 @@
-"""Memory of the process: what it has used, and keeping it warm."""
+"""Memory of the process: its peak, and glibc's reuse of freed memory."""
 
 from __future__ import annotations
 
 import ctypes
-import resource
 import sys
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.h of glibc
 NEVER = 2**31 - 1
@@ -34,6 +38,8 @@ def give_back_freed_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process has held, in MB."""
+    """The most memory this process has held, in MB; 0 where the system does not tell (Windows)."""
+    if resource is None:
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 1024)

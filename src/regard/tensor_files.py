@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import contextlib
 import hashlib
 import json
 import os
 import pickle
 import re
-import secrets
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regard.errors import CheckpointError, OutputError
+from regard.files import replacing
 
 # What training programs store beside the weights (the best score, the arguments): plain data, no code.
 _scalar, _rebuild = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
@@ -146,14 +145,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=dict(header))
-        _order_header(part)
-        part.chmod(0o666 & ~_umask())  # safetensors writes files that their owner alone can read
-        os.replace(part, path)
+        with replacing(path) as part:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=dict(header))
+            _order_header(part)
+            part.chmod(0o666 & ~_umask())  # safetensors writes files that their owner alone can read
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path} ({_one_line(error)}). Choose a folder that you can write to.") from None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.errors import ConfigError, ExportError
-from regard.files import check_writable, writing
+from regard.files import check_writable, replacing, writing
 from regard.inference.runtimes import CELLS, RT_INFO, needed
 from regard.inference.views import evaluating
 from regard.models import Segmenter
 
 CHECKED_SIZES = ((256, 256), (192, 320))
+WEIGHTS = ".bin"  # OpenVINO's, beside its .xml
 TOLERANCE = 1e-3  # of the largest logit
 
 
@@ -79,29 +78,10 @@ def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Pa
         raise ConfigError(f"models are exported as {' or '.join(WRITERS)}; got {target.name}. Choose one of these.")
     model.check_plain("exported")
     check_writable(target)
-    part = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
-    try:
-        with evaluating(model):
-            network = Exported(model, normalise=normalise).eval()
-            check(network, WRITERS[target.suffix](network, part), target)
-        publish(part, target)
-    finally:
-        for left in (part, part.with_suffix(".bin")):
-            left.unlink(missing_ok=True)
+    with writing(target.parent), replacing(target, side=WEIGHTS) as part, evaluating(model):
+        network = Exported(model, normalise=normalise).eval()
+        check(network, WRITERS[target.suffix](network, part), target)
     return target
-
-
-def publish(part: Path, target: Path) -> None:
-    """Give a finished file, and OpenVINO's weights beside it, their names.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with writing(target.parent):
-        if part.with_suffix(".bin").exists():
-            target.unlink(missing_ok=True)  # an old .xml must not stand beside new weights
-            os.replace(part.with_suffix(".bin"), target.with_suffix(".bin"))
-        os.replace(part, target)
 
 
 def check(network: Exported, run: Callable[[Tensor], Tensor], target: Path) -> float:

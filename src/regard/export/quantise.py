@@ -13,8 +13,8 @@ import numpy as np
 from regard.datasets.labelled_data import LabelledData
 from regard.errors import ConfigError, ExportError
 from regard.evaluation.evaluate import evaluate
-from regard.export.export import export, publish
-from regard.files import check_writable, writing
+from regard.export.export import WEIGHTS, export
+from regard.files import check_writable, replacing, writing
 from regard.inference.runtimes import needed, open_exported
 from regard.inference.views import scaling_of
 from regard.models import Segmenter
@@ -60,15 +60,14 @@ def quantise(model: Segmenter, path: str | Path, data: LabelledData, *, normalis
             target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
         )
-        part = Path(folder) / target.name
-        openvino.save_model(small, part, compress_to_fp16=False)
-        before, after = (evaluate(open_exported(file), data, window=WINDOW).miou for file in (plain, part))
-        if not before - after <= ALLOWED:
-            raise ExportError(
-                f"{target.name}: in 8 bits mIoU falls from {100 * before:.2f} to {100 * after:.2f}; one point is "
-                "allowed. It was not written. Export without --int8, or try more training images."
-            )
-        publish(part, target)
+        with replacing(target, side=WEIGHTS) as part:
+            openvino.save_model(small, part, compress_to_fp16=False)
+            before, after = (evaluate(open_exported(file), data, window=WINDOW).miou for file in (plain, part))
+            if not before - after <= ALLOWED:
+                raise ExportError(
+                    f"{target.name}: in 8 bits mIoU falls from {100 * before:.2f} to {100 * after:.2f}; one point is "
+                    "allowed. It was not written. Export without --int8, or try more training images."
+                )
     return Quantised(target, before, after)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from regard.errors import OutputBusy, OutputError
+from regard.files import replacing
 
 try:
     import fcntl
@@ -81,7 +82,7 @@ class Journal:
             for name in files:
                 line[name]["sha256"] = _sum_synced(self._file(self.done, name))
             with (self.folder / "journal.jsonl").open("a") as journal:
-                journal.write(json.dumps(line) + "\n")
+                journal.write(_json_line(line))
                 journal.flush()
                 os.fsync(journal.fileno())
         self._lines.append(line)
@@ -157,8 +158,9 @@ class Journal:
         for path in self.folder.iterdir():
             if path.name not in known:
                 path.unlink()
-        _write_synced(self.folder / "journal.jsonl", "".join(json.dumps(line) + "\n" for line in self._lines).encode())
-        _write_synced(self.folder / "key", self.key.encode())
+        for name, text in (("journal.jsonl", "".join(map(_json_line, self._lines))), ("key", self.key)):
+            with replacing(self.folder / name, sync=True) as part:
+                part.write_bytes(text.encode())
 
     def _remove(self) -> None:
         """Delete the folder, the lock at last: a run that waits for it must not begin among what is being deleted."""
@@ -189,21 +191,12 @@ class Journal:
             self._lock.close()
 
 
+def _json_line(line: Mapping[str, Any]) -> str:
+    return json.dumps(line) + "\n"
+
+
 def _sum_synced(path: Path) -> str:
     """SHA-256 of a file that is on the disk for good when this returns."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    """Write a file whole, to the disk, or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from regard.errors import OutputError, UnreadableImage
+from regard.files import sweep
 from regard.io.areas import class_areas, write_areas
 from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer
 from regard.io.polygons import write_polygons
@@ -73,9 +73,7 @@ def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) ->
 def _sweep(outputs: Outputs) -> None:
     """Delete what a killed run left unfinished beside the outputs; the journal's lock is held."""
     for path in [*outputs.files, style_path(outputs.labels)]:
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*part*"):
-            if left.is_file():
-                left.unlink(missing_ok=True)
+        sweep(path)
 
 
 def refuse_to_replace(files: Sequence[Path]) -> None:

@@ -16,6 +16,7 @@ from regard.card import Card
 from regard.checkpoints.readme import readme
 from regard.classes import ClassMap, first_reason
 from regard.errors import ConfigError
+from regard.files import write_text
 from regard.models.backbone import build_backbone
 from regard.ops.normalise import Scaling
 from regard.ops.resize import resize_logits
@@ -170,7 +171,7 @@ class Segmenter(nn.Module):
         target = Path(path)
         if not target.suffix:
             target.mkdir(parents=True, exist_ok=True)
-            (target / "README.md").write_text(readme(self.card), encoding="utf-8")
+            write_text(target / "README.md", readme(self.card))
             target = target / "model.safetensors"
         if target.suffix != ".safetensors":
             raise ConfigError(
