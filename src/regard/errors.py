@@ -13,11 +13,11 @@ Each message says what we got, what we need and what to do, with the real names 
     ├── StrideUnavailable    a backbone cannot run at the requested output stride
     ├── CheckpointError      a model file is broken, foreign or does not fit
     ├── OutputError          a result cannot be written where it should go
-    │   └── OutputBusy       another run is writing it just now
-    ├── ScenesFailed         some of many sources could not be predicted
+    │   └── OutputBusy       another run is writing it
+    ├── ScenesFailed         some of several sources could not be predicted
     ├── ExportError          an exported file does not agree with its model
-    ├── TrainingError        training cannot go on
-    ├── Stopped              a signal ended a training; all that was done is saved
+    ├── TrainingError        training cannot continue
+    ├── Stopped              a signal ended a training; its progress is saved
     └── MissingExtra         an optional part of regard is not installed
 """
 
@@ -70,7 +70,7 @@ class CheckpointError(RegardError):
 
 
 class ScenesFailed(RegardError):
-    """Some of many sources could not be predicted; the others are done."""
+    """Some of several sources could not be predicted; the others are complete."""
 
 
 class OutputError(RegardError):
@@ -86,11 +86,11 @@ class ExportError(RegardError):
 
 
 class TrainingError(RegardError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class Stopped(RegardError):
-    """A signal ended a training; all that was done is saved."""
+    """A signal ended a training; its progress is saved."""
 
     signal = 0
 
@@ -100,7 +100,7 @@ class MissingExtra(RegardError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
-    """The error for a ``name`` that is not among ``known``, with the nearest one proposed."""
+    """The error for a ``name`` that is not among ``known``, with the most similar one proposed."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

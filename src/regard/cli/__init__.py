@@ -17,26 +17,26 @@ from regard.cli import images, models, training, view  # noqa: F401 (they regist
 from regard.cli.app import Answer, app
 from regard.errors import ConfigError, RegardError, Stopped, UnknownName
 
-INTERRUPTED = 128  # and the signal's number, as shells have it
+INTERRUPTED = 128  # plus the signal's number, as in shells
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     json, debug = "--json" in tokens, "--debug" in tokens
-    told = [signal.SIGINT]
+    received = [signal.SIGINT]
 
     def end(number: int, _: object) -> None:
-        told.append(signal.Signals(number))
+        received.append(signal.Signals(number))
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
     code = 0
     try:
         code = _run([token for token in tokens if token not in ("--json", "--debug")], json=json, debug=debug)
-        code = 128 + told[-1] if code == INTERRUPTED else code
+        code = 128 + received[-1] if code == INTERRUPTED else code
         sys.stdout.flush()
-    except BrokenPipeError:  # who reads has had enough: head, less
+    except BrokenPipeError:  # the reader closed the pipe: head, less
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(code)
 
@@ -48,14 +48,14 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
         verb = f" {tokens[0]}" if tokens and tokens[0] in app else ""
         return _fail("UsageError", f"{_plain(error)} See: regard{verb} --help", 2, json)
     except KeyboardInterrupt:
-        again = f"The same command goes on where a map or a training stopped: {shlex.join(['regard', *tokens])}"
-        return _fail("Interrupted", f"stopped; nothing half-written was left. {again}", INTERRUPTED, json)
+        again = f"To resume a map or a training, run: {shlex.join(['regard', *tokens])}"
+        return _fail("Interrupted", f"stopped; no incomplete file was left. {again}", INTERRUPTED, json)
     except Stopped as stop:
         return _fail("Stopped", f"{stop} {shlex.join(['regard', *tokens])}", 128 + stop.signal, json)
     except RegardError as error:
         if debug:
             raise
-        wrong = isinstance(error, ConfigError | UnknownName)  # values that the parser lets pass
+        wrong = isinstance(error, ConfigError | UnknownName)  # wrong values that the parser does not see
         return _fail(type(error).__name__, str(error), 2 if wrong else 1, json)
     except BrokenPipeError:
         raise
@@ -63,7 +63,7 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
         if debug:
             raise
         text = " ".join(str(error).split())
-        return _fail(type(error).__name__, f"{text} This is a fault of regard; --debug shows where.", 1, json)
+        return _fail(type(error).__name__, f"{text} This is a bug in regard; --debug shows where.", 1, json)
     if isinstance(answer, Answer):
         print(jsons.dumps(answer.facts) if json else answer.text)
         return answer.code

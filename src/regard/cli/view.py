@@ -27,19 +27,19 @@ def view(
     port: int = 0,
     browser: bool = True,
 ) -> Answer:
-    """Look at a photograph or a scene of any size, its class map, and what the model looked at, in the browser.
+    """Show a photograph or a scene of any size in the browser: its class map, confidence and attention maps.
 
     Args:
         model: A bundled model or a .safetensors file.
         source: A photograph or a raster.
-        map_: Its finished class map; without one, the model predicts what is looked at.
+        map_: Its finished class map; without one, the model predicts the part that is shown.
         confidence: The confidence that was written with the map.
-        labels: The known classes, on the same grid: shows them and the errors.
+        labels: The known classes on the same grid; shows them and the misclassified pixels.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         tile: Side of the windows in pixels, for rasters.
         overlap: How many pixels neighbouring windows share and blend.
-        host: The address to listen at; the default lets in this machine only.
-        port: 0 for any free one.
+        host: The address of the server; the default accepts connections from this machine only.
+        port: The port of the server; 0 for any free one.
         browser: Open the page in the browser.
     """
     try:

@@ -119,7 +119,7 @@ def test_a_second_ctrl_c_ends_it_at_once_unsaved(
 
     monkeypatch.setattr(Bookkeeping, "on_train_batch_end", at_batch)
     code, said = outcome(capsys, command(whole[0], tmp_path / "run"))
-    assert code == 130 and said.startswith("Interrupted: stopped; nothing half-written was left.")
+    assert code == 130 and said.startswith("Interrupted: stopped; no incomplete file was left.")
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
