@@ -1,4 +1,4 @@
-"""The class map of a photograph, its shares, and the colours over the picture."""
+"""Predict a photograph: its class map, the share of each class, and an overlay in the colours of the classes."""
 
 import sys
 from importlib import resources

@@ -1,4 +1,4 @@
-"""Train a small network on a folder of images and masks, score it, and write the report."""
+"""Train a small network on a folder of images and masks, score it, and write a report."""
 
 import sys
 from importlib import resources

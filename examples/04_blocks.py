@@ -1,4 +1,4 @@
-"""The context modules are plain PyTorch: put them into a network of your own."""
+"""Use the context modules in a network of your own: they are plain PyTorch modules."""
 
 import torch
 
@@ -6,7 +6,7 @@ from regard.blocks import ChannelAttention, ObjectContext, PositionAttention
 from regard.ops.attention import attend
 
 features = torch.randn(1, 64, 32, 32)
-region_logits = torch.randn(1, 5, 32, 32)  # five kinds of object, softly
+region_logits = torch.randn(1, 5, 32, 32)  # soft object regions of five classes
 
 print(PositionAttention(64)(features).shape)
 print(ChannelAttention()(features).shape)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import rasterio
 from rasterio.windows import Window
-from support import write_tif
 
 from regard.cli.app import app
+from support import write_tif
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "src" / "regard" / "bundled"

@@ -18,16 +18,24 @@ from regard.checkpoints.foreign.convert import convert
 
 HEAD = """# Parity
 
-Measured by `python tests/parity/measure.py > docs/parity.md`; float32, one CPU thread. `make test` holds every figure
-below its tolerance.
+The networks give the logits of the authors' programs, up to rounding. Measure it again (float32, one CPU thread):
 
-Each fixture is a state dict with random batch norms and open attention gates, an image of odd size, and the outputs of
-the authors' own program. Its state is saved as that program saves it, goes through `regard.convert` and `regard.load`,
-and every output of `model.outputs` is compared at the image's size. The tolerance is ten times the rounding that the
-peer itself shows between float32 and float64; where that was not measured, 1e-4 of the largest logit.
+```
+python tests/parity/measure.py > docs/parity.md
+```
+
+How a fixture is compared:
+
+1. It holds a state dict with random batch norms and open attention gates, an image of odd size, and the outputs of the
+   authors' program.
+2. The state is saved as that program saves it, then read by `regard.convert` and `regard.load`.
+3. Every output, the auxiliary ones too, is compared at the image's size.
+
+The tolerance is ten times the rounding of the authors' program itself (float32 against float64); where that was not
+measured, 1e-4 of the largest logit. `make test` fails if a difference exceeds its tolerance.
 """
 PARTS = """
-## Also held by tests
+## Further tests
 
 - Training: losses, total gradient norm and stored gradients of the four narrow mmseg networks, in training mode
   (`tests/parity/test_fixtures.py`).
@@ -40,22 +48,22 @@ PARTS = """
 COSTS = """
 ## Cost
 
-19 classes, one image of 512 x 1024; 10^9 multiplications of convolutions and matrix products, as a prediction pays them
-(auxiliary outputs are not computed). `tests/parity/test_costs.py` holds the table against the networks.
+19 classes, one image of 512 x 1024; 10^9 multiplications of convolutions and matrix products, in inference
+(without auxiliary outputs). `tests/parity/test_costs.py` compares the table with the networks.
 """
 COMPLEXITY = """
 ## Complexity of the heads
 
 `python tests/bench/complexity.py`: input 1 x 2048 x 128 x 128 as in the OCR paper, whose figures are on the right.
-Memory is the peak of all tensors alive at once in a forward pass. The paper keeps the n x n attention map; our position
-attention goes over it block by block.
+Memory is the peak of all live tensors in a forward pass. The paper stores the n x n attention matrix; our
+position attention computes it block by block.
 """
 
 
 def parity() -> list[str]:
-    """The table of all fixtures at hand: the worst case of each output."""
+    """The table of all available fixtures: the worst case of each output."""
     lines = [
-        "| fixture | made by | output | largest difference | tolerance | part of it |",
+        "| fixture | made by | output | largest difference | tolerance | share of tolerance |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name in (*fixtures.FULL, *fixtures.SSSEG, *fixtures.NARROW):
