@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from regard.errors import ClassMismatch, DatasetError, unknown
+from regard.errors import ClassMismatch, ConfigError, DatasetError, unknown
 
 Colour = tuple[int, int, int]
 
@@ -72,6 +72,18 @@ class ClassMap(BaseModel):
         if name not in self.names:
             raise unknown("class", name, self.names)
         return self.names.index(name)
+
+    def check_left_out(self, names: Sequence[str]) -> None:
+        """Whether these classes may be left out of means over classes.
+
+        Raises:
+            UnknownName: no class of that name.
+            ConfigError: no class is left.
+        """
+        for name in names:
+            self.label_of(name)
+        if set(names) == set(self.names):
+            raise ConfigError("all classes are left out of the mean. Keep one at least.")
 
     @classmethod
     def of(cls, classes: ClassMap | Sequence[str]) -> ClassMap:

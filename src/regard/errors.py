@@ -107,3 +107,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     listed = names if len(names) <= MOST_LISTED else difflib.get_close_matches(name, names, n=MOST_LISTED, cutoff=0)
     more = f" and {len(names) - len(listed)} more" if len(listed) < len(names) else ""
     return UnknownName(f"no {kind} {name!r}.{hint} Known: {', '.join(listed) or 'none'}{more}.")
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -282,19 +282,23 @@ LABELS = {
 }
 
 FOLDERS = {
-    "no folder": Case(lambda w: folder(w.root / "nowhere"), DatasetError, ("nowhere is no folder",)),
+    "no folder": Case(lambda w: folder(w.root / "nowhere"), DatasetError, ("nowhere is not a folder",)),
     "no images": Case(lambda w: folder(w.without("images")), DatasetError, ("has no images/",)),
-    "no masks folder": Case(lambda w: folder(w.without("masks")), DatasetError, ("masks is missing",)),
+    "no masks folder": Case(lambda w: folder(w.without("masks")), DatasetError, ("masks/ is missing",)),
     "no list": Case(
         lambda w: w.without("val.txt") and folder(w.without("train.txt")),
         DatasetError,
-        ("has no train.txt", "one a line"),
+        ("there is no train.txt", "one per line"),
     ),
     "image without a mask": Case(
-        lambda w: folder(w.without("masks/tile1.png")), DatasetError, ("image tile1.png has no mask", "Add tile1.png")
+        lambda w: folder(w.without("masks/tile1.png")),
+        DatasetError,
+        ("image tile1.png (train) has no mask", "Add tile1.png"),
     ),
     "list names a missing image": Case(
-        lambda w: w.listed("val.txt", "tile4\ntile99\n"), DatasetError, ("the split lists tile99", "Correct the list")
+        lambda w: w.listed("val.txt", "tile4\ntile99\n"),
+        DatasetError,
+        ("the split val lists tile99", "Correct the list"),
     ),
     "two images of one stem": Case(
         lambda w: save_image(w.data / "images" / "tile0.jpg", PICTURE) and folder(w.data),
@@ -302,14 +306,14 @@ FOLDERS = {
         ("tile0.jpg and tile0.png", "Keep one"),
     ),
     "empty list": Case(lambda w: w.listed("val.txt", " \n"), DatasetError, ("val.txt is empty",)),
-    "stem listed twice": Case(lambda w: w.listed("val.txt", "tile4\ntile4\n"), DatasetError, ("lists tile4 twice",)),
+    "stem listed twice": Case(lambda w: w.listed("val.txt", "tile4\ntile4\n"), DatasetError, ("lists tile4 2 times",)),
     "image in train and val": Case(
-        lambda w: w.listed("val.txt", "tile4\ntile0\n"), DatasetError, ("tile0 is in train.txt and in val.txt", "lie")
+        lambda w: w.listed("val.txt", "tile4\ntile0\n"), DatasetError, ("tile0 is in train and val", "inflated")
     ),
     "list that is no text": Case(
         lambda w: (w.data / "val.txt").write_bytes(b"\xff\xfe\x00") and folder(w.data),
         DatasetError,
-        ("val.txt is no list",),
+        ("val.txt is not a list",),
     ),
     "no classes.json": Case(lambda w: folder(w.without("classes.json")), DatasetError, ("classes.json is missing",)),
     "classes.json is no JSON": Case(lambda w: w.classes("{names: }"), DatasetError, ("is not JSON", "list 'names'")),

@@ -85,7 +85,7 @@ def test_train_evaluate_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ("arguments", "code", "words"),
     [
         (["predict", "nope", "x.jpg", "-o", "y.png"], 1, ["x.jpg does not exist"]),
-        (["evaluate", "dubai", "nowhere"], 1, ["nowhere is no folder"]),
+        (["evaluate", "dubai", "nowhere"], 1, ["nowhere is not a folder"]),
         (["predict"], 2, ["MODEL", "regard predict --help"]),
         (["predikt"], 2, ["predikt"]),
         (["train", "nowhere", "-o", "out", "--steps", "0"], 2, ["steps"]),
@@ -139,11 +139,13 @@ def test_doctor_names_what_is_installed(capsys: pytest.CaptureFixture[str]) -> N
     assert code == 0 and facts["torch"] and facts["gdal"].count(".") == 2
 
 
-def test_doctor_examines_data(capsys: pytest.CaptureFixture[str], set_folder: Path, tmp_path: Path) -> None:
+def test_check_reads_a_data_set_and_asks_a_model(
+    capsys: pytest.CaptureFixture[str], set_folder: Path, tmp_path: Path
+) -> None:
     tiny().save(tmp_path / "model.safetensors")
     page = tmp_path / "page.html"
     code, out, _ = run_here(
-        capsys, "doctor", f"{set_folder}", "--model", f"{tmp_path}/model.safetensors", "-o", f"{page}", "--json"
+        capsys, "check", f"{set_folder}", "--model", f"{tmp_path}/model.safetensors", "-o", f"{page}", "--json"
     )
     found = json.loads(out)
     assert code == 0, out
@@ -152,7 +154,7 @@ def test_doctor_examines_data(capsys: pytest.CaptureFixture[str], set_folder: Pa
     html = page.read_text()
     assert "highest loss" in html.lower() and html.count("data:image/jpeg") == 6 and "tile0.png" in html
     (set_folder / "images/tile1.png").write_bytes(b"no image")
-    code, out, _ = run_here(capsys, "doctor", f"{set_folder}")
+    code, out, _ = run_here(capsys, "check", f"{set_folder}")
     assert code == 1 and "error (unreadable): " in out and "tile1.png" in out
 
 

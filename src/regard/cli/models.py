@@ -1,4 +1,4 @@
-"""Verbs over models: convert, export, models, doctor."""
+"""Verbs over models and checks: convert, export, models, doctor, check, compare."""
 
 from __future__ import annotations
 
@@ -86,45 +86,33 @@ def models() -> Answer:
 
 
 @app.command
-def doctor(
-    data: Path | None = None,
-    /,
-    *,
-    model: str | None = None,
-    images: Path | None = None,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
-) -> Answer:
-    """Print what works on this machine; examine labelled images (exit code 1 if they have errors); or try a model.
+def doctor() -> Answer:
+    """Check this system: print the versions, processors and devices that regard finds."""
+    from regard.doctor.system import check_system
 
-    Args:
-        data: A folder of labelled images, or a .json of scenes and polygons: labels, sizes, coordinates, leaks between
-            splits, class shares, and more.
-        model: With data: a model of its classes, which finds labels that it doubts. Without: how far faster ways to
-            compute leave the labels of this model alone.
-        images: Labelled images to try the model on, split val; the few images of Dubai that come with regard if none.
-        out: An HTML page to write about the data.
-    """
-    if data is not None:
-        return _examine_data(data, model, out)
-    if model is not None:
-        return _try_model(model, images)
-    from regard.doctor.system import examine
-
-    facts = examine()
+    facts = check_system()
     return Answer(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()))
 
 
-def _try_model(model: str, images: Path | None) -> Answer:
-    from regard.datasets.folder import folder
-    from regard.evaluation.agreement import agreement, bundled_images
+@app.command
+def check(
+    data: Path,
+    /,
+    *,
+    model: str | None = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    progress: bool = True,
+) -> Answer:
+    """Check a data set: labels, sizes, coordinates, leaks between splits, class frequency; exit code 1 for errors.
 
-    rows = agreement(model, folder(images or bundled_images()))
-    return Answer({"agreement": [row._asdict() for row in rows]}, "\n".join(row.line for row in rows))
-
-
-def _examine_data(folder: Path, model: str | None, out: Path | None) -> Answer:
+    Args:
+        data: A folder of labelled images, or a .json of scenes and polygons.
+        model: A model of the data's classes: also lists the labels that it doubts.
+        out: An HTML page to write.
+        progress: Show progress on standard error.
+    """
     from regard.checkpoints.file import load
-    from regard.doctor.audit import examine
+    from regard.doctor.audit import audit
     from regard.doctor.suspects import with_suspects
     from regard.files import check_writable
     from regard.reports.audit import as_text, write_page
@@ -132,10 +120,26 @@ def _examine_data(folder: Path, model: str | None, out: Path | None) -> Answer:
     network = load(model) if model else None
     if out is not None:
         check_writable(out)
-    examined = examine(folder)
+    checked = audit(data, progress=progress)
     if network is not None:
-        examined = with_suspects(examined, network)
-    facts = examined.as_dict()
+        checked = with_suspects(checked, network)
+    facts = checked.as_dict()
     if out is not None:
-        facts["files"] = [str(write_page(examined, out))]
-    return Answer(facts, as_text(examined), 1 if examined.count("error") else 0)
+        facts["files"] = [str(write_page(checked, out))]
+    return Answer(facts, as_text(checked), 1 if checked.count("error") else 0)
+
+
+@app.command
+def compare(model: Model, /, *, images: Path | None = None) -> Answer:
+    """Compare the faster ways to compute a model with float32: equal labels, mIoU, speed.
+
+    Args:
+        model: A bundled model, a .safetensors file, or an exported .onnx or .xml.
+        images: Labelled images with a split val; without them, the images of Dubai that come with regard.
+    """
+    from regard.datasets.folder import folder
+    from regard.evaluation.compare import bundled_images
+    from regard.evaluation.compare import compare as score
+
+    rows = score(model, folder(images or bundled_images()))
+    return Answer({"agreement": [row._asdict() for row in rows]}, "\n".join(row.line for row in rows))

@@ -100,7 +100,7 @@ def evaluate(
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
     window: int | None = None,
-    averaging: Literal["softmax", "logits", "exp"] = "softmax",
+    fusion: Literal["probabilities", "logits", "exp_logits"] = "probabilities",
     boundary: int | None = None,
     leave_out: tuple[str, ...] = (),
     bands: str | None = None,
@@ -113,10 +113,10 @@ def evaluate(
         model: A bundled model, a .safetensors file, or an exported .onnx or .xml.
         data: A folder of labelled images.
         split: train, val or test.
-        scales: Average over several sizes of the image.
-        flip: Look at the mirror image too.
+        scales: Fuse the scores of the image resized by these factors.
+        flip: Score the mirror image too.
         window: Slide a square of that many pixels instead of taking images whole.
-        averaging: How several views are averaged: softmax (mmsegmentation), logits (HRNet-OCR), exp (DANet).
+        fusion: How the views are fused: probabilities (mmsegmentation), logits (HRNet-OCR), exp_logits (DANet).
         boundary: Also score the classes' boundaries, found where at most so many pixels off.
         leave_out: Classes that count in no mean, such as clutter.
         bands: The bands to use, by number from 1 or by name.
@@ -127,14 +127,13 @@ def evaluate(
     from regard.datasets.folder import folder
     from regard.distributed import joined
     from regard.evaluation.evaluate import evaluate as score
-    from regard.evaluation.scores import check_left_out
     from regard.files import check_writable
 
     labelled = folder(data, bands=bands_of(bands))
-    check_left_out(labelled.classes, leave_out)
+    labelled.classes.check_left_out(leave_out)
     if save is not None:
         check_writable(save)
-    how = partial(score, split=split, scales=scales, flip=flip, window=window, averaging=averaging)
+    how = partial(score, split=split, scales=scales, flip=flip, window=window, fusion=fusion)
     with joined() as first:
         scores = how(load(model, **asdict(compute)), labelled, boundary=boundary).without(*leave_out)
     if not first:

@@ -1,21 +1,68 @@
-"""A folder of images and masks, in regard's layout, in mmsegmentation's, or as one scene."""
+"""A folder of images and masks: regard's layout, mmsegmentation's, one scene, a public set, or scenes with polygons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from regard.classes import ClassMap
-from regard.datasets.labelled_data import LabelledData, Pair
+from regard.datasets.labelled_data import SPLITS, LabelledData, Pair
 from regard.datasets.labelled_scene import scene_splits
-from regard.datasets.polygon_scenes import scenes_with_polygons
-from regard.datasets.public import known_folder, known_name
-from regard.errors import ConfigError, DatasetError
+from regard.datasets.polygon_scenes import polygon_scenes
+from regard.datasets.public import public_folder, public_name
+from regard.errors import ConfigError, DatasetError, RegardError, counted
 from regard.io.image import PHOTOGRAPHS, RASTERS
 
-SPLITS = ("train", "val", "test")
+NO_SPLIT = "unlisted"  # the key of images that are in no split
 MASK_SUFFIXES = ("", "_labelTrainIds", "_mask", "_label", "_gt")
+Grade = Literal["error", "warning", "note"]
+
+
+class Finding(NamedTuple):
+    """Something that a person should know about a data set, and the files that it is about."""
+
+    grade: Grade
+    kind: str
+    message: str
+    files: tuple[str, ...] = ()
+
+
+@dataclass
+class Scan:
+    """The pairs of each split as far as they exist, and the findings; ``error`` is the first that forbids training.
+
+    ``classes`` is None where they cannot be read. Images in no split are under ``NO_SPLIT``.
+    """
+
+    root: Path
+    classes: ClassMap | None = None
+    splits: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    gsd: float | None = None
+    error: RegardError | None = None
+
+    def add(self, grade: Grade, kind: str, message: str, *files: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(grade, kind, message, files))
+        if grade == "error":
+            self.error = self.error or DatasetError(f"{self.root}: {message}")
+
+    @contextmanager
+    def catching(self, kind: str, *files: str) -> Iterator[None]:
+        """Turn an error of regard into a finding."""
+        try:
+            yield
+        except RegardError as error:
+            self.findings.append(Finding("error", kind, str(error), files))
+            self.error = self.error or error
+
+    def take(self, data: LabelledData) -> None:
+        """Take over data that are read as a whole."""
+        self.root, self.classes, self.splits, self.gsd = data.root, data.classes, dict(data.splits), data.gsd
 
 
 def folder(
@@ -24,115 +71,167 @@ def folder(
     """The labelled data under ``root``.
 
     Three layouts are read: ``images/``, ``masks/``, ``classes.json`` with ``train.txt``, ``val.txt``, ``test.txt`` (one
-    stem a line); ``img_dir/SPLIT``, ``ann_dir/SPLIT``, as mmsegmentation has it; and one georeferenced scene:
+    stem per line); ``img_dir/SPLIT``, ``ann_dir/SPLIT``, as in mmsegmentation; and one georeferenced scene:
     ``image.tif``, ``mask.tif`` and, optionally, ``split.tif`` (0 train, 1 val, 2 test). ``NAME:FOLDER`` is a public
-    data set in its own layout: see :data:`regard.datasets.public.KNOWN`. A ``.json`` file describes scenes and
-    the polygons over them: see :class:`regard.datasets.polygon_scenes.Scenes`.
+    data set in its own layout: see :data:`regard.datasets.public.PUBLIC`. A ``.json`` file describes scenes and
+    the polygons over them: see :class:`regard.datasets.polygon_scenes.PolygonScenes`.
+
+    Args:
+        root: The folder, ``NAME:FOLDER``, or the ``.json`` file.
+        classes: Class names or a class map in place of ``classes.json``.
+        bands: Which bands of the images to read, by number from 1 or by name, in this order.
 
     Raises:
         DatasetError: a part is missing or empty, or the parts contradict each other.
-        ConfigError: ``classes`` for data that say theirs.
+        ConfigError: ``classes`` for data that bring their own.
+    """
+    found = scan(root, classes=classes)
+    if found.error is not None:
+        raise found.error
+    assert found.classes is not None
+    splits = {name: pairs for name, pairs in found.splits.items() if name != NO_SPLIT}
+    return LabelledData(found.root, found.classes, splits, tuple(bands) if bands else None, found.gsd)
+
+
+def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -> Scan:
+    """Everything that :func:`folder` finds under ``root``; its faults are findings, not exceptions.
+
+    Raises:
+        DatasetError: ``root`` is not a folder.
+        ConfigError: ``classes`` for data that bring their own.
     """
     base = Path(root)
-    described = base.suffix == ".json" and base.is_file()
-    if classes is not None and (known_name(root) or described):
+    public, described = public_name(root), base.suffix == ".json" and base.is_file()
+    if classes is not None and (public or described):
         raise ConfigError(f"{root} has classes of its own. Leave classes out.")
-    if known_name(root):
-        data = known_folder(root)
-        return replace(data, bands=tuple(bands) if bands else None)
-    if described:
-        return replace(scenes_with_polygons(base), bands=tuple(bands) if bands else None)
-    if not base.is_dir():
-        raise DatasetError(f"{base} is no folder. Give one with images/, masks/ and classes.json.")
-    named = ClassMap.of(classes) if classes is not None else ClassMap.read(base / "classes.json")
+    if not (public or described or base.is_dir()):
+        raise DatasetError(f"{base} is not a folder. Give one with images/, masks/ and classes.json.")
+    found = Scan(base)
+    if public or described:
+        with found.catching("layout" if public else "polygons", base.name):
+            found.take(public_folder(root) if public else polygon_scenes(base))
+        return found
+    with found.catching("classes", "classes.json"):
+        found.classes = ClassMap.of(classes) if classes is not None else ClassMap.read(base / "classes.json")
     if (base / "images").is_dir():
-        splits = _listed_splits(base)
+        _scan_lists(found)
     elif (base / "img_dir").is_dir():
-        splits = _mmseg_splits(base)
+        _scan_mmseg(found)
     elif (base / "image.tif").is_file():
-        splits = scene_splits(base)
+        with found.catching("layout", base.name):
+            found.splits = scene_splits(base)
     else:
-        raise DatasetError(
-            f"{base} has no images/ (or img_dir/, or image.tif). Put the images there and their masks in masks/."
+        what = "has no images/ (or img_dir/, or image.tif). Put the images there and their masks in masks/."
+        with found.catching("layout", base.name):
+            raise DatasetError(f"{base} {what}")
+    return found
+
+
+def _scan_lists(found: Scan) -> None:
+    images, masks = _files_by_stem(found, "images"), _files_by_stem(found, "masks")
+    lists = {split: found.root / f"{split}.txt" for split in SPLITS}
+    stems = {split: _stems(found, path) for split, path in lists.items() if path.is_file()}
+    if not stems:
+        found.add(
+            "error", "splits", "there is no train.txt. Write the stems of the training images into it, one per line."
         )
-    return LabelledData(base, named, splits, tuple(bands) if bands else None)
+    found.splits = {split: _pairs(found, names, images, masks, split) for split, names in stems.items()}
+    _check_disjoint(found)
+    listed = {stem for names in stems.values() for stem in names}
+    unlisted = [stem for stem in images if stem not in listed]
+    if unlisted:
+        what = f"{counted(len(unlisted), 'image')} in no split, not used. Add them to a split, or remove them."
+        found.add("note", "splits", what, *(images[stem].name for stem in unlisted))
+        found.splits[NO_SPLIT] = _pairs(found, unlisted, images, masks, NO_SPLIT)
+    _check_masks(found, images, masks, "masks")
 
 
-def _listed_splits(base: Path) -> dict[str, tuple[Pair, ...]]:
-    images, masks = _by_stem(base / "images"), _by_stem(base / "masks")
-    lists = {name: base / f"{name}.txt" for name in SPLITS if (base / f"{name}.txt").is_file()}
-    if not lists:
-        raise DatasetError(
-            f"{base} has no train.txt. Write the stems of the training images into it, one a line; val.txt too."
-        )
-    splits = {name: tuple(_pair(stem, images, masks, base) for stem in _stems(path)) for name, path in lists.items()}
-    _check_disjoint(splits, base)
-    return splits
+def _scan_mmseg(found: Scan) -> None:
+    present = [split for split in SPLITS if (found.root / "img_dir" / split).is_dir()]
+    if not present:
+        found.add("error", "layout", "img_dir/ has none of the folders train, val, test. Make them.")
+    for split in present:
+        images, masks = _files_by_stem(found, f"img_dir/{split}"), _files_by_stem(found, f"ann_dir/{split}")
+        listed = found.root / "split" / f"{split}.txt"
+        stems = _stems(found, listed) if listed.is_file() else sorted(images)
+        found.splits[split] = _pairs(found, stems, images, masks, split)
+        _check_masks(found, images, masks, f"ann_dir/{split}")
 
 
-def _mmseg_splits(base: Path) -> dict[str, tuple[Pair, ...]]:
-    splits = {}
-    for split in SPLITS:
-        if not (base / "img_dir" / split).is_dir():
-            continue
-        images, masks = _by_stem(base / "img_dir" / split), _by_stem(base / "ann_dir" / split)
-        listed = base / "split" / f"{split}.txt"
-        stems = _stems(listed) if listed.is_file() else sorted(images)
-        splits[split] = tuple(_pair(stem, images, masks, base) for stem in stems)
-    if not splits:
-        raise DatasetError(f"{base / 'img_dir'} has none of the folders train, val, test. Make them.")
-    return splits
-
-
-def _by_stem(path: Path) -> dict[str, Path]:
-    if not path.is_dir():
-        raise DatasetError(f"{path} is missing. Put one file per image there, named alike.")
-    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in PHOTOGRAPHS + RASTERS]
+def _files_by_stem(found: Scan, name: str) -> dict[str, Path]:
+    """The images in a folder, by stem."""
+    place, files = found.root / name, dict[str, Path]()
+    if not place.is_dir():
+        found.add("error", "layout", f"{name}/ is missing. Put one file per image there, with the image's name.")
+        return files
+    for path in sorted(path for path in place.iterdir() if not path.name.startswith(".")):
+        if path.suffix.lower() not in PHOTOGRAPHS + RASTERS:
+            what = f"{name}/{path.name} is not an image that regard reads; it is ignored."
+            found.add("note", "layout", what, path.name)
+        elif path.stem in files:
+            what = f"{name}/ holds both {files[path.stem].name} and {path.name}. Keep one."
+            found.add("error", "layout", what, files[path.stem].name, path.name)
+        else:
+            files[path.stem] = path
     if not files:
-        raise DatasetError(f"{path} holds no images ({', '.join(PHOTOGRAPHS + RASTERS)}). Put them there.")
-    stems = {file.stem: file for file in files}
-    if len(stems) < len(files):
-        twice = next(file for file in files if stems[file.stem] != file)
-        raise DatasetError(f"{path} holds both {twice.name} and {stems[twice.stem].name}. Keep one.")
-    return stems
+        found.add("error", "layout", f"{name}/ holds no images ({', '.join(PHOTOGRAPHS + RASTERS)}). Put them there.")
+    return files
 
 
-def _stems(path: Path) -> list[str]:
+def _stems(found: Scan, path: Path) -> list[str]:
+    """The stems that a list names, each once."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} is no list in UTF-8 ({error}). Write one image stem a line.") from None
-    stems = [stem_of(line) for line in lines if line]
-    if not stems:
-        raise DatasetError(f"{path} is empty. Write one image stem a line.")
-    twice = {stem for stem in stems if stems.count(stem) > 1}
-    if twice:
-        raise DatasetError(f"{path} lists {sorted(twice)[0]} twice. Keep one line.")
-    return stems
+        what = f"{path.name} is not a list in UTF-8 ({error}). Write one image stem per line."
+        found.add("error", "splits", what, path.name)
+        return []
+    counts = Counter(_stem_of(line) for line in lines if line)
+    if not counts:
+        found.add("error", "splits", f"{path.name} is empty. Write one image stem per line.", path.name)
+    for stem in (stem for stem, count in counts.items() if count > 1):
+        found.add("error", "splits", f"{path.name} lists {stem} {counts[stem]} times. Keep one line.", stem)
+    return list(counts)
 
 
-def stem_of(line: str) -> str:
+def _stem_of(line: str) -> str:
     """The stem that a line of a list names, with or without the suffix of an image."""
     return Path(line).stem if Path(line).suffix.lower() in PHOTOGRAPHS + RASTERS else line
 
 
-def _pair(stem: str, images: dict[str, Path], masks: dict[str, Path], base: Path) -> Pair:
-    if stem not in images:
-        raise DatasetError(f"{base}: the split lists {stem}, but there is no image of that name. Correct the list.")
-    mask = next((masks[stem + suffix] for suffix in MASK_SUFFIXES if stem + suffix in masks), None)
-    if mask is None:
-        raise DatasetError(
-            f"{base}: image {images[stem].name} has no mask. Add {stem}.png to the masks, or take it off the list."
-        )
-    return Pair(stem, images[stem], mask)
+def _pairs(
+    found: Scan, stems: Iterable[str], images: Mapping[str, Path], masks: Mapping[str, Path], split: str
+) -> tuple[Pair, ...]:
+    pairs = []
+    for stem in stems:
+        mask = next((masks[stem + suffix] for suffix in MASK_SUFFIXES if stem + suffix in masks), None)
+        if stem not in images:
+            what = f"the split {split} lists {stem}, but there is no image of that name. Correct the list."
+            found.add("error", "no image", what, stem)
+        elif mask is None:
+            what = f"image {images[stem].name} ({split}) has no mask. Add {stem}.png to the masks, or remove the image."
+            found.add("warning" if split == NO_SPLIT else "error", "no mask", what, images[stem].name)
+        else:
+            pairs.append(Pair(stem, images[stem], mask))
+    return tuple(pairs)
 
 
-def _check_disjoint(splits: dict[str, tuple[Pair, ...]], base: Path) -> None:
-    seen: dict[str, str] = {}
-    for split, pairs in splits.items():
+def _check_disjoint(found: Scan) -> None:
+    """An image of one name in two splits is a leak."""
+    splits: dict[str, list[str]] = defaultdict(list)
+    for split, pairs in found.splits.items():
         for pair in pairs:
-            if pair.name in seen:
-                raise DatasetError(
-                    f"{base}: {pair.name} is in {seen[pair.name]}.txt and in {split}.txt: scores would lie. Keep one."
-                )
-            seen[pair.name] = split
+            splits[pair.name].append(split)
+    for name, its in splits.items():
+        if len(its) > 1:
+            what = f"{name} is in {' and '.join(its)}: scores would be inflated. Keep it in one."
+            found.add("error", "leak", what, name)
+
+
+def _check_masks(found: Scan, images: Mapping[str, Path], masks: Mapping[str, Path], place: str) -> None:
+    """Masks without an image."""
+    known = {stem + suffix for stem in images for suffix in MASK_SUFFIXES}
+    for path in (path for stem, path in masks.items() if stem not in known):
+        found.add(
+            "warning", "no image", f"{place}/{path.name} has no image. Add the image, or remove the mask.", path.name
+        )

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import shapely
 from jaxtyping import Bool, Int, Shaped
 
 from regard.classes import ClassMap
 from regard.datasets.mask import read_mask
-from regard.datasets.polygon_labels import Drawn
 from regard.errors import SizeMismatch, unknown
 from regard.io.image import Pixels, image_bands, read_image
-from regard.io.raster import Box, open_raster
+from regard.io.raster import Box, open_raster, rasterise
 from regard.io.resampled_raster import at_gsd
+
+SPLITS = ("train", "val", "test")
 
 
 class Sample(NamedTuple):
-    """One image with its labels; pixels without data carry the ignore index."""
+    """One image with its labels; pixels without data have the ignore index."""
 
     image: Shaped[np.ndarray, "c h w"]
     labels: Int[np.ndarray, "h w"]
@@ -33,17 +35,42 @@ class Sample(NamedTuple):
         return Pixels(self.image, self.valid)
 
 
+@dataclass(frozen=True, eq=False)
+class PolygonLabels:
+    """Polygons over one scene in its pixels (x right, y down) with their labels; where two overlap the later holds.
+
+    A pixel gets a label by its centre; with ``touched`` by any part of it.
+    """
+
+    shapes: np.ndarray
+    labels: Int[np.ndarray, " n"]
+    touched: bool = False
+
+    def within(self, box: Box) -> PolygonLabels:
+        """The polygons that may reach into a box, by their bounds."""
+        west, north, east, south = shapely.bounds(self.shapes).T
+        right, bottom = box.left + box.width, box.top + box.height
+        near = (west < right) & (east > box.left) & (north < bottom) & (south > box.top)
+        return replace(self, shapes=self.shapes[near], labels=self.labels[near])
+
+    def draw(self, box: Box, ignore_index: int) -> Int[np.ndarray, "h w"]:
+        """The label of each pixel; the ignore index where no polygon is."""
+        near = self.within(box)
+        return rasterise(near.shapes, near.labels, box, fill=ignore_index, touched=self.touched)
+
+
 @dataclass(frozen=True)
 class Pair:
-    """An image file and its mask file, or one ``box`` of both; ``drawn`` labels come from the mask's polygons. With
-    ``gsd`` the box is in pixels of so many metres, and the image is brought to them.
+    """An image file with its labels: a mask file, or the ``polygons`` of a vector file; of both, one ``box`` or all.
+
+    With ``gsd`` (metres per pixel) the image is resampled, and the box is in the resampled pixels.
     """
 
     name: str
     image: Path
     mask: Path
     box: Box | None = None
-    drawn: Drawn | None = None
+    polygons: PolygonLabels | None = None
     gsd: float | None = None
 
     def band_names(self, bands: Sequence[int | str] | None) -> tuple[str, ...]:
@@ -67,21 +94,22 @@ class Pair:
         Raises:
             UnreadableImage, ClassMismatch: see ``read_mask``.
         """
-        if self.drawn is not None and self.box is not None:
-            return self.drawn.draw(self.box, classes.ignore_index)
+        if self.polygons is not None and self.box is not None:
+            return self.polygons.draw(self.box, classes.ignore_index)
         return read_mask(self.mask, classes, box=self.box)
 
 
 @dataclass(frozen=True)
 class LabelledData:
-    """A data set: its classes and, by split, its pairs. ``bands`` chooses among the images' bands; ``gsd`` is how many
-    metres a pixel has where all images are brought to it.
+    """A data set: its classes and, by split, its pairs.
+
+    ``bands`` selects bands of the images; ``gsd`` (metres per pixel) is set where all images are resampled to it.
     """
 
     root: Path
     classes: ClassMap
     splits: Mapping[str, tuple[Pair, ...]]
-    bands: tuple[int | str, ...] | None = field(default=None)
+    bands: tuple[int | str, ...] | None = None
     gsd: float | None = None
 
     def split(self, name: str) -> tuple[Pair, ...]:
@@ -95,7 +123,7 @@ class LabelledData:
         return self.splits[name]
 
     def band_names(self) -> tuple[str, ...]:
-        """The names of the bands of the first training image: what a new model for this data is to expect."""
+        """The names of the bands of the first training image, which a new model for this data expects."""
         return self.split("train")[0].band_names(self.bands)
 
     def read(self, pair: Pair, *, expected: Sequence[str] | None = None) -> Sample:
@@ -113,3 +141,10 @@ class LabelledData:
                 f"{labels.shape[1]} x {labels.shape[0]}. Export both at one size."
             )
         return Sample(image, np.where(valid, labels, self.classes.ignore_index), valid, pair.name)
+
+
+def boxes(size: tuple[int, int], side: int) -> list[Box]:
+    """Squares of ``side`` pixels that cover an image, smaller at the lower and right edge, row by row."""
+    height, width = size
+    corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
+    return [Box(top, left, min(side, height - top), min(side, width - left)) for top, left in corners]

@@ -38,7 +38,7 @@ NOT_IN_COCO = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # of the 182 labels 
 
 # Sources: the data sets' own files; from mmsegmentation 1.2.2 the splits of Potsdam and Vaihingen, and, as its tools
 # write them, the masks of PASCAL Context, COCO-Stuff 10k and the SBD part of VOC-aug (published as .mat and JSON).
-KNOWN: dict[str, Layout] = {
+PUBLIC: dict[str, Layout] = {
     "ade20k": Layout(
         "images/{}/*.jpg",
         "annotations/{}/*.png",
@@ -111,7 +111,7 @@ KNOWN: dict[str, Layout] = {
 }
 
 
-def known_name(root: str | Path) -> str | None:
+def public_name(root: str | Path) -> str | None:
     """The data set that ``NAME:FOLDER`` names, if it is one.
 
     Raises:
@@ -120,19 +120,19 @@ def known_name(root: str | Path) -> str | None:
     name, colon, _ = str(root).partition(":")
     if not colon or Path(root).exists():
         return None
-    if name not in KNOWN and name.isidentifier() and len(name) > 1:  # one letter is a drive
-        raise unknown("data set", name, KNOWN)
-    return name if name in KNOWN else None
+    if name not in PUBLIC and name.isidentifier() and len(name) > 1:  # one letter is a drive
+        raise unknown("data set", name, PUBLIC)
+    return name if name in PUBLIC else None
 
 
-def known_folder(root: str | Path) -> LabelledData:
+def public_folder(root: str | Path) -> LabelledData:
     """The labelled data of ``NAME:FOLDER``.
 
     Raises:
         DatasetError: the folder does not hold the data set in its layout, or an image has no mask.
     """
     name, _, place = str(root).partition(":")
-    layout, base = KNOWN[name], Path(place)
+    layout, base = PUBLIC[name], Path(place)
     update = {"stored": layout.stored, "stored_ignored": layout.ignored}
     classes = known_classes(layout.classes or name).model_copy(update=update)
     splits: dict[str, tuple[Pair, ...]] = {}

@@ -1,4 +1,4 @@
-"""What regard finds on this machine."""
+"""The check of the system: versions, processors and devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from regard._version import __version__
 from regard.io.raster import gdal_version
 
-PACKAGES = (
+PACKAGES = [
     "torch",
     "torchvision",
     "timm",
@@ -22,12 +22,12 @@ PACKAGES = (
     "numpy",
     "safetensors",
     "huggingface_hub",
-)
-EXTRAS = ("onnx", "onnxruntime", "openvino", "fastapi", "rio-tiler", "distributed", "torchgeo")
+]
+EXTRAS = ["onnx", "onnxruntime", "openvino", "fastapi", "rio-tiler", "distributed", "torchgeo"]
 
 
-def examine() -> dict[str, Any]:
-    """Versions, processors, devices, and which optional parts are installed."""
+def check_system() -> dict[str, Any]:
+    """Versions, processors, devices, and which optional parts are installed, by name."""
     versions = {name: _version(name) for name in (*PACKAGES, *EXTRAS)}
     return {
         "regard": __version__,

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Int, Integer
+from torch import Tensor
 
-from regard.datasets.labelled_data import LabelledData, Pair
+from regard.classes import ClassMap
+from regard.datasets.labelled_data import LabelledData, Pair, Sample
 from regard.distributed import spread
 from regard.errors import ClassMismatch, DatasetError
 from regard.evaluation.scores import Scores as Scores
-from regard.inference.views import Averaging, class_scores, evaluating, scaling_of
+from regard.inference.scores import scores_of
+from regard.inference.views import Fusion, Views, evaluating
 from regard.models import Segmenter
 from regard.ops.metrics import boundary_counts, confusion_matrix, reliability_counts
-from regard.ops.normalise import prepare
 from regard.ops.resize import most_likely
 
 
@@ -23,17 +26,25 @@ def evaluate(
     data: LabelledData,
     *,
     split: str = "val",
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    window: int | None = None,
-    averaging: Averaging = "softmax",
+    scales: Sequence[float] = Views.scales,
+    flip: bool = Views.flip,
+    window: int | None = Views.window,
+    fusion: Fusion = Views.fusion,
     boundary: int | None = None,
 ) -> Scores:
-    """Predict every image of a split and compare with its labels.
+    """Predict every image of a split and compare it with its labels.
 
-    ``scales`` and ``flip`` average several views as ``averaging`` says; ``window`` slides a square of that many pixels
-    instead of taking the image whole: see ``class_scores``. ``boundary`` also counts the boundary pixels that are at
-    most so many pixels off. Processes that run together (see ``joined``) share the images, and each has all scores.
+    Processes that run together (see ``joined``) share the images, and each has all scores.
+
+    Args:
+        model: The network; it is set to eval mode and restored.
+        data: Labelled data with the model's classes.
+        split: ``train``, ``val`` or ``test``.
+        scales: Test-time augmentation, see :class:`regard.inference.views.Views`: resize by these factors,
+        flip: add the horizontal mirror image,
+        window: slide windows of so many pixels instead of taking the image whole,
+        fusion: how the scores of the views become one.
+        boundary: Also count the boundary pixels that are at most so many pixels off.
 
     Raises:
         ClassMismatch: the model's classes are not the data's.
@@ -41,33 +52,35 @@ def evaluate(
         UnknownName, UnreadableImage, BandMismatch, SizeMismatch: see ``LabelledData``.
     """
     check_classes(model, data)
-    count, ignore = len(data.classes), data.classes.ignore_index
-    views = {"scales": scales, "flip": flip, "window": window, "averaging": averaging}
-    device = next(model.parameters()).device
+    classes, views = data.classes, Views(tuple(scales), flip, window=window, fusion=fusion)
 
-    def look(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """One image's confusion matrix, bins of confidence, and boundary pixels."""
+    def count(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The confusion matrix of one image, its bins of confidence, and its boundary pixels."""
         sample = data.read(pair, expected=model.bands)
-        image = prepare(sample.image, sample.valid, scaling_of(model))[None].to(device)
-        found, truth = class_scores(model, image, **views), torch.from_numpy(sample.labels)  # type: ignore[arg-type]
-        labels = most_likely(found)[0]
-        bins = reliability_counts(found[0], truth.to(device), labels, ignore_index=ignore).cpu().numpy()
-        predicted, of = labels.cpu(), {"classes": count, "ignore_index": ignore}
-        confusion = confusion_matrix(truth, predicted, **of).numpy()
-        if boundary is None:
-            return confusion, bins, None
-        return confusion, bins, boundary_counts(truth, predicted.long(), **of, reach=boundary).numpy()
+        scores, reference = scores_of(model, sample.pixels, views), torch.from_numpy(sample.labels)
+        labels = most_likely(scores[None])[0]
+        bins = reliability_counts(scores, reference.to(labels.device), labels, ignore_index=classes.ignore_index)
+        predicted, edges = labels.cpu(), None
+        if boundary is not None:
+            of = {"classes": len(classes), "ignore_index": classes.ignore_index, "reach": boundary}
+            edges = boundary_counts(reference, predicted.long(), **of).numpy()
+        return count_errors(sample, predicted, classes), bins.cpu().numpy(), edges
 
     with evaluating(model):
-        counts = spread(look, data.split(split))
-    confusions = np.stack([one for one, _, _ in counts]) if counts else np.zeros((0, count, count), dtype=np.int64)
-    if not confusions.any():
+        counts = spread(count, data.split(split))
+    confusions, bins, edges = zip(*counts, strict=True) if counts else ((), (), ())
+    if not np.any(confusions):
         raise DatasetError(
             f"{data.root}: the split {split} has no labelled pixel; nothing can be scored. Choose another split."
         )
-    edges = None if boundary is None else np.sum([one for _, _, one in counts if one is not None], axis=0)
-    bins = np.stack([one for _, one, _ in counts])
-    return Scores(data.classes, confusions.sum(axis=0), confusions, edges, reliability=bins)
+    summed = None if boundary is None else np.sum(edges, axis=0)
+    return Scores(classes, np.sum(confusions, axis=0), np.stack(confusions), summed, reliability=np.stack(bins))
+
+
+def count_errors(sample: Sample, predicted: Integer[Tensor, "h w"], classes: ClassMap) -> Int[np.ndarray, "k k"]:
+    """The confusion matrix of one image: rows reference, columns predicted, in pixels."""
+    reference, count = torch.from_numpy(sample.labels), len(classes)
+    return confusion_matrix(reference, predicted, classes=count, ignore_index=classes.ignore_index).numpy()
 
 
 def check_classes(model: Segmenter, data: LabelledData) -> None:

@@ -1,9 +1,9 @@
-"""What follows from a confusion matrix: the field's scores, their means and how sure they are."""
+"""What follows from a confusion matrix: the field's scores, their means, and the intervals of these."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regard.classes import ClassMap
-from regard.errors import ClassMismatch, ConfigError
+from regard.errors import ClassMismatch
 from regard.files import check_writable, write_text
 from regard.ops import metrics as ops
 from regard.ops.metrics import ONE, Interval, boundary_f1, calibration_error, intervals
@@ -23,11 +23,18 @@ from regard.ops.metrics import ONE, Interval, boundary_f1, calibration_error, in
 
 @dataclass(frozen=True)
 class Scores:
-    """A confusion matrix (rows true, columns predicted, in pixels) and what follows from it.
+    """A confusion matrix (rows reference, columns predicted, in pixels) and what follows from it.
 
     A class that is neither in the labels nor in the predictions has the score None and counts in no mean, nor does one
-    that is ``left_out``. ``image_confusions`` are those of each image, ``boundary`` what ``boundary_counts`` counted,
-    ``reliability`` (i, bins, 3) what ``reliability_counts`` counted in each image.
+    that is ``left_out``.
+
+    Args:
+        classes: The classes, in the order of rows and columns.
+        confusion: Pixels (k, k).
+        image_confusions: The matrix of each image (i, k, k); needed for intervals.
+        boundary: The result of ``boundary_counts`` (k, 4), summed over images.
+        left_out: Names of classes that count in no mean.
+        reliability: The result of ``reliability_counts`` of each image (i, bins, 3).
     """
 
     classes: ClassMap
@@ -39,10 +46,11 @@ class Scores:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Scores:
-        """The scores that ``as_dict`` describes, without what it does not keep: the counts of each image."""
-        bins = facts.get("reliability")
-        kept = None if bins is None else np.array([bins["pixels"], bins["right"], np.multiply(bins["confidence"], ONE)])
-        reliability = None if kept is None else kept.T[None].astype(np.int64)
+        """The scores that ``as_dict`` describes, without the counts of each image, which it does not keep."""
+        reliability = None
+        if bins := facts.get("reliability"):
+            columns = [bins["pixels"], bins["right"], np.multiply(bins["confidence"], ONE)]
+            reliability = np.array(columns).T[None].astype(np.int64)
         confusion = np.array(facts["confusion"], dtype=np.int64)
         left_out = tuple(facts.get("left_out", ()))
         return cls(ClassMap(**facts["classes"]), confusion, left_out=left_out, reliability=reliability)
@@ -51,15 +59,15 @@ class Scores:
         """The scores of each image, where they were kept."""
         counts = () if self.image_confusions is None else tuple(self.image_confusions)
         bins = [None] * len(counts) if self.reliability is None else self.reliability[:, None]
-        return [Scores(self.classes, one, reliability=some) for one, some in zip(counts, bins, strict=True)]
+        return [Scores(self.classes, matrix, reliability=own) for matrix, own in zip(counts, bins, strict=True)]
 
     def without(self, *names: str) -> Scores:
         """The same scores with these classes left out of every mean over classes; their pixels still count.
 
         Raises:
-            UnknownName, ConfigError: see :func:`check_left_out`.
+            UnknownName, ConfigError: see :meth:`ClassMap.check_left_out`.
         """
-        check_left_out(self.classes, names)
+        self.classes.check_left_out(names)
         return replace(self, left_out=names)
 
     def __add__(self, other: Scores) -> Scores:
@@ -70,17 +78,21 @@ class Scores:
         """
         if self.classes != other.classes:
             raise ClassMismatch("scores of different classes cannot be added. Add scores of one class list.")
-        kept = ("image_confusions", "boundary", "reliability")
-        parts = [(getattr(self, name), getattr(other, name)) for name in kept]
-        images, boundary, bins = [None if a is None or b is None else (a, b) for a, b in parts]
-        return Scores(
-            self.classes,
-            self.confusion + other.confusion,
-            None if images is None else np.concatenate(images),
-            None if boundary is None else boundary[0] + boundary[1],
-            self.left_out,
-            None if bins is None else np.concatenate(bins),
-        )
+        parts: dict[str, Callable[..., Any]] = {
+            "image_confusions": np.concatenate,
+            "boundary": sum,
+            "reliability": np.concatenate,
+        }
+        kept: dict[str, Any] = {}
+        for name, join in parts.items():
+            pair = getattr(self, name), getattr(other, name)
+            kept[name] = None if any(part is None for part in pair) else join(pair)
+        return Scores(self.classes, self.confusion + other.confusion, left_out=self.left_out, **kept)
+
+    @property
+    def _frequency(self) -> Float[np.ndarray, " k"]:
+        """Share of the labelled pixels that are of each class."""
+        return self.confusion.sum(axis=1) / max(1, self.confusion.sum())
 
     @cached_property
     def _counts(self) -> Int[Tensor, "k k"]:
@@ -109,7 +121,7 @@ class Scores:
 
     @property
     def precision(self) -> dict[str, float | None]:
-        """Share of the pixels called a class that are of it, 0..1."""
+        """Share of the pixels predicted as a class that are of it, 0..1."""
         return self._by_class(ops.precision(self._counts))
 
     @property
@@ -129,9 +141,8 @@ class Scores:
 
     @property
     def frequency_weighted_iou(self) -> float:
-        """Mean of the IoU over the classes, each times its share of the labelled pixels."""
-        share = self.confusion.sum(axis=1) / max(1, self.confusion.sum())
-        return float(np.nan_to_num(ops.intersection_over_union(self._counts).numpy()) @ share)
+        """Mean of the IoU over the classes, weighted by class frequency."""
+        return float(np.nan_to_num(ops.intersection_over_union(self._counts).numpy()) @ self._frequency)
 
     @property
     def boundary_f1(self) -> dict[str, float | None]:
@@ -147,7 +158,7 @@ class Scores:
 
     @property
     def calibration_error(self) -> float | None:
-        """How far confidence is from the share of right pixels, 0..1; None if it was not counted."""
+        """Expected calibration error, 0..1: how far confidence is from accuracy; None if it was not counted."""
         return None if self.bins is None else calibration_error(torch.from_numpy(self.bins))
 
     @property
@@ -157,7 +168,7 @@ class Scores:
 
     @property
     def intervals(self) -> dict[str, Interval | None]:
-        """95 % intervals of each class's IoU and, under ``mean``, of their mean, by redrawing the images."""
+        """95 % intervals of each class's IoU and, under ``mean``, of their mean: a bootstrap over images."""
         if self.image_confusions is None or len(self.image_confusions) < 2:
             return {}
         counted = [index for index, name in enumerate(self.classes.names) if name not in self.left_out]
@@ -169,11 +180,11 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Share of the labelled pixels that are right."""
+        """Pixel accuracy: share of the labelled pixels whose predicted class is the reference."""
         return float(np.trace(self.confusion) / max(1, self.confusion.sum()))
 
     def summary(self) -> dict[str, float]:
-        """The three numbers that a card and a curve show."""
+        """The three numbers on a model's card and in its curves."""
         return {"miou": self.miou, "accuracy": self.accuracy, "mean_f1": self.mean_f1}
 
     def as_dict(self) -> dict[str, Any]:
@@ -216,50 +227,33 @@ class Scores:
 
     def table(self) -> str:
         """Per class and on average, in per cent, as Markdown."""
-        share = self.confusion.sum(axis=1) / max(1, self.confusion.sum())
-        rows = [
-            f"| {name} | {100 * share[index]:.1f} | {_cell(self.iou[name])} | {_cell(self.f1[name])} | "
-            f"{_cell(self.precision[name])} | {_cell(self.recall[name])} |"
-            for index, name in enumerate(self.classes.names)
-        ]
+        columns = (self._by_class(torch.from_numpy(self._frequency)), self.iou, self.f1, self.precision, self.recall)
+        rows = [f"| {name} | {' | '.join(_cell(column[name]) for column in columns)} |" for name in self.classes.names]
         head = [
-            "| class | share of pixels | IoU | F1 | precision | recall |",
+            "| class | class frequency | IoU | F1 | precision | recall |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
         ]
-        miou, mean_f1, accuracy = (f"{100 * value:.1f}" for value in (self.miou, self.mean_f1, self.accuracy))
-        mean = f"| **mean** | | **{miou}** | {mean_f1} | accuracy | {accuracy} |"
-        return "\n".join([*head, *rows, mean, *self._further()])
+        miou, mean_f1, accuracy = map(_cell, (self.miou, self.mean_f1, self.accuracy))
+        mean = f"| **mean** | | **{miou}** | {mean_f1} | pixel accuracy | {accuracy} |"
+        return "\n".join([*head, *rows, mean, "", self._further()])
 
-    def _further(self) -> list[str]:
-        """What stands below the table: the means that have no column, and how sure the mean is."""
-        parts = [f"mean accuracy {100 * self.mean_accuracy:.1f}"]
-        parts.append(f"frequency-weighted IoU {100 * self.frequency_weighted_iou:.1f}")
-        sure = self.intervals.get("mean")
-        if sure is not None and self.image_confusions is not None:
-            parts.append(
-                f"mean IoU {100 * sure[0]:.1f} to {100 * sure[1]:.1f} (95 % over {len(self.image_confusions)} images)"
-            )
+    def _further(self) -> str:
+        """The line below the table: the means without a column, and the interval of the mean IoU."""
+        parts = [f"mean accuracy {_cell(self.mean_accuracy)}"]
+        parts.append(f"frequency-weighted IoU {_cell(self.frequency_weighted_iou)}")
+        interval = self.intervals.get("mean")
+        if interval is not None and self.image_confusions is not None:
+            low, high = map(_cell, interval)
+            parts.append(f"mean IoU {low} to {high} (95 % over {len(self.image_confusions)} images)")
         if self.boundary is not None:
-            parts.append(f"mean boundary F1 {100 * self._mean(self.boundary_f1):.1f}")
+            parts.append(f"mean boundary F1 {_cell(self._mean(self.boundary_f1))}")
         if self.calibration_error is not None:
-            parts.append(f"expected calibration error {100 * self.calibration_error:.1f}")
+            parts.append(f"expected calibration error {_cell(self.calibration_error)}")
         if self.left_out:
             parts.append(f"left out of the means: {', '.join(self.left_out)}")
-        return ["", "; ".join(parts)]
+        return "; ".join(parts)
 
 
 def _cell(value: float | None) -> str:
+    """A share in per cent."""
     return "–" if value is None else f"{100 * value:.1f}"
-
-
-def check_left_out(classes: ClassMap, names: Sequence[str]) -> None:
-    """Whether these classes may be left out of the means.
-
-    Raises:
-        UnknownName: no class of that name.
-        ConfigError: no class is left.
-    """
-    for name in names:
-        classes.label_of(name)
-    if set(names) == set(classes.names):
-        raise ConfigError("all classes are left out of the mean. Keep one at least.")

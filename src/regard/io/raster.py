@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from rasterio._err import CPLE_BaseError
 from rasterio._path import _UnparsedPath
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.features import geometry_mask
+from rasterio.features import geometry_mask, rasterize
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -122,6 +122,20 @@ def inside(area: Any, box: Box) -> Bool[np.ndarray, "h w"]:
     """Which pixels of a box have their centre in ``area``, a shapely geometry in pixels of the raster."""
     shift = Affine.translation(box.left, box.top)
     return geometry_mask([area], (box.height, box.width), shift, invert=True)
+
+
+def rasterise(
+    shapes: np.ndarray, labels: Int[np.ndarray, " n"], box: Box, *, fill: int, touched: bool = False
+) -> Int[np.ndarray, "h w"]:
+    """The label of each pixel of a box from polygons in pixels; where two overlap the later holds; ``fill`` elsewhere.
+
+    A pixel gets a label by its centre; with ``touched`` by any part of it.
+    """
+    drawn = np.full((box.height, box.width), fill, dtype=np.int32)
+    if len(shapes):
+        origin = Affine.translation(box.left, box.top)
+        rasterize(zip(shapes, labels.tolist(), strict=True), out=drawn, transform=origin, all_touched=touched)
+    return drawn.astype(np.int64)
 
 
 def apply(transform: Any, columns: Any, rows: Any) -> tuple[Any, Any]:

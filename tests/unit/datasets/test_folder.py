@@ -149,5 +149,5 @@ def test_classes_are_not_given_to_data_that_say_theirs(tmp_path: Path):
 def test_a_public_data_set_that_is_not_known_is_told_with_those_that_are():
     with pytest.raises(UnknownName, match=r"no data set 'cityscape'. Did you mean 'cityscapes'"):
         folder("cityscape:somewhere")
-    with pytest.raises(DatasetError, match="is no folder"):
+    with pytest.raises(DatasetError, match="is not a folder"):
         folder("C:somewhere")

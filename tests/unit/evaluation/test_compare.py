@@ -10,7 +10,7 @@ import torch
 
 import regard
 from regard.errors import ClassMismatch
-from regard.evaluation.agreement import agreement
+from regard.evaluation.compare import compare
 from regard.evaluation.evaluate import evaluate
 from regard.inference.views import scaling_of
 from regard.ops.normalise import prepare
@@ -20,7 +20,7 @@ from support import tiny, write_set
 def test_labels_and_scores_are_those_of_each_way(tmp_path: Path) -> None:
     data = regard.folder(write_set(tmp_path / "set"))
     path = tiny().save(tmp_path / "m.safetensors")
-    rows = {row.way: row for row in agreement(path, data)}
+    rows = {row.way: row for row in compare(path, data)}
     assert list(rows) == ["float32", "fast", "auto"]
     assert rows["float32"].equal == 1.0
     for way, how in (("float32", {}), ("fast", {"fast": True}), ("auto", {"precision": "auto"})):
@@ -38,4 +38,4 @@ def test_labels_and_scores_are_those_of_each_way(tmp_path: Path) -> None:
 def test_other_classes_are_refused(tmp_path: Path) -> None:
     data = regard.folder(write_set(tmp_path / "set"))
     with pytest.raises(ClassMismatch, match="the model has 2"):
-        agreement(tiny(classes=("a", "b")).save(tmp_path / "m.safetensors"), data)
+        compare(tiny(classes=("a", "b")).save(tmp_path / "m.safetensors"), data)

@@ -16,7 +16,7 @@ from pyproj import Transformer
 from rasterio.transform import Affine
 
 import regard.cli as cli
-from regard.doctor.audit import Examination, examine
+from regard.doctor.audit import Audit, audit
 from support import COLOURS, write_tif
 
 CLASSES = ["oak", "ash", "elm"]
@@ -45,17 +45,17 @@ def fields(place: Path) -> Fields:
     }
 
 
-def found_in(place: Path, made: Fields) -> Examination:
+def found_in(place: Path, made: Fields) -> Audit:
     columns = [np.array(made[name], dtype=object) for name in ("kinds", "parts")]
     options = {"crs": made["crs"], "geometry_type": "Unknown", "driver": "GPKG"}
     shapes = shapely.to_wkb(np.array(made["shapes"]))
     pyogrio.raw.write(place / "fields.gpkg", shapes, columns, ["kind", "part"], **options)
     described = {"labels": "fields.gpkg", "column": "kind", "split": "part"} | made["told"]
     (place / "fields.json").write_text(json.dumps(described))
-    return examine(place / "fields.json")
+    return audit(place / "fields.json")
 
 
-def said(found: Examination) -> list[tuple[str, str, str]]:
+def said(found: Audit) -> list[tuple[str, str, str]]:
     return [(one.grade, one.kind, one.message) for one in found.findings]
 
 
@@ -123,14 +123,14 @@ def wrong_system(made: Fields) -> None:
 @pytest.mark.parametrize(
     ("plant", "grade", "kind", "words"),
     [
-        (outside, "warning", "polygons", "fields.gpkg: 1 polygons (1) are outside every scene"),
-        (bow_tie, "warning", "polygons", "fields.gpkg: 1 polygons (21) are invalid (Self-intersection"),
-        (without_class, "note", "polygons", "1 polygons (8) are without a value in 'kind'"),
-        (unlisted, "error", "classes", "12 polygons (3, 6, 8, 11, 13 and 7 more) are of 'elm', which is not among"),
+        (outside, "warning", "polygons", "fields.gpkg: 1 polygon (1) outside every scene, not used"),
+        (bow_tie, "warning", "polygons", "fields.gpkg: 1 polygon (21) invalid (Self-intersection"),
+        (without_class, "note", "polygons", "1 polygon (8) without a value in 'kind'"),
+        (unlisted, "error", "classes", "12 polygons (3, 6, 8, 11, 13 and 7 more) of 'elm', which is not among"),
         (unused_class, "warning", "absent class", "nothing is labelled 'fir' (3)"),
         (not_in_train, "error", "absent class", "'elm' (2) is scored but never in train"),
-        (overlapping, "error", "leak", "1 pairs of polygons of two splits overlap; 13 (train) and 7 (val) share 50 %"),
-        (a_point, "note", "polygons", "1 features are no polygons"),
+        (overlapping, "error", "leak", "1 pair of polygons of two splits overlap; 13 (train) and 7 (val) share 50 %"),
+        (a_point, "note", "polygons", "1 feature without a polygon"),
         (degrees, "note", "coordinates", "fields.gpkg is in EPSG:4326, scene.tif in EPSG:32633"),
         (wrong_system, "error", "polygons", "says that its CRS is EPSG:4326, but its coordinates"),
     ],
@@ -151,10 +151,10 @@ def test_scenes_of_other_bands_missing_files_and_the_command(tmp_path: Path, cap
     kinds = {(grade, kind) for grade, kind, _ in said(found_in(tmp_path, made))}
     assert ("error", "bands") in kinds and ("warning", "blank") in kinds
     with pytest.raises(SystemExit) as end:
-        cli.main(["doctor", str(tmp_path / "fields.json"), "-o", str(tmp_path / "page.html")])
+        cli.main(["check", str(tmp_path / "fields.json"), "-o", str(tmp_path / "page.html")])
     assert end.value.code == 1 and "bands" in capsys.readouterr().out
     assert "south_0_0" in (tmp_path / "page.html").read_text()
     (tmp_path / "south.tif").unlink()
-    assert any("south.tif" in message for _, _, message in said(examine(tmp_path / "fields.json")))
+    assert any("south.tif" in message for _, _, message in said(audit(tmp_path / "fields.json")))
     (tmp_path / "fields.json").write_text("{")
-    assert said(examine(tmp_path / "fields.json"))[0][:2] == ("error", "polygons")
+    assert said(audit(tmp_path / "fields.json"))[0][:2] == ("error", "polygons")
