@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Work, difference, product_rate
-from regard.blocks import dual_attention
+from regard.blocks import self_attention
 from regard.checkpoints.create import create
 from regard.inference.optimise import make_fast
 from regard.models import Segmenter
@@ -174,11 +174,11 @@ def _network(architecture: str, backbone: str) -> Segmenter:
 
 @contextmanager
 def _authors_way() -> Iterator[None]:
-    setattr(dual_attention, "attend", authors_attention)  # noqa: B010
+    setattr(self_attention, "attend", authors_attention)  # noqa: B010
     try:
         yield
     finally:
-        setattr(dual_attention, "attend", attend)  # noqa: B010
+        setattr(self_attention, "attend", attend)  # noqa: B010
 
 
 Maker = Callable[[int], Case]

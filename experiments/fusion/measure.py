@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.fusion import seed_model
-from regard.blocks import dual_attention, non_local, object_context
+from regard.blocks import object_context, self_attention
 from regard.models import danet_ocr
 from regard.ops.attention import attend, attention_map
 from regard.ops.losses import cross_entropy, weighted_sum
@@ -21,7 +21,7 @@ from regard.ops.metrics import confusion_matrix, intersection_over_union
 
 TEMPERATURES = [2 ** (power / 2) for power in range(-12, 5)]
 POSITION, OBJECTS = "position", "objects"
-CALLERS = {dual_attention: POSITION, non_local: POSITION, object_context: OBJECTS, danet_ocr: OBJECTS}
+CALLERS = {self_attention: POSITION, object_context: OBJECTS, danet_ocr: OBJECTS}
 
 
 def scores(logits: Tensor, labels: Tensor, classes: int) -> dict[str, float]:

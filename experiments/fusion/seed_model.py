@@ -13,9 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from regard.blocks.dual_attention import PositionAttention
-from regard.blocks.non_local import NonLocal
-from regard.blocks.squeeze_excite import SqueezeExcite
+from regard.blocks.conv import SqueezeExcite
+from regard.blocks.self_attention import NonLocal, PositionAttention
 from regard.ops.attention import attend, gather_objects, to_map, to_tokens
 from regard.ops.resize import resize_logits
 

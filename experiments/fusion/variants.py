@@ -8,11 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from regard.blocks.conv import classifier, conv_bn_relu
-from regard.blocks.dual_attention import ChannelAttention
-from regard.blocks.non_local import Embedded, NonLocalPosition
+from regard.blocks.conv import SqueezeExcite, classifier, conv_bn_relu
 from regard.blocks.object_context import ObjectContext
-from regard.blocks.squeeze_excite import SqueezeExcite
+from regard.blocks.self_attention import ChannelAttention, Embedded, NonLocalPosition
 from regard.card import Card
 from regard.models.danet_ocr import DANetOCRConfig, PositionContext
 from regard.models.segmenter import Segmenter
@@ -52,16 +50,19 @@ class Gate(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((1,), start))
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        return maps[-1] + self.gamma * maps[0]
+    def forward(self, joined: Tensor) -> Tensor:
+        context, features = joined.chunk(2, dim=1)
+        return features + self.gamma * context
 
 
 class Fusion(Segmenter):
     """``danet_ocr`` with switches."""
 
+    config_type = DANetOCRConfig
+
     def __init__(self, card: Card, how: Variant) -> None:
         super().__init__(card)
-        self.config, self.how = self.parse(DANetOCRConfig), how
+        self.how = how
         *_, middle, deep = self.attach_backbone(False)
         width, key_width, classes = (
             self.config.width,
@@ -82,7 +83,7 @@ class Fusion(Segmenter):
         self.contexts["position"] = PositionContext(width, how.reduction)
         if how.gated:
             for context in self.contexts.values():
-                context.join, context.fuse = Gate(how.gate), nn.Identity()
+                context.fuse = Gate(how.gate)
         source = {"deep": deep, "middle": middle, "scores": width}[how.regions]
         self.regions = (
             nn.Sequential(nn.Dropout2d(self.config.dropout), nn.Conv2d(width, classes, 1))
@@ -102,7 +103,7 @@ class Fusion(Segmenter):
             )
             self.loss_weights |= dict.fromkeys(self.names, 1.0)
 
-    def logits(self, image: Tensor) -> dict[str, Tensor]:
+    def logits(self, image: Tensor, *, auxiliary: bool = False) -> dict[str, Tensor]:
         middle, deep = self.backbone(image)[-2:]
         embedded = self.position.embed(self.position_in(deep))
         features = {"position": embedded.output, "channel": self.channel(deep)}

@@ -11,6 +11,7 @@ from regard.classes import ClassMap
 RGB = ("red", "green", "blue")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+RENAMED = {"three_branch": "danet_three_branch"}  # architectures, as older files name them
 
 
 class Card(BaseModel):
@@ -36,6 +37,11 @@ class Card(BaseModel):
     scores: dict[str, float] = {}
     protocol: str = ""  # of the scores: on which images, seen how
     regard_version: str = ""
+
+    @field_validator("architecture")
+    @classmethod
+    def _rename(cls, architecture: str) -> str:
+        return RENAMED.get(architecture, architecture)
 
     @field_validator("std")
     @classmethod

@@ -13,7 +13,7 @@ Run each in an environment that has regard's dependencies and:
     geoai     geoai-py==0.40.1 --no-deps, tqdm: predict_geotiff as it is, without the package's own imports
 
 Time is processor time of one thread, all but the first window of warming up; ``outside`` is what is not spent in the
-network (for regard ``main_logits``, for the others also its enlargement to full size). Memory is the peak above that of
+network (for regard ``logits``, for the others also its enlargement to full size). Memory is the peak above that of
 the process with the model after one window. Seam index: how much oftener than elsewhere neighbouring pixels have
 different labels, at the worst place within 4 pixels of a window's edge; 1 is no seam.
 """
@@ -73,7 +73,7 @@ def normalised(model: Segmenter, values: Tensor) -> Tensor:
 
 def by_regard(model: Segmenter, scene: Path, out: Path) -> Timed:
     """``regard.predict``."""
-    timed = model.main_logits = Timed(model.main_logits)  # type: ignore[assignment]
+    timed = model.logits = Timed(model.logits)  # type: ignore[assignment]
     predict(model, scene, out, tile=TILE, overlap=OVERLAP)
     return timed
 

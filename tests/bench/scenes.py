@@ -74,8 +74,7 @@ def model_named(name: str) -> Segmenter:
     """A trained model, a DANet as published (ResNet-50, stride 8), or one whose classes are the bands, blurred."""
     if name == "blur":
         model = tiny(output_stride=8)
-        model.main_logits = lambda images: F.avg_pool2d(images, model.stride)  # type: ignore[method-assign]
-        model.forward = lambda images: model.at_size_of(images, model.main_logits(images))
+        model.logits = lambda images: {"main": F.avg_pool2d(images, model.stride)}  # type: ignore[method-assign]
         return model
     if name != "danet-r50":
         return load(name)
@@ -85,14 +84,14 @@ def model_named(name: str) -> Segmenter:
 
 
 class Twice:
-    """A network's own look at some windows, with one more beside it whose time is counted."""
+    """A network's logits of some windows, with a second forward pass whose time is counted."""
 
-    def __init__(self, look: Callable[[Tensor], Tensor]) -> None:
-        self.look = look
+    def __init__(self, logits: Callable[[Tensor], dict[str, Tensor]]) -> None:
+        self.logits = logits
         self.windows = 0
-        self.alone = self.within = 0.0  # seconds of the second looks, and of the map's own
+        self.alone = self.within = 0.0  # seconds of the second passes, and of the map's own
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
         self.windows += 1
         if self.windows % 2:
             self.alone += self._timed(images)[0]
@@ -102,9 +101,9 @@ class Twice:
             self.alone += self._timed(images)[0]
         return scores
 
-    def _timed(self, images: Tensor) -> tuple[float, Tensor]:
+    def _timed(self, images: Tensor) -> tuple[float, dict[str, Tensor]]:
         began = time.thread_time()
-        scores = self.look(images)
+        scores = self.logits(images)
         return time.thread_time() - began, scores
 
 
@@ -115,7 +114,7 @@ def throughput(name: str, side: int) -> None:
     with tempfile.TemporaryDirectory() as folder, steady(threads=1):
         scene = real_scene(Path(folder) / "scene.tif", side)
         predict(model, real_scene(Path(folder) / "first.tif", 512), Path(folder) / "first_map.tif")
-        twice = model.main_logits = Twice(model.main_logits)  # type: ignore[assignment]
+        twice = model.logits = Twice(model.logits)  # type: ignore[assignment]
         spent = processor_time(lambda: predict(model, scene, Path(folder) / "map.tif")) - twice.alone
     outside = (spent - twice.within) / (side * side / 1e6)
     print(
@@ -138,7 +137,7 @@ def peak_here(height: int, width: int) -> None:
     with tempfile.TemporaryDirectory() as folder, steady(threads=1), torch.inference_mode():
         scene = Path(folder) / "scene.tif"
         subprocess.run([sys.executable, __file__, "write", str(scene), str(height), str(width)], check=True)
-        model.main_logits(torch.zeros(1, 3, 1024, 1024))
+        model.logits(torch.zeros(1, 3, 1024, 1024))
         before = peak_memory_mb()
         predict(model, scene, Path(folder) / "map.tif")
     print(f"| {width} x {height} | {peak_memory_mb() - before:,.0f} MB | {peak_memory_mb():,.0f} MB |", flush=True)

@@ -93,7 +93,9 @@ def test_the_seeds_danet(auxiliary: bool, millions: float, cost: float):
         key: shape for key, shape in LISTINGS["seed_danet"].items() if key.startswith("resnext.fc.") or ".pool1." in key
     }
     dead = sum(int(torch.tensor(shape).prod()) for shape in unused.values())
-    model = on_meta("three_branch", backbone="resnext50_32x4d", output_stride=32, recipe="in_celu", auxiliary=auxiliary)
+    model = on_meta(
+        "danet_three_branch", backbone="resnext50_32x4d", output_stride=32, recipe="in_celu", auxiliary=auxiliary
+    )
     assert len(unused) == 2 + 2 * 3
     assert f"{(parameters(model) + dead) / 1e6:.3f}" == f"{millions:.3f}"
     assert f"{gmac(model.logits):.2f}" == f"{cost:.2f}"

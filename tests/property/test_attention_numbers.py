@@ -15,9 +15,8 @@ from torch import Tensor
 
 from regard.ops import attention
 from regard.ops import attention_blockwise as blockwise
-from regard.ops.attention import attend, to_map, to_tokens
+from regard.ops.attention import attend, attend_at_once, to_map, to_tokens
 from regard.ops.attention_blockwise import attend_by_blocks
-from regard.ops.attention_formula import attend_at_once
 
 Shape = tuple[int, int, int, int, int]
 shapes = st.tuples(*(st.integers(1, top) for top in (3, 40, 40, 9, 12)))  # b n m d c

@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from regard.blocks import ObjectAttention
-from regard.blocks.joined import JoinedConv
 from regard.checkpoints.file import load
 from regard.errors import ConfigError
-from regard.inference.optimise import fold_norms, make_fast, project_objects
+from regard.inference.optimise import MapsConv, convolve_maps, fold_norms, make_fast, project_objects
 from regard.models import Segmenter
-from regard.ops.joined import convolve_joined
 from support import tiny
 
 HRNET = {
@@ -35,16 +33,14 @@ NETWORKS = {
     "ocrnet hrnet, pyramids": ("ocrnet", {**HRNET, "key_width": 8, "aspp": "context", "rates": (2, 3)}),
     "ocrnet inside": ("ocrnet", {"aspp": "inside", "aspp_width": 8, "recipe": "bn_leaky_relu"}),
     "ocrnet_multiscale": ("ocrnet_multiscale", {"attention_width": 8}),
-    "three_branch": ("three_branch", {"reduction": 4, "recipe": "in_celu"}),
+    "ocrnet_multiscale hrnet": ("ocrnet_multiscale", {**HRNET, "key_width": 8, "attention_width": 8}),
+    "danet_three_branch": ("danet_three_branch", {"reduction": 4, "recipe": "in_celu"}),
     "efficientnet": ("danet", {"backbone": "test_efficientnet", "output_stride": None}),
 }
-JOINED = {
-    "danet_ocr": 4,
-    "ocrnet": 1,
+SPLIT = {
     "ocrnet hrnet": 3,
+    "ocrnet_multiscale hrnet": 3,
     "ocrnet hrnet, corners": 3,
-    "ocrnet inside": 1,
-    "ocrnet_multiscale": 1,
 }  # convolutions that take several maps
 
 
@@ -65,12 +61,9 @@ def test_a_fast_model_gives_the_same_logits(network: str):
     fast = make_fast(copy.deepcopy(plain))
     for size in ((64, 96), (50, 71)):
         image = torch.randn(2, 3, *size, dtype=torch.float64)
-        torch.testing.assert_close(fast(image), plain(image), rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(fast(image), plain(image), rtol=1e-8, atol=1e-11)
     assert not any(type(module) is nn.BatchNorm2d for module in fast.modules())
-    joined = sum(isinstance(module, JoinedConv) for module in fast.modules())
-    assert joined == {"danet_ocr": 4, "ocrnet hrnet": 3, "ocrnet hrnet, corners": 3}.get(
-        network, "ocrnet" in network and "pyr" not in network
-    )
+    assert sum(isinstance(module, MapsConv) for module in fast.modules()) == SPLIT.get(network, 0)
 
 
 @given(
@@ -82,7 +75,7 @@ def test_a_fast_model_gives_the_same_logits(network: str):
     layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
     seed=st.integers(0, 10_000),
 )
-def test_a_convolution_of_joined_maps(widths, factors, size, taps, align, layout, seed):
+def test_a_convolution_of_several_maps(widths, factors, size, taps, align, layout, seed):
     torch.manual_seed(seed)
     sizes = [size, *([max(1, -(-side // factor)) for side in size] for factor in factors)]
     maps = [
@@ -92,7 +85,7 @@ def test_a_convolution_of_joined_maps(widths, factors, size, taps, align, layout
     weight, bias = torch.randn(3, sum(widths), taps, taps, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
     large = [F.interpolate(x, size, mode="bilinear", align_corners=align) for x in maps]
     expected = F.conv2d(torch.cat(large, dim=1), weight, bias, padding=taps // 2)
-    torch.testing.assert_close(convolve_joined(maps, weight, bias, align_corners=align), expected)
+    torch.testing.assert_close(convolve_maps(maps, weight, bias, align_corners=align), expected)
 
 
 @given(shape=st.tuples(*[st.integers(1, 6)] * 4), seed=st.integers(0, 10_000))

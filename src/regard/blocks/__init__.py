@@ -1,11 +1,9 @@
 """The context modules as plain PyTorch modules."""
 
 from regard.blocks.aspp import ASPP, DeepLabTail
-from regard.blocks.conv import classifier, conv_block, conv_bn_relu
-from regard.blocks.dual_attention import ChannelAttention, PositionAttention
-from regard.blocks.non_local import NonLocal, NonLocalPosition
+from regard.blocks.conv import SqueezeExcite, classifier, conv_block, conv_bn_relu
 from regard.blocks.object_context import ObjectAttention, ObjectContext, ObjectPyramid
-from regard.blocks.squeeze_excite import SqueezeExcite
+from regard.blocks.self_attention import ChannelAttention, NonLocal, NonLocalPosition, PositionAttention
 
 __all__ = [
     "ASPP",

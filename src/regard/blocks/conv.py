@@ -1,10 +1,11 @@
-"""The convolution recipes that the heads are built of."""
+"""What the heads are built of: convolution blocks, a small classifier, and the squeeze-and-excitation gate."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 Recipe = Literal["bn_relu", "bn_leaky_relu", "in_celu"]
 
@@ -46,3 +47,23 @@ def classifier(
     """
     block = conv_block(in_channels, width, kernel, recipe=recipe)
     return nn.Sequential(block, nn.Dropout2d(dropout), nn.Conv2d(width, classes, 1))
+
+
+class SqueezeExcite(nn.Module):
+    """``x · sigmoid(W2 CELU(W1 mean(x)))``: one weight in 0..1 per channel and image.
+
+    Source: Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, equations 2 to 4; the seed's CELU inside.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        self.excite = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, channels // reduction, 1),
+            nn.CELU(),
+            nn.Conv2d(channels // reduction, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x * self.excite(x)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from regard.blocks.aspp import ASPP
 from regard.blocks.conv import Recipe, conv_block
-from regard.blocks.joined import Join
 from regard.ops.attention import Compared, attend, gather_objects, to_map, to_tokens
 
 
@@ -72,14 +71,18 @@ class ObjectContext(ObjectAttention):
     ) -> None:
         super().__init__(channels, key_channels, recipe=recipe)
         self.pyramid = pyramid
-        self.join = Join()
         joined = 2 * channels + (pyramid.out_channels if pyramid is not None else 0)
         self.fuse = nn.Sequential(conv_block(joined, channels, kernel, recipe=recipe), nn.Dropout2d(dropout))
 
     def forward(self, pixels: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
+        return self.fuse(torch.cat(self.parts(pixels, regions), dim=1))
+
+    def parts(
+        self, pixels: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]
+    ) -> list[Float[Tensor, "b _ h w"]]:
+        """What is concatenated and fused: the context, the pyramid if there is one, the pixels."""
         context = self.distribute(pixels, self.gather(pixels, regions))
-        pyramid = [] if self.pyramid is None else [self.pyramid(pixels)]
-        return self.fuse(self.join([context, *pyramid, pixels]))
+        return [context, *([] if self.pyramid is None else [self.pyramid(pixels)]), pixels]
 
 
 class ObjectPyramid(nn.Module):

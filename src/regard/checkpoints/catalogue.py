@@ -102,8 +102,8 @@ def catalogue() -> list[Row]:
         Row("non_local resnet50", "non_local", {"backbone": "resnet50"}, 38.469, 371.22, 8),
         Row("deeplab resnet50", "deeplab", {"backbone": "resnet50"}, 70.843, 567.67, 8),
         Row(
-            "three_branch resnext50_32x4d",
-            "three_branch",
+            "danet_three_branch resnext50_32x4d",
+            "danet_three_branch",
             {"backbone": "resnext50_32x4d", "output_stride": 32},
             326.095,
             200.44,

@@ -58,9 +58,9 @@ def build(card: Card, *, pretrained: bool | str | Path = False) -> Segmenter:
     """
     if card.architecture not in MODELS:
         raise unknown("architecture", card.architecture, MODELS)
-    model = MODELS[card.architecture](card, pretrained=pretrained)
-    model.card = card.model_copy(update={"config": model.config.model_dump(mode="json")})
-    return model
+    network = MODELS[card.architecture]
+    config = network.parse(card).model_dump(mode="json")
+    return network(card.model_copy(update={"config": config}), pretrained=pretrained)
 
 
 def unscaled(in_channels: int, names: Sequence[str] | None = None) -> dict[str, Any]:

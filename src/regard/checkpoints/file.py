@@ -18,8 +18,7 @@ from regard.checkpoints.hub import PREFIX, fetch
 from regard.classes import first_reason
 from regard.errors import CheckpointError, ConfigError, unknown
 from regard.inference.compute import Precision
-from regard.inference.optimise import make_fast
-from regard.inference.runner import has_fast_bfloat16, in_bfloat16
+from regard.inference.optimise import has_fast_bfloat16, in_bfloat16, make_fast
 from regard.inference.runtimes import RUNTIMES, open_exported
 from regard.models import Segmenter
 from regard.tensor_files import digest, read_tensors

@@ -56,7 +56,7 @@ class WithCells(nn.Module):
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k _ _"]]:
         image = self.network.scaled(image)
-        cells = self.network.model.main_logits(image)
+        cells = self.network.model.logits(image)["main"]
         return self.network.model.at_size_of(image, cells), cells
 
 

@@ -4,22 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.card import Card
 from regard.errors import CheckpointError, ConfigError, MissingExtra
-from regard.inference.runner import Run, Runner
+from regard.models.segmenter import ModelConfig, Segmenter
 
 CELLS = "cells"  # the value inside the graph that holds the logits on the network's own grid
 RT_INFO = "regard"  # where OpenVINO keeps our facts
 RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
+
+
+Run = Callable[[Tensor], Tensor]
+
+
+class RunnerConfig(ModelConfig, extra="ignore"):
+    """What any network's settings say of the size of its logits."""
+
+
+class Runner(Segmenter):
+    """A network that something else computes: another program, or in other numbers.
+
+    ``run`` gives the main logits on the network's own grid; ``mark`` (32 bytes) tells it from any other network.
+    """
+
+    config_type = RunnerConfig
+
+    def __init__(self, card: Card, run: Run, *, stride: int, mark: bytes, network: Segmenter | None = None) -> None:
+        super().__init__(card)
+        self.run, self.stride, self.fast = run, stride, True
+        self.network = network  # so that it moves to a device with this
+        self.mark = nn.Parameter(torch.tensor(list(mark), dtype=torch.float32), requires_grad=False)
+
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+        return {"main": self.run(image)}
 
 
 class Facts(NamedTuple):

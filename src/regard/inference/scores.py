@@ -45,6 +45,6 @@ def grid_scores(model: Segmenter, windows: Sequence[Pixels], views: Views = View
     images = [network_input(model, pixels) for pixels in windows]
     image = (images[0][None] if len(images) == 1 else torch.stack(images)).to(model.device)
     if views == Views() and not model.config.align_corners:
-        return model.main_logits(image).float().cpu()
+        return model.logits(image)["main"].float().cpu()
     cells = [length // model.stride for length in image.shape[-2:]]
     return F.interpolate(class_scores(model, image, views), cells, mode="bilinear", align_corners=False).cpu()

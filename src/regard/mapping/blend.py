@@ -201,7 +201,7 @@ def grid_scores(model: Segmenter, images: Float[Tensor, "b c h w"], tiling: Tili
     """Class scores at the centres of cells of ``stride`` pixels; the network's own logits where its grid is that."""
     images = images.to(next(model.parameters()).device)
     if tiling.views == Tiling().views and not model.config.align_corners:
-        return model.main_logits(images).float().cpu()
+        return model.logits(images)["main"].float().cpu()
     scores = class_scores(model, images, **tiling.views)
     cells = [length // model.stride for length in images.shape[-2:]]
     return F.interpolate(scores, cells, mode="bilinear", align_corners=False).cpu()

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks.conv import classifier, conv_bn_relu
-from regard.blocks.dual_attention import ChannelAttention, PositionAttention
+from regard.blocks.self_attention import ChannelAttention, PositionAttention
 from regard.card import Card
 from regard.models.segmenter import ModelConfig, Segmenter
 
@@ -38,10 +38,9 @@ class DANet(Segmenter):
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__(card)
-        self.config = config = self.parse(self.config_type)
+        config, classes = self.config, len(card.classes)
         *_, middle, deep = self.attach_backbone(pretrained)
         self.width = width = config.width or deep // 4
-        classes = len(card.classes)
         position, channel = PositionAttention(width, config.reduction), ChannelAttention()
         self.position = nn.Sequential(conv_bn_relu(deep, width, 3), position, conv_bn_relu(width, width, 3))
         self.channel = nn.Sequential(conv_bn_relu(deep, width, 3), channel, conv_bn_relu(width, width, 3))
@@ -57,19 +56,20 @@ class DANet(Segmenter):
             self.auxiliary = classifier(middle, classes, width=hidden, dropout=config.dropout)
             self.loss_weights["auxiliary"] = 0.4
 
-    def branches(self, deep: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b d h w"]]:
-        """The features of both branches and, as ``"main"``, their sum."""
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+        *_, middle, deep = self.backbone(image)
         position, channel = self.position(deep), self.channel(deep)
-        return {"main": position + channel, "position": position, "channel": channel}
+        outputs = {"main": self.classify["main"](position + channel)}
+        return outputs | self.of_branches(middle, position, channel) if auxiliary else outputs
 
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
-        maps = self.backbone(image)
-        outputs = {name: self.classify[name](feature) for name, feature in self.branches(maps[-1]).items()}
-        return {**outputs, "auxiliary": self.auxiliary(maps[-2])} if self.config.auxiliary else outputs
-
-    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
-        fused = self.branches(self.backbone(image)[-1])["main"]
-        return self.classify["main"](fused)
-
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.at_size_of(image, self.main_logits(image))
+    def of_branches(
+        self,
+        middle: Float[Tensor, "b _ _ _"],
+        position: Float[Tensor, "b d h w"],
+        channel: Float[Tensor, "b d h w"],
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+        """The auxiliary outputs: each branch classified by itself, and the last map but one if the config says so."""
+        outputs = {"position": self.classify["position"](position), "channel": self.classify["channel"](channel)}
+        return outputs | {"auxiliary": self.auxiliary(middle)} if self.config.auxiliary else outputs

@@ -12,15 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.blocks.conv import conv_bn_relu
-from regard.blocks.dual_attention import ChannelAttention
-from regard.blocks.joined import Join
-from regard.blocks.non_local import Embedded, NonLocalPosition
+from regard.blocks.conv import SqueezeExcite, conv_bn_relu
 from regard.blocks.object_context import ObjectContext
-from regard.blocks.squeeze_excite import SqueezeExcite
+from regard.blocks.self_attention import ChannelAttention, Embedded, NonLocalPosition
 from regard.card import Card
 from regard.models.segmenter import ModelConfig, Segmenter
 from regard.ops.attention import Compared, attend, gather_objects, to_map, to_tokens
@@ -47,7 +45,6 @@ class PositionContext(nn.Module):
         self.scale = width**-0.5
         self.query = nn.Conv2d(channels, width, 1)
         self.up = conv_bn_relu(width, channels)
-        self.join = Join()
         self.fuse = conv_bn_relu(2 * channels, channels)
 
     def keys(self, embedding: Float[Tensor, "b d h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b m d"]:
@@ -63,18 +60,19 @@ class PositionContext(nn.Module):
         query, key, scale, _ = self.compared(embedded, regions)
         context = attend(to_tokens(query), key, self.keys(embedded.key, regions), scale=scale)
         context = to_map(context, regions.shape[-2:])
-        return self.fuse(self.join([self.up(context), embedded.output]))
+        return self.fuse(torch.cat([self.up(context), embedded.output], dim=1))
 
 
 class DANetOCR(Segmenter):
     """Position, channel and backbone branch, each with object context over shared, supervised regions."""
 
     config: DANetOCRConfig
+    config_type = DANetOCRConfig
     loss_weights = {"main": 1.0, "regions": 0.4}
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
-        super().__init__(card, pretrained=pretrained)
-        self.config = config = self.parse(DANetOCRConfig)
+        super().__init__(card)
+        config = self.config
         deep, width, classes = self.attach_backbone(pretrained)[-1], config.width, len(card.classes)
         key_width = config.key_width or width // 2
         self.regions = nn.Sequential(conv_bn_relu(deep, width, 3), nn.Conv2d(width, classes, 1))
@@ -87,12 +85,13 @@ class DANetOCR(Segmenter):
         if config.backbone_branch:
             self.plain = conv_bn_relu(deep, width, 3)
             self.plain_context = ObjectContext(width, key_width)
-        self.join = Join()
         branches = 3 if config.backbone_branch else 2
         self.fuse = nn.Sequential(conv_bn_relu(branches * width, width), nn.Dropout2d(config.dropout))
         self.classify = nn.Conv2d(width, classes, 1)
 
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
         deep = self.backbone(image)[-1]
         regions = self.regions(deep)
         branches = [
@@ -101,7 +100,4 @@ class DANetOCR(Segmenter):
         ]
         if self.config.backbone_branch:
             branches.append(self.plain_context(self.plain(deep), regions))
-        return {"main": self.classify(self.fuse(self.join(branches))), "regions": regions}
-
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.at_size_of(image, self.logits(image)["main"])
+        return {"main": self.classify(self.fuse(torch.cat(branches, dim=1))), "regions": regions}

@@ -40,18 +40,13 @@ class DANetOCRSerial(DANet):
         self.classify_pixels = nn.Conv2d(width, len(card.classes), 1)
         self.loss_weights = {**self.loss_weights, "regions": 0.4}
 
-    def augment(self, fused: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        """The final class scores from the fused features and the regions."""
-        return self.classify_pixels(self.object_context(self.pixels(fused), regions))
-
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
-        maps = self.backbone(image)
-        features = self.branches(maps[-1])
-        outputs = {name: self.classify[name](feature) for name, feature in features.items()}
-        regions = outputs.pop("main")
-        outputs = {"main": self.augment(features["main"], regions), "regions": regions, **outputs}
-        return {**outputs, "auxiliary": self.auxiliary(maps[-2])} if self.config.auxiliary else outputs
-
-    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
-        fused = self.branches(self.backbone(image)[-1])["main"]
-        return self.augment(fused, self.classify["main"](fused))
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+        *_, middle, deep = self.backbone(image)
+        position, channel = self.position(deep), self.channel(deep)
+        fused = position + channel
+        regions = self.classify["main"](fused)
+        main = self.classify_pixels(self.object_context(self.pixels(fused), regions))
+        outputs = {"main": main, "regions": regions}
+        return outputs | self.of_branches(middle, position, channel) if auxiliary else outputs

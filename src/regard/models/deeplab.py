@@ -29,23 +29,21 @@ class DeepLab(Segmenter):
     """Two atrous pyramids beside a 1x1 and a 3x3 convolution, classified; the last map but one helps in training."""
 
     config: DeepLabConfig
+    config_type = DeepLabConfig
     loss_weights: dict[str, float] = {"main": 1.0, "auxiliary": 0.4}
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__(card)
-        self.config = config = self.parse(DeepLabConfig)
+        config = self.config
         *_, middle, deep = self.attach_backbone(pretrained)
         classes = len(card.classes)
         self.tail = DeepLabTail(deep, config.width, rates=config.rates, recipe=config.recipe)
         self.classify = nn.Sequential(nn.Dropout2d(config.dropout), nn.Conv2d(config.width, classes, 1))
         self.auxiliary = classifier(middle, classes, width=max(1, middle // 4), dropout=config.dropout)
 
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
-        maps = self.backbone(image)
-        return {"main": self.classify(self.tail(maps[-1])), "auxiliary": self.auxiliary(maps[-2])}
-
-    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
-        return self.classify(self.tail(self.backbone(image)[-1]))
-
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.at_size_of(image, self.main_logits(image))
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+        *_, middle, deep = self.backbone(image)
+        outputs = {"main": self.classify(self.tail(deep))}
+        return outputs | {"auxiliary": self.auxiliary(middle)} if auxiliary else outputs

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks.conv import Recipe, classifier, conv_block
-from regard.blocks.non_local import NonLocal, NonLocalPosition
+from regard.blocks.self_attention import NonLocal, NonLocalPosition
 from regard.card import Card
 from regard.models.segmenter import ModelConfig, Segmenter
 
@@ -30,11 +30,12 @@ class NonLocalNet(Segmenter):
     """Convolution, non-local attention, convolution, classifier; regions of the last map but one help in training."""
 
     config: NonLocalNetConfig
+    config_type = NonLocalNetConfig
     loss_weights: dict[str, float] = {"main": 1.0, "auxiliary": 0.4}
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__(card)
-        self.config = config = self.parse(NonLocalNetConfig)
+        config = self.config
         *_, middle, deep = self.attach_backbone(pretrained)
         width, classes = config.width or deep // 4, len(card.classes)
         self.context = nn.Sequential(
@@ -45,12 +46,9 @@ class NonLocalNet(Segmenter):
         self.classify = nn.Sequential(nn.Dropout2d(config.dropout), nn.Conv2d(width, classes, 1))
         self.auxiliary = classifier(middle, classes, width=max(1, middle // 4), dropout=config.dropout)
 
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
-        maps = self.backbone(image)
-        return {"main": self.classify(self.context(maps[-1])), "auxiliary": self.auxiliary(maps[-2])}
-
-    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
-        return self.classify(self.context(self.backbone(image)[-1]))
-
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.at_size_of(image, self.main_logits(image))
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+        *_, middle, deep = self.backbone(image)
+        outputs = {"main": self.classify(self.context(deep))}
+        return outputs | {"auxiliary": self.auxiliary(middle)} if auxiliary else outputs

@@ -8,19 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import field_validator
 from torch import Tensor, nn
 
 from regard.blocks.aspp import ASPP
 from regard.blocks.conv import Recipe, classifier, conv_block
-from regard.blocks.joined import Join
 from regard.blocks.object_context import ObjectContext, ObjectPyramid
 from regard.card import Card
 from regard.models.segmenter import ModelConfig, Segmenter
 from regard.ops.resize import resize_logits
-
-Features = Float[Tensor, "b _ _ _"] | list[Float[Tensor, "b _ _ _"]]  # a list in a fast model: see ``JoinedConv``
 
 
 class OCRNetConfig(ModelConfig):
@@ -64,13 +62,12 @@ class OCRNet(Segmenter):
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__(card)
-        self.config = config = self.parse(self.config_type)
+        config = self.config
         channels = self.attach_backbone(pretrained)
         self.joins_branches = config.backbone.removeprefix("tu-").startswith("hrnet")
         coarse, deep = channels[-2:]
         if self.joins_branches:
             self.stride, coarse, deep = 4, sum(channels), sum(channels)
-            self.join = Join(align_corners=config.align_corners)
         self.aspp = self.make_aspp(deep) if config.aspp == "before" else None
         if self.aspp is not None:
             coarse = deep = self.aspp.out_channels
@@ -114,26 +111,21 @@ class OCRNet(Segmenter):
             recipe=config.recipe,
         )
 
-    def features(self, image: Float[Tensor, "b c h w"]) -> tuple[Features, Features]:
-        """What the regions look at and what the pixels look at, on one grid."""
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+        coarse, deep = self.features(image)
+        regions = self.regions(coarse)
+        return {"main": self.classify(self.object_context(self.pixels(deep), regions)), "regions": regions}
+
+    def features(self, image: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b _ _ _"], Float[Tensor, "b _ _ _"]]:
+        """What the regions and what the pixels are computed from, on one grid."""
         maps = self.backbone(image)
         if self.joins_branches:
-            coarse = deep = self.join(maps)
+            size, corners = maps[0].shape[-2:], self.config.align_corners
+            coarse = deep = torch.cat([resize_logits(x, size, align_corners=corners) for x in maps], dim=1)
         else:
             coarse, deep = (resize_logits(x, maps[-1].shape[-2:], align_corners=False) for x in maps[-2:])
         if self.aspp is not None:
             coarse = deep = self.aspp(deep)
         return coarse, deep
-
-    def augment(self, image: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d _ _"], Float[Tensor, "b k _ _"]]:
-        """The pixels' features, augmented with their object context, and the region logits, on the network's grid."""
-        coarse, deep = self.features(image)
-        regions = self.regions(coarse)
-        return self.object_context(self.pixels(deep), regions), regions
-
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
-        augmented, regions = self.augment(image)
-        return {"main": self.classify(augmented), "regions": regions}
-
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.at_size_of(image, self.main_logits(image))

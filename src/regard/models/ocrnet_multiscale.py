@@ -35,7 +35,7 @@ class MultiScaleOCRNetConfig(OCRNetConfig):
 
 
 class AtScale(NamedTuple):
-    """What one scale says, at the size of its own image, and how far it is to be trusted."""
+    """The outputs at one scale, at the size of its own image, and the weight of this scale against finer ones."""
 
     main: Float[Tensor, "b k h w"]
     regions: Float[Tensor, "b k h w"]
@@ -64,7 +64,7 @@ class MultiScaleOCRNet(OCRNet):
         self.loss_weights = {"main": 1.0, "regions": 0.4} | {f"scale_{scale:g}": 0.05 for scale in self.config.scales}
 
     def at_scale(self, image: Float[Tensor, "b c h w"], scale: float) -> AtScale:
-        """The network's answer to the image made ``scale`` times as large."""
+        """OCRNet's outputs for the image resized by ``scale``."""
         if scale != 1.0:
             image = F.interpolate(
                 image,
@@ -73,31 +73,31 @@ class MultiScaleOCRNet(OCRNet):
                 align_corners=self.config.align_corners,
                 recompute_scale_factor=True,
             )
-        augmented, regions = self.augment(image)
-        answers = (self.classify(augmented), regions, self.trust(augmented))
-        return AtScale(*(self.at_size_of(image, answer) for answer in answers))
+        coarse, deep = self.features(image)
+        regions = self.regions(coarse)
+        augmented = self.object_context(self.pixels(deep), regions)
+        outputs = (self.classify(augmented), regions, self.trust(augmented))
+        return AtScale(*(self.at_size_of(image, output) for output in outputs))
 
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
-        answers = self.answers(image)
-        single = {f"scale_{scale:g}": self.at_size_of(image, answer.main) for scale, answer in answers.items()}
-        return {"main": self.together(answers, "main"), "regions": self.together(answers, "regions"), **single}
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+        scales = {scale: self.at_scale(image, scale) for scale in sorted(self.config.scales, reverse=True)}
+        outputs = {"main": self.fused(scales, "main")}
+        if auxiliary:
+            outputs["regions"] = self.fused(scales, "regions")
+            outputs |= {f"scale_{scale:g}": self.at_size_of(image, found.main) for scale, found in scales.items()}
+        return outputs
 
-    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
-        return self.together(self.answers(image), "main")
+    def fused(self, scales: dict[float, AtScale], output: Literal["main", "regions"]) -> Float[Tensor, "b k _ _"]:
+        """One output of all scales, fused from the finest to the coarsest."""
+        (_, finest), *coarser = scales.items()
+        finer: Tensor = getattr(finest, output)
+        for scale, coarse in coarser:
+            finer = self._fuse(finer, getattr(coarse, output), coarse.trust, scale=scale)
+        return finer
 
-    def answers(self, image: Float[Tensor, "b c h w"]) -> dict[float, AtScale]:
-        """What each scale says, the finest first."""
-        return {scale: self.at_scale(image, scale) for scale in sorted(self.config.scales, reverse=True)}
-
-    def together(self, answers: dict[float, AtScale], output: Literal["main", "regions"]) -> Float[Tensor, "b k _ _"]:
-        """One output of all scales, blended from the finest to the coarsest."""
-        (_, finest), *coarser = answers.items()
-        blended: Tensor = getattr(finest, output)
-        for scale, answer in coarser:
-            blended = self._blend(blended, getattr(answer, output), answer.trust, scale=scale)
-        return blended
-
-    def _blend(
+    def _fuse(
         self,
         finer: Float[Tensor, "b k _ _"],
         coarse: Float[Tensor, "b k _ _"],
@@ -105,7 +105,7 @@ class MultiScaleOCRNet(OCRNet):
         *,
         scale: float,
     ) -> Float[Tensor, "b k h w"]:
-        """Down to scale 1 the answer so far shrinks to the coarser one's size; below, the coarser one grows to it."""
+        """From scale 1 up, the finer scores shrink to the coarser one's size; below, the coarser grow to theirs."""
         weighted = trust * coarse
         size = coarse.shape[-2:] if scale >= 1 else finer.shape[-2:]
         finer, weighted, trust = (

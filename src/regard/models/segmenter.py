@@ -38,27 +38,26 @@ class ModelConfig(BaseModel):
     backbone_options: dict[str, Any] = {}
 
 
-Config = TypeVar("Config", bound=ModelConfig)
 Network = TypeVar("Network", bound="Segmenter")
 
 
 class Segmenter(nn.Module):
     """Base of every network: image ``(b, c, h, w)``, normalised as the card says, to logits ``(b, k, h, w)``.
 
-    ``model(image)`` gives the main logits at the image's size; ``model.outputs(image)`` every output by name at the
-    image's size; ``model.logits(image)`` the same on the network's own grid, ``stride`` pixels apart, and
-    ``model.main_logits(image)`` the first of them alone.
+    A network writes :meth:`logits`, from the image to its outputs on its own grid, ``stride`` pixels apart.
+    ``model(image)`` gives the main logits at the image's size, ``model.outputs(image)`` every output at that size.
     """
 
+    config_type: type[ModelConfig] = ModelConfig
     loss_weights: dict[str, float] = {"main": 1.0}
     config: ModelConfig
     backbone: nn.Module
     stride: int
-    fast: bool = False  # made for prediction alone: see make_fast
+    fast: bool = False  # changed for prediction alone: see make_fast
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:  # for attach_backbone
         super().__init__()
-        self.card = card
+        self.card, self.config = card, self.parse(card)
 
     @property
     def classes(self) -> ClassMap:
@@ -95,19 +94,23 @@ class Segmenter(nn.Module):
         return other
 
     @abstractmethod
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
-        """Every output by name on the network's own grid: ``"main"`` and the auxiliary ones."""
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+        """The outputs by name on the network's own grid: ``"main"``, and with ``auxiliary`` all that have a loss.
 
-    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
-        """``logits(image)["main"]``, without the cost of auxiliary outputs where there are any."""
-        return self.logits(image)["main"]
+        An auxiliary output that the main one is made of costs nothing and is always there.
+        """
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        return self.at_size_of(image, self.logits(image)["main"])
 
     def outputs(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k h w"]]:
         """Every output by name, each at the image's size: what the losses compare with the labels."""
-        return {name: self.at_size_of(image, logits) for name, logits in self.logits(image).items()}
+        return {name: self.at_size_of(image, logits) for name, logits in self.logits(image, auxiliary=True).items()}
 
     def at_size_of(self, image: Float[Tensor, "b c h w"], logits: Float[Tensor, "b k _ _"]) -> Float[Tensor, "b k h w"]:
-        """Logits brought to the image's height and width."""
+        """Logits resized to the image's height and width."""
         return resize_logits(logits, image.shape[-2:], align_corners=self.config.align_corners)
 
     def attach_backbone(self, pretrained: bool | str | Path) -> list[int]:
@@ -128,17 +131,18 @@ class Segmenter(nn.Module):
         self.stride = strides[-1]
         return channels
 
-    def parse(self, config: type[Config]) -> Config:
-        """The card's settings, checked.
+    @classmethod
+    def parse(cls, card: Card) -> ModelConfig:
+        """The settings of a card, checked, with the defaults of those that it leaves out.
 
         Raises:
             ConfigError: an unknown setting or an impossible value.
         """
         try:
-            return config(**self.card.config)
+            return cls.config_type(**card.config)
         except ValidationError as error:
-            known = ", ".join(config.model_fields)
-            raise ConfigError(f"{self.card.architecture}: {first_reason(error)}. Settings: {known}.") from None
+            known = ", ".join(cls.config_type.model_fields)
+            raise ConfigError(f"{card.architecture}: {first_reason(error)}. Settings: {known}.") from None
 
     def train(self, mode: bool = True) -> Segmenter:
         if mode:

@@ -16,15 +16,13 @@ OCR distribute            pixels                   object regions  d^-½
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-
-from regard.ops.attention_blockwise import attend_by_blocks
-from regard.ops.attention_formula import attend_at_once, energies, without_autocast
 
 SMALL = 1024 * 1024  # energies of one image up to which the formula as written is as fast
 
@@ -75,7 +73,8 @@ def attend(
         if _must_be_plain(query, value) or _is_small(query, key, value):
             return attend_at_once(query, key, value, scale)
         fused = _gpu_kernel(query, key, value, scale)
-        return attend_by_blocks(query, key, value, scale)[0] if fused is None else fused
+        by_blocks = torch.ops.regard.attend  # registered by attention_blockwise
+        return by_blocks(query, key, value, scale)[0] if fused is None else fused
 
 
 def gather_objects(tokens: Float[Tensor, "b n c"], region_logits: Float[Tensor, "b k n"]) -> Float[Tensor, "b k c"]:
@@ -87,8 +86,41 @@ def gather_objects(tokens: Float[Tensor, "b n c"], region_logits: Float[Tensor, 
     return precise.softmax(dim=-1).to(tokens.dtype) @ tokens
 
 
+def energies(query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], scale: float) -> Float[Tensor, "b n m"]:
+    """Scale · query keyᵀ, in float32 (float64 for float64)."""
+    exact = exact_type(query, key)
+    products = query.to(exact) @ key.to(exact).transpose(1, 2)
+    return products if scale == 1 else scale * products
+
+
+def attend_at_once(
+    query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m c"], scale: float
+) -> Float[Tensor, "b n c"]:
+    """softmax(energies) value. Where pixels lie as a map, keys come first: every step then runs along the pixels."""
+    if lies_as_map(query):
+        weights = energies(key, query, scale).softmax(dim=1)
+        return (value.transpose(1, 2) @ weights.to(value.dtype)).transpose(1, 2)
+    return energies(query, key, scale).softmax(dim=2).to(value.dtype) @ value
+
+
+def exact_type(query: Tensor, key: Tensor) -> torch.dtype:
+    """The precision of energies: never below float32, whatever the inputs'."""
+    return torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
+
+
+def lies_as_map(tokens: Float[Tensor, "b n c"]) -> bool:
+    """Whether tokens are a view of a (b, c, h, w) map in which a channel's pixels are neighbours."""
+    return bool(tokens.stride(1) == 1 and tokens.stride(2) != 1)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Inside, products keep the precision of their factors."""
+    active = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if active else nullcontext()
+
+
 def _must_be_plain(query: Tensor, value: Tensor) -> bool:
-    """Exporters and tracers cannot take operators of ours along; and nothing cannot be cut into blocks."""
+    """Exporters and tracers know no operators of ours; an empty tensor cannot be cut into blocks."""
     traced = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     return traced or not query.numel() or not value.numel()
 
@@ -102,7 +134,7 @@ def _is_small(query: Tensor, key: Tensor, value: Tensor) -> bool:
 def _gpu_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Float[Tensor, "b n c"] | None:
     """Attention with one head by torch's fused CUDA kernels, which keep energies in float32; None where none fits.
 
-    Not yet run: no CUDA device was at hand.
+    Untested on GPU.
     """
     if not query.is_cuda or not query.dtype == key.dtype == value.dtype:
         return None

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regard.ops.attention_formula import attend_at_once, exact_type, lies_as_map, without_autocast
+from regard.ops.attention import attend_at_once, exact_type, lies_as_map, without_autocast
 
 ROWS = 512
 KEYS = 4096

@@ -14,7 +14,7 @@ from benchmarks import cases
 from benchmarks.__main__ import main
 from benchmarks.benchmark import benchmark, growth, markdown
 from benchmarks.measure import compare, peak_above_now_mb
-from regard.blocks import dual_attention
+from regard.blocks import self_attention
 from regard.errors import ConfigError, UnknownName
 
 SMALL = {"attention": 1100, "upsample": 64, "evaluate": 64, "model": 64}
@@ -36,7 +36,7 @@ def test_every_case_gives_a_row_and_agrees(what: str):
 def test_the_networks_own_attention_is_put_back():
     case = cases.network(64, architecture="danet", backbone="resnet18")
     assert case.facts()["difference"] < 1e-4
-    assert dual_attention.attend is cases.attend
+    assert self_attention.attend is cases.attend
     assert cases.fast_network(64, architecture="ocrnet", backbone="resnet18").facts()["difference"] < 1e-4
 
 

@@ -21,7 +21,7 @@ from regard.blocks import (
     classifier,
     conv_block,
 )
-from regard.blocks.non_local import Embedded
+from regard.blocks.self_attention import Embedded
 from regard.models.danet_ocr import PositionContext
 
 C, SIZE, REGIONS = 4, (2, 3), 3

@@ -98,8 +98,8 @@ CASES = [
     ("danet", {}, PositionAttention, POSITION),
     ("danet", {"align_corners": True}, PositionAttention, POSITION),
     ("danet_ocr_serial", {}, PositionAttention, POSITION),
-    ("three_branch", {}, PositionAttention, POSITION),
-    ("three_branch", {}, NonLocal, NON_LOCAL),
+    ("danet_three_branch", {}, PositionAttention, POSITION),
+    ("danet_three_branch", {}, NonLocal, NON_LOCAL),
     ("non_local", {}, NonLocal, NON_LOCAL),
     ("non_local", {"attention": "position"}, NonLocalPosition, EMBEDDED),
     ("danet_ocr", {}, NonLocalPosition, EMBEDDED),
@@ -224,7 +224,7 @@ def test_only_what_a_model_has_is_shown(photograph: Path) -> None:
         (tiny("ocrnet"), set(), True, False),
         (tiny("non_local"), {NON_LOCAL}, False, False),
         (tiny("danet_ocr", channel="squeeze_excite", reading="R1"), {EMBEDDED, LITERAL}, True, False),
-        (tiny("three_branch"), {POSITION, NON_LOCAL}, False, False),
+        (tiny("danet_three_branch"), {POSITION, NON_LOCAL}, False, False),
     ):
         why = explain(model, photograph, (3, 4))
         assert (set(why.attention), why.regions is not None, bool(why.channels)) == (attention, regions, channels)

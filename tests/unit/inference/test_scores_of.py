@@ -54,7 +54,7 @@ def test_windows_scored_together_have_the_scores_of_each():
 def test_the_grid_of_a_single_view_is_the_networks_own():
     model, found = tiny(), pixels(64, 64)
     with torch.no_grad():
-        logits = model.main_logits(network_input(model, found)[None])
+        logits = model.logits(network_input(model, found)[None])["main"]
     assert torch.equal(grid_scores(model, [found]), logits)
 
 

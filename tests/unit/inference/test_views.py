@@ -12,7 +12,6 @@ from regard.classes import ClassMap
 from regard.errors import ConfigError
 from regard.inference.views import Views, _scaled, class_scores
 from regard.models import Segmenter
-from regard.models.segmenter import ModelConfig
 from regard.ops.windows import starts
 from support import NAMES, tiny
 
@@ -22,16 +21,12 @@ class PerPixel(Segmenter):
 
     def __init__(self, *, mean: float = 0.0) -> None:
         super().__init__(Card(architecture="per pixel", config={}, classes=ClassMap.of(NAMES)))
-        self.config = ModelConfig()
         self.mix = nn.Parameter(torch.tensor([[1.0, -1, 0], [0, 2, 1], [1, 1, -2]]))
         self.mean = mean
 
-    def logits(self, image: Tensor) -> dict[str, Tensor]:
+    def logits(self, image: Tensor, *, auxiliary: bool = False) -> dict[str, Tensor]:
         own = torch.einsum("kc,bchw->bkhw", self.mix, image)
         return {"main": own + self.mean * image.mean(dim=(2, 3), keepdim=True)}
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.logits(image)["main"]
 
 
 IMAGE = torch.randn(2, 3, 30, 47)

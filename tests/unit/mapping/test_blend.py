@@ -130,7 +130,7 @@ def test_wide_scenes_are_painted_in_parts_that_change_no_bit(
 ) -> None:
     """At a stride of 4 the last windows begin within a byte of the pixels that hold data."""
     model = tiny()
-    model.stride, model.main_logits = stride, lambda images: F.avg_pool2d(images, stride)
+    model.stride, model.logits = stride, lambda images: {"main": F.avg_pool2d(images, stride)}
     values = np.random.default_rng(2).integers(0, 2, size=(3, 101, 1236), dtype=np.uint8) * 200
     path = write_tif(tmp_path / "scene.tif", values, nodata=0)
     whole = by_rows(model, path, TILING)

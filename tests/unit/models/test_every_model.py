@@ -34,7 +34,7 @@ VARIANTS = {
     "ocrnet context": ("ocrnet", {**RESNET, "width": 16, "key_width": 8, "aspp": "context", "rates": (2, 3)}),
     "ocrnet hrnet": ("ocrnet", {**HRNET, "width": 16, "key_width": 8}),
     "ocrnet_multiscale": ("ocrnet_multiscale", {**RESNET, "width": 16, "attention_width": 8, "scales": (0.5, 1, 1.5)}),
-    "three_branch": ("three_branch", {**RESNET, "width": 16, "reduction": 4}),
+    "danet_three_branch": ("danet_three_branch", {**RESNET, "width": 16, "reduction": 4}),
 }
 
 
@@ -57,7 +57,9 @@ def test_outputs_have_the_images_size_and_losses(variant: str):
     assert outputs.keys() == model.loss_weights.keys()
     assert {output.shape for output in outputs.values()} == {(2, 4, 50, 71)}
     torch.testing.assert_close(model(image), outputs["main"], rtol=0, atol=0)
-    torch.testing.assert_close(model.main_logits(image), model.logits(image)["main"], rtol=0, atol=0)
+    alone, every = model.logits(image), model.logits(image, auxiliary=True)
+    torch.testing.assert_close(alone["main"], every["main"], rtol=0, atol=0)
+    assert alone.keys() <= every.keys() == outputs.keys()
     cells = model.logits(torch.zeros(1, 3, 64, 96))["main"].shape[-2:]
     assert cells == (64 // model.stride, 96 // model.stride)
 

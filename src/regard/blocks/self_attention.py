@@ -1,6 +1,7 @@
-"""Non-local attention and non-local position attention, as the seed project describes them.
+"""Self-attention over pixels and over channels: DANet's two blocks and the non-local blocks of the seed project.
 
-Source: Wang et al., Non-local Neural Networks, CVPR 2018, equation 2; the seed's NonLocalAttention and
+Source: Fu et al., Dual Attention Network for Scene Segmentation, CVPR 2019, sections 3.2 and 3.3, arXiv 1809.02983;
+Wang et al., Non-local Neural Networks, CVPR 2018, equation 2; the seed's NonLocalAttention and
 NonLocalPositionAttention (published code: CELU activations, no scale, no residual).
 """
 
@@ -12,7 +13,49 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.ops.attention import Compared, attend, to_map, to_tokens
+from regard.ops.attention import Compared, attend, to_map, to_tokens, without_autocast
+
+
+class PositionAttention(nn.Module):
+    """Every pixel adds a weighted sum of all pixels: ``gamma · attend(query, key, value) + x`` (equations 1 and 2).
+
+    The energies are not divided by sqrt(d): the paper does not, and published weights rely on it.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, channels // reduction, 1)
+        self.key = nn.Conv2d(channels, channels // reduction, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def compared(self, x: Float[Tensor, "b c h w"]) -> Compared:
+        """Query and key of each pixel."""
+        return Compared(self.query(x), to_tokens(self.key(x)))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        query, key, *_ = self.compared(x)
+        return self.gamma * to_map(attend(to_tokens(query), key, to_tokens(self.value(x))), x.shape[-2:]) + x
+
+
+class ChannelAttention(nn.Module):
+    """Every channel adds a weighted sum of all channels (equations 3 and 4); no projections.
+
+    The authors' code takes softmax(max(E) - E), which is softmax(-E): channels that look alike weigh *less*.
+    The paper's equation 3 has the other sign; published weights need this one. The query carries the minus.
+    Energies sum over all pixels, so they stay in float32 under autocast.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        with without_autocast(x.device):
+            precision = torch.promote_types(x.dtype, torch.float32)
+            channels = x.flatten(2).to(precision)  # (b, c, h*w): here the channels are the tokens
+            context = attend(-channels, channels, channels)
+        return self.gamma * context.to(x.dtype).unflatten(2, x.shape[-2:]) + x
 
 
 class NonLocal(nn.Module):

@@ -14,15 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks.aspp import DeepLabTail
-from regard.blocks.conv import Recipe, conv_block
-from regard.blocks.dual_attention import PositionAttention
-from regard.blocks.non_local import NonLocal
-from regard.blocks.squeeze_excite import SqueezeExcite
+from regard.blocks.conv import Recipe, SqueezeExcite, conv_block
+from regard.blocks.self_attention import NonLocal, PositionAttention
 from regard.card import Card
 from regard.models.segmenter import ModelConfig, Segmenter
 
 
-class ThreeBranchConfig(ModelConfig):
+class DANetThreeBranchConfig(ModelConfig):
     """``width`` inside the branches: the backbone's own, as in the seed, if not given; ``auxiliary``: a loss each."""
 
     width: int | None = None
@@ -31,14 +29,15 @@ class ThreeBranchConfig(ModelConfig):
     recipe: Recipe = "bn_relu"
 
 
-class ThreeBranch(Segmenter):
+class DANetThreeBranch(Segmenter):
     """Three attention branches, concatenated."""
 
-    config: ThreeBranchConfig
+    config: DANetThreeBranchConfig
+    config_type = DANetThreeBranchConfig
 
     def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
         super().__init__(card)
-        self.config = config = self.parse(ThreeBranchConfig)
+        config = self.config
         deep, classes = self.attach_backbone(pretrained)[-1], len(card.classes)
         width, recipe = config.width or deep, config.recipe
         attentions = {
@@ -60,19 +59,11 @@ class ThreeBranch(Segmenter):
         self.auxiliary = nn.ModuleDict({name: nn.Conv2d(width, classes, 1) for name in attentions if config.auxiliary})
         self.loss_weights = {"main": 1.0} | dict.fromkeys(self.auxiliary, 0.4)
 
-    def fused(self, branches: dict[str, Float[Tensor, "b c h w"]]) -> Float[Tensor, "b k h w"]:
-        """The class scores from the features of all branches."""
-        return self.classify(self.tail(self.fuse(torch.cat(list(branches.values()), dim=1))))
-
-    def logits(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(
+        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
+    ) -> dict[str, Float[Tensor, "b k _ _"]]:
         deep = self.backbone(image)[-1]
         branches = {name: branch(deep) for name, branch in self.branches.items()}
-        single = {name: head(branches[name]) for name, head in self.auxiliary.items()}
-        return {"main": self.fused(branches), **single}
-
-    def main_logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k _ _"]:
-        deep = self.backbone(image)[-1]
-        return self.fused({name: branch(deep) for name, branch in self.branches.items()})
-
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.at_size_of(image, self.main_logits(image))
+        fused = self.fuse(torch.cat(list(branches.values()), dim=1))
+        outputs = {"main": self.classify(self.tail(fused))}
+        return outputs | {name: head(branches[name]) for name, head in self.auxiliary.items()} if auxiliary else outputs
