@@ -2,12 +2,15 @@
 
     python tests/house/walks.py            every walk, file by file with its functions, in order
     python tests/house/walks.py scene      one of them
+    python tests/house/walks.py --page     renew the tables of docs/architecture.md
 
 A walk is traced on tiny inputs, with a model that is already loaded; imports are not counted.
 """
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 import tempfile
 import threading
@@ -24,6 +27,7 @@ from PIL import Image
 import regard
 
 SOURCE = Path(regard.__file__).parent
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 FUNCTION = 1  # CO_OPTIMIZED: code of functions has it, code of modules and classes has not
 NETWORKS = {"danet": "test_resnet", "ocrnet": "test_resnet", "danet_ocr": "test_resnet"}
 
@@ -115,8 +119,31 @@ def take(name: str) -> Walk:
         return WALKS[name](Path(folder))
 
 
+def table(walk: Walk) -> str:
+    """A walk as Markdown: each file with the first line of its docstring and its functions, in order of entry."""
+    rows = ["| file | what it is | functions, in order |", "| --- | --- | --- |"]
+    for file, functions in walk.items():
+        text = ast.get_docstring(ast.parse((SOURCE / file).read_text())) or ""
+        title = text.splitlines()[0].split(". ")[0].rstrip(".")
+        rows.append(f"| `{file}` | {title} | {', '.join(f'`{name}`' for name in functions)} |")
+    return "\n".join(rows)
+
+
+def write_page() -> None:
+    """Put the tables between the page's markers, ``<!-- walk NAME -->`` and ``<!-- end -->``."""
+    text = PAGE.read_text()
+    for name in re.findall("<!-- walk (.*?) -->", text):
+        begin, end = f"<!-- walk {name} -->\n", "<!-- end -->"
+        head, rest = text.split(begin)
+        text = head + begin + table(take(name)) + "\n" + end + rest.split(end, 1)[1]
+    PAGE.write_text(text)
+
+
 def main() -> None:
     """Print the walks that are asked for, or all."""
+    if sys.argv[1:] == ["--page"]:
+        write_page()
+        return
     for name in sys.argv[1:] or WALKS:
         walk = take(name)
         print(f"\n{name}: {len(walk)} files, {sum(map(len, walk.values()))} functions")
