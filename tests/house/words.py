@@ -72,6 +72,17 @@ WORDS = {
     r"(?i)\bleave~out~what~is~then~below\b": "drop smaller polygons",
     r"(?i)\bbeside\b": "next to; besides",
 }
+FILES = {  # names of modules
+    **{
+        "ask": "pixel_query",
+        "drawn": "polygon_labels",
+        "formula": "attention_formula",
+        "health": "audit",
+        "how": "compute",
+    },
+    **{"infer": "views", "joined": "(torch.cat)", "known": "public", "land": "class_map", "live": "live_prediction"},
+    **{"many": "batch", "paint": "upsample", "part": "region", "place": "source", "strips": "window_reader"},
+}
 PHRASES = {re.compile(phrase.replace("~", r"(?:[ \t]|\n[ \t]*#?[ \t]*)")): word for phrase, word in WORDS.items()}
 
 
@@ -88,6 +99,8 @@ def uses() -> Iterator[Use]:
     for pattern in READ:
         for path in sorted(ROOT.glob(pattern)):
             file = path.relative_to(ROOT).as_posix()
+            if path.suffix == ".py" and path.stem in FILES:
+                yield Use(f"{file}:0", path.name, FILES[path.stem])
             if not NO_WORDS.search(file):
                 yield from uses_in(file, path.read_text())
 
