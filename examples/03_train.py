@@ -11,7 +11,7 @@ steps = int(sys.argv[2]) if len(sys.argv) > 2 else 100
 data = regard.folder(Path(str(resources.files("regard") / "bundled" / "city")))
 
 model = regard.create("danet", backbone="resnet18", classes=data.classes, width=64)
-run = regard.train(model, data, out / "run", steps=steps, batch=4, crop=128, overhead=True, evaluate_every=steps)
+run = regard.train(model, data, out / "run", steps=steps, batch=4, crop=128, rot90=True, evaluate_every=steps)
 
 print(run.scores.table())
 regard.report(run, out / "report.html")

@@ -103,8 +103,8 @@ def fine_tune(model: Segmenter, city: LabelledData, out: Path) -> Run:
     config = dict(model.card.config)
     fresh = create(model.card.architecture, classes=city.classes, **config)
     fresh.get_submodule("backbone").load_state_dict(model.get_submodule("backbone").state_dict())
-    schedule: dict[str, Any] = {"steps": STEPS, "evaluate_every": STEPS, "warmup": 5, "average": 0.9}
-    return train(fresh, city, out, batch=4, crop=256, workers=0, overhead=True, learning_rate=2e-3, **schedule)
+    schedule: dict[str, Any] = {"steps": STEPS, "evaluate_every": STEPS, "warmup": 5, "ema": 0.9}
+    return train(fresh, city, out, batch=4, crop=256, workers=0, rot90=True, learning_rate=2e-3, **schedule)
 
 
 def losses(finished: Run) -> dict[str, float]:

@@ -49,7 +49,7 @@ def test_polygons_train_a_map_of_the_same_bands(tmp_path: Path, capsys: pytest.C
     (tmp_path / "fields.json").write_text(json.dumps(told))
     network = ["--backbone", "test_resnet", "--config.width", 16, "--config.output-stride", 8, "--backbone-rate", 1]
     steps = ["--steps", 30, "--batch", 4, "--crop", 32, "--workers", 0, "--evaluate-every", 30, "--warmup", 2]
-    how = ["--balance", 1, "--scale", 1, 1, "--learning-rate", 1e-2, "--average", 0.5, "--colour", 0]
+    how = ["--balance", 1, "--scale", 1, 1, "--learning-rate", 1e-2, "--ema", 0.5, "--colour", 0]
     data = tmp_path / "fields.json"
     code, facts = run(capsys, "train", data, "-o", tmp_path / "run", *network, *steps, *how)
     assert code == 0 and set(facts["scores"]["iou"]) == {"corn", "oats", "rye"} and facts["scores"]["miou"] > 0.4

@@ -51,7 +51,9 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
         again = f"To resume a map or a training, run: {shlex.join(['regard', *tokens])}"
         return _fail("Interrupted", f"stopped; no incomplete file was left. {again}", INTERRUPTED, json)
     except Stopped as stop:
-        return _fail("Stopped", f"{stop} {shlex.join(['regard', *tokens])}", 128 + stop.signal, json)
+        return _fail(
+            "Stopped", f"{stop} Run this to resume: {shlex.join(['regard', *tokens])}", 128 + stop.signal, json
+        )
     except RegardError as error:
         if debug:
             raise

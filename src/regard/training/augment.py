@@ -1,13 +1,12 @@
 """Training samples: one random view of one image, as a pure function of (seed, counter).
 
-The geometry is drawn first, then applied to image and labels alike by torchvision; nothing keeps state, so a run that
-was stopped goes on with exactly the samples that it would have seen.
+The geometry is drawn first, then applied to image and labels alike by torchvision. Nothing keeps state, so a resumed
+run sees exactly the samples that it would have seen without the stop.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,33 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regard.datasets.labelled_data import Sample
+from regard.training.config import Augmentation
 
 DRAWS = 10  # of a crop, where a single class must not fill it
 BLUR = 0.1, 1.5  # standard deviation in pixels
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Crops of ``crop`` by ``width`` pixels (square without it); ``scale`` multiplies the image's size; ``overhead``
-    adds quarter turns and vertical flips. Crops in which one class has at least ``class_ratio`` of the labels are drawn
-    again. ``blur`` and ``band_dropout`` are shares of the crops, ``colour`` and ``band_jitter`` strengths.
-    """
-
-    crop: int = 512
-    scale: tuple[float, float] = (0.5, 2.0)
-    flip: bool = True
-    overhead: bool = False
-    colour: float = 0.3
-    width: int | None = None
-    class_ratio: float = 1.0
-    blur: float = 0.0
-    band_jitter: float = 0.0
-    band_dropout: float = 0.0
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the crops."""
-        return self.crop, self.width or self.crop
 
 
 def generator(seed: int, *counters: int) -> np.random.Generator:
@@ -52,59 +28,59 @@ def generator(seed: int, *counters: int) -> np.random.Generator:
 
 def random_view(
     sample: Sample,
-    how: Augmentation,
+    augmentation: Augmentation,
     rng: np.random.Generator,
     *,
     ignore_index: int,
     divisor: float,
-    on: int | None = None,
+    label: int | None = None,
 ) -> tuple[Float[Tensor, "c t s"], Int[Tensor, "t s"], Float[Tensor, "t s"]]:
-    """A random crop: values over ``divisor``, labels, and 1 where there is data, 0 elsewhere; around a pixel of the
-    class ``on`` if one is asked for and the image has it.
+    """A random crop: values over ``divisor``, labels, and the valid mask as 1 and 0.
+
+    With ``label`` the crop holds a pixel of that class, where the image has one.
     """
-    image, labels, valid = _random_crop(sample, how, rng, ignore_index=ignore_index, on=on)
-    values = image.float() / divisor
-    size = list(how.size)
-    values = T.resize(values, size, T.InterpolationMode.BILINEAR, antialias=True)
+    image, labels, valid = _random_crop(sample, augmentation, rng, ignore_index=ignore_index, label=label)
+    size = list(augmentation.size)
+    values = T.resize(image.float() / divisor, size, T.InterpolationMode.BILINEAR, antialias=True)
     labels = T.resize(labels[None], size, T.InterpolationMode.NEAREST_EXACT)[0]
     valid = T.resize(valid[None], size, T.InterpolationMode.NEAREST_EXACT)[0]
-    if how.flip and rng.random() < 0.5:
+    if augmentation.flip and rng.random() < 0.5:
         values, labels, valid = values.flip(-1), labels.flip(-1), valid.flip(-1)
-    if how.overhead:
+    if augmentation.rot90:
         turns = int(rng.integers(4))
         values, labels, valid = (x.rot90(turns, (-2, -1)) for x in (values, labels, valid))
-    if how.colour > 0:
-        values = _jitter(values, how.colour, rng)
-    if how.band_jitter > 0:
-        values = _jitter_bands(values, how.band_jitter, rng)
-    if how.blur and rng.random() < how.blur:
+    if augmentation.colour > 0:
+        values = _jitter(values, augmentation.colour, rng)
+    if augmentation.band_jitter > 0:
+        values = _jitter_bands(values, augmentation.band_jitter, rng)
+    if augmentation.blur and rng.random() < augmentation.blur:
         spread = float(rng.uniform(*BLUR))
         values = T.gaussian_blur(values, [2 * math.ceil(3 * spread) + 1] * 2, [spread] * 2)
     return values.contiguous(), labels.contiguous(), valid.contiguous()
 
 
 def _random_crop(
-    sample: Sample, how: Augmentation, rng: np.random.Generator, *, ignore_index: int, on: int | None
+    sample: Sample, augmentation: Augmentation, rng: np.random.Generator, *, ignore_index: int, label: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The source rectangle that becomes the crop; where the image is too small, the rest is empty and ignored."""
-    factor = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1])))
-    tall, wide = (max(1, round(side / factor)) for side in how.size)
+    factor = math.exp(rng.uniform(math.log(augmentation.scale[0]), math.log(augmentation.scale[1])))
+    tall, wide = (max(1, round(side / factor)) for side in augmentation.size)
     height, width = sample.labels.shape
     for _ in range(DRAWS):
         top = int(rng.integers(max(1, height - tall + 1)))
         left = int(rng.integers(max(1, width - wide + 1)))
-        if how.class_ratio == 1 or on is not None:
+        if augmentation.class_ratio == 1 or label is not None:
             break
-        if _largest_share(sample.labels[top : top + tall, left : left + wide], ignore_index) < how.class_ratio:
+        if _largest_share(sample.labels[top : top + tall, left : left + wide], ignore_index) < augmentation.class_ratio:
             break
-    if on is not None:
-        top, left = _around(sample.labels == on, (top, left), (tall, wide), rng)
+    if label is not None:
+        top, left = _around(sample.labels == label, (top, left), (tall, wide), rng)
     window = np.s_[top : top + tall, left : left + wide]
     missing = [0, 0, max(0, wide - width), max(0, tall - height)]
     valid = sample.valid[window]
     image = np.where(valid, sample.image[:, *window], 0)
-    parts = ((image, 0), (sample.labels[window], ignore_index), (valid.astype(np.float32), 0))
-    padded = [T.pad(torch.from_numpy(np.ascontiguousarray(part))[None], missing, fill=fill)[0] for part, fill in parts]
+    layers = ((image, 0), (sample.labels[window], ignore_index), (valid.astype(np.float32), 0))
+    padded = [T.pad(torch.from_numpy(np.ascontiguousarray(x))[None], missing, fill=fill)[0] for x, fill in layers]
     return padded[0], padded[1], padded[2]
 
 
@@ -116,7 +92,7 @@ def _around(
     if not found.size:
         return corner
     pixel = divmod(int(found[rng.integers(found.size)]), wanted.shape[1])
-    starts = (place - int(rng.integers(side)) for place, side in zip(pixel, size, strict=True))
+    starts = [at - int(rng.integers(side)) for at, side in zip(pixel, size, strict=True)]
     top, left = (
         max(0, min(start, length - side)) for start, length, side in zip(starts, wanted.shape, size, strict=True)
     )
@@ -140,7 +116,7 @@ def _jitter_bands(values: Float[Tensor, "c h w"], strength: float, rng: np.rando
     return values * (1 + gain) + offset * values.std(dim=(1, 2), keepdim=True)
 
 
-def without_a_band(image: Float[Tensor, "c h w"], chance: float, rng: np.random.Generator) -> Float[Tensor, "c h w"]:
+def drop_band(image: Float[Tensor, "c h w"], chance: float, rng: np.random.Generator) -> Float[Tensor, "c h w"]:
     """The scaled image, with a ``chance`` that one of its bands, drawn evenly, is its mean throughout: zero."""
     if chance and len(image) > 1 and rng.random() < chance:
         image[int(rng.integers(len(image)))] = 0

@@ -1,97 +1,143 @@
-"""The settings of a training run, checked before anything is loaded."""
+"""The settings of a training run, checked before anything is loaded, and the recipes that fill them."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Literal, NamedTuple
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from regard.classes import first_reason
-from regard.errors import ConfigError
+from regard.errors import ConfigError, unknown
+
+MOST_USED = Parameter(group="Most used")  # the first heading of regard train --help
+RENAMED = {"overhead": "rot90", "average": "ema"}  # run folders and scripts of before 0.2 have the names on the left
 
 
-class TrainConfig(BaseModel):
-    """How to train; each setting says what it does."""
-
+class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(20_000, ge=1, description="How many batches to learn from.")
-    batch: int = Field(8, ge=1, description="Crops in a batch.")
-    crop: int = Field(512, ge=32, description="Height of the crops in pixels, and their width if that is not given.")
-    crop_width: int | None = Field(None, ge=32, description="Width of the crops in pixels.")
-    seed: int = Field(0, ge=0, description="First weights, data order, augmentation and dropout follow from it.")
+
+class Optimisation(_Settings):
+    """The loss, the optimizer and its learning rates."""
+
+    steps: Annotated[int, MOST_USED] = Field(20_000, ge=1, description="Optimisation steps; each takes one batch.")
+    batch: Annotated[int, MOST_USED] = Field(8, ge=1, description="Crops in a batch.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
-    learning_rate: float = Field(1e-3, gt=0, description="Highest rate of the heads.")
-    backbone_rate: float = Field(0.1, ge=0, description="The backbone's rate, as a share of the heads'.")
+    learning_rate: Annotated[float, MOST_USED] = Field(1e-3, gt=0, description="Highest learning rate of the heads.")
+    backbone_rate: float = Field(0.1, ge=0, description="The backbone's learning rate, as a share of the heads'.")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="Each stage of the backbone learns at this share of the rate of the one after it."
     )
-    weight_decay: float = Field(0.01, ge=0, description="Pull of the weights towards 0.")
-    warmup: int = Field(50, ge=0, description="Steps over which the rate rises.")
-    power: float = Field(0.9, gt=0, description="Exponent of the rate's poly decay.")
-    lowest_rate: float = Field(0.0, ge=0, description="The rate does not fall below this.")
-    average: float = Field(0.99, ge=0, lt=1, description="Memory of the running average of the weights; 0 for none.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
+    warmup: int = Field(50, ge=0, description="Steps over which the learning rate rises.")
+    power: float = Field(0.9, gt=0, description="Exponent of the poly decay of the learning rate.")
+    lowest_rate: float = Field(0.0, ge=0, description="The learning rate does not fall below this.")
+    ema: float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        description="Decay of the exponential moving average (EMA) of the weights, which is scored and saved; 0: none.",
+    )
     loss: Literal["ce", "ohem", "focal", "ce+dice", "ce+lovasz"] = Field(
         "ce",
         description="Of the main output: cross entropy, of the hardest pixels (ohem), focal, with Dice or Lovász.",
     )
     class_weights: Literal["equal", "balanced", "cityscapes"] = Field(
-        "equal", description="Weights of the cross entropy: by the classes' shares of pixels, or the authors' 19."
+        "equal", description="Class weights of the cross entropy: by class frequency, or the authors' 19."
     )
     focal_power: float = Field(2.0, ge=0, description="Focal loss: how much less the easy pixels count.")
     hard_below: float = Field(0.9, gt=0, description="Ohem: pixels whose true class has a lower probability count.")
     hard_pixels: int = Field(131_072, ge=1, description="Ohem: at least so many pixels of a batch count.")
-    balance: float = Field(
-        0.0, ge=0, le=1, description="Share of crops placed on a class drawn evenly, so that rare classes are seen."
-    )
     freeze: Literal["nothing", "norms", "backbone"] = Field(
         "nothing", description="Keep the backbone's batch norms, or all of the backbone, as they are."
     )
+
+
+class Augmentation(_Settings):
+    """Random views of the training images: where the crops lie and how they are changed."""
+
+    crop: Annotated[int, MOST_USED] = Field(
+        512, ge=32, description="Height of the crops in pixels, and their width if that is not given."
+    )
+    crop_width: int | None = Field(None, ge=32, description="Width of the crops in pixels.")
     scale: tuple[float, float] = Field((0.5, 2.0), description="Images are resized by a random factor between these.")
     flip: bool = Field(True, description="Mirror half of the crops.")
-    overhead: bool = Field(False, description="Images from above: turn crops by random quarter turns.")
+    rot90: Annotated[bool, MOST_USED] = Field(
+        False, description="Rotate crops by random quarter turns; for aerial images."
+    )
     colour: float = Field(0.3, ge=0, lt=1, description="Strength of random brightness, contrast and saturation.")
+    blur: float = Field(0.0, ge=0, le=1, description="Share of crops that are blurred a little.")
     class_ratio: float = Field(
         1.0,
         gt=0,
         le=1,
         description="Crops in which one class has at least this share are drawn again, up to ten times.",
     )
-    blur: float = Field(0.0, ge=0, le=1, description="Share of crops that are blurred a little.")
+    balance: float = Field(
+        0.0, ge=0, le=1, description="Share of crops placed on a class drawn evenly, so that rare classes are seen."
+    )
     band_jitter: float = Field(
         0.0, ge=0, lt=1, description="Strength of a random gain and offset of each band, for rasters of many bands."
     )
     band_dropout: float = Field(0.0, ge=0, le=1, description="Share of crops that lack one band, drawn evenly.")
-    evaluate_every: int = Field(
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the crops."""
+        return self.crop, self.crop_width or self.crop
+
+    @model_validator(mode="after")
+    def _check_views(self) -> Augmentation:
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ValueError(f"scale {self.scale} must be two rising numbers above 0")
+        if self.rot90 and self.crop_width not in (None, self.crop):
+            raise ValueError(f"crop {self.crop} x {self.crop_width} cannot be rotated by 90 degrees; use rot90 false")
+        return self
+
+
+class Evaluation(_Settings):
+    """When and how the split val is scored."""
+
+    evaluate_every: Annotated[int, MOST_USED] = Field(
         500, ge=1, description="Steps between evaluations on val; a checkpoint is written then."
     )
     window: int | None = Field(
         None,
         ge=0,
-        description="Score val in squares of that many pixels, 0 for whole images. Left out: whole, but squares as "
-        "large as the crops where val is cut from a scene.",
+        description="Score val in windows of that many pixels, 0 for whole images. By default whole images, but "
+        "windows as large as the crops where val is cut from a scene.",
     )
+
+
+class Session(_Settings):
+    """What the run needs of the machine and where it logs."""
+
+    seed: int = Field(0, ge=0, description="Initial weights, data order, augmentation and dropout follow from it.")
+    workers: int = Field(1, ge=0, description="Processes that read and augment.")
+    devices: int = Field(1, ge=1, description="How many GPUs, or CPU processes.")
+    precision: Literal["32", "bf16", "16"] = Field("32", description="Number format of the forward pass.")
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop", description="A training image that cannot be used: stop, or take another and list it in the record."
     )
     log: tuple[Literal["tensorboard", "wandb", "mlflow", "none"], ...] = Field(
-        ("tensorboard",),
-        description="Where losses and scores are shown beside the run's own files.",
+        ("tensorboard",), description="Where losses and scores are logged in addition to the run's own files."
     )
-    workers: int = Field(1, ge=0, description="Processes that read and augment.")
-    precision: Literal["32", "bf16", "16"] = Field("32", description="Number format of the forward pass.")
-    devices: int = Field(1, ge=1, description="How many GPUs, or CPU processes.")
 
     @model_validator(mode="after")
-    def _check_scale(self) -> TrainConfig:
-        low, high = self.scale
-        if not 0 < low <= high:
-            raise ValueError(f"scale {self.scale} must be two rising numbers above 0")
+    def _check_log(self) -> Session:
         if "none" in self.log and len(self.log) > 1:
             raise ValueError(f"log {' '.join(self.log)}: none goes with no other")
-        if self.overhead and self.crop_width not in (None, self.crop):
-            raise ValueError(f"crop {self.crop} x {self.crop_width} cannot be turned by quarters; use overhead false")
         return self
+
+
+class TrainConfig(Session, Evaluation, Augmentation, Optimisation):
+    """How to train. Each setting is declared, with its default, in the group that it belongs to."""
 
     @classmethod
     def of(cls, **settings: Any) -> TrainConfig:
@@ -100,6 +146,8 @@ class TrainConfig(BaseModel):
         Raises:
             ConfigError: an unknown setting or an impossible value.
         """
+        for name in settings.keys() & RENAMED.keys():
+            raise ConfigError(f"the training setting {name!r} is now {RENAMED[name]!r}. Use the new name.")
         try:
             return cls(**settings)
         except ValidationError as error:
@@ -111,3 +159,48 @@ class TrainConfig(BaseModel):
             raise ConfigError(
                 f"training setting {first_reason(error)}; got {first['input']!r}. Choose another value."
             ) from None
+
+
+class Recipe(NamedTuple):
+    """A network and its training as its authors published it.
+
+    ``published`` is their score, ``differs`` what is not as theirs, ``ours`` where our score with it is; None where
+    nobody has run it with regard yet.
+    """
+
+    architecture: str
+    backbone: str
+    config: dict[str, Any]
+    settings: dict[str, Any]
+    source: str
+    published: str
+    differs: str
+    ours: str | None
+
+
+@cache
+def recipes() -> dict[str, Recipe]:
+    """The recipes of ``recipes.json`` by name."""
+    text = (resources.files("regard.training") / "recipes.json").read_text(encoding="utf-8")
+    return {name: Recipe(**facts) for name, facts in json.loads(text).items()}
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by name.
+
+    Raises:
+        UnknownName: there is none of that name.
+    """
+    if name not in recipes():
+        raise unknown("recipe", name, recipes())
+    return recipes()[name]
+
+
+def with_recipe(name: str, given: Mapping[str, Any]) -> TrainConfig:
+    """The recipe's settings, and over them those that were given.
+
+    Raises:
+        UnknownName: there is no such recipe.
+        ConfigError: an unknown setting, or the two together are impossible.
+    """
+    return TrainConfig.of(**{**recipe(name).settings, **given})

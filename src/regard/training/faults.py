@@ -1,4 +1,4 @@
-"""What can end a training half-way: said in one line, with what was saved before left whole."""
+"""What can end a training before its last step: reported in one line, and what was saved before stays intact."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from regard.errors import RegardError, TrainingError
 from regard.files import write_bytes
 
-KEPT = "What was saved before is kept: go on from last.safetensors in another folder (--init)"
+KEPT = "What was saved before is kept: continue from last.safetensors in another folder (--init)"
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside the last one, then renames it.
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint next to the last one, then renames it.
 
-    Lightning's own goes by the folder for temporary files; from another disk it is copied over the last one.
+    Lightning's own is written to the folder for temporary files; from another disk it is copied over the last one.
     """
 
     def save_checkpoint(
@@ -34,20 +34,20 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def check_loss(loss: Tensor, step: int, names: Sequence[str]) -> None:
-    """Whether the loss is a number.
+    """Check that the loss is a number.
 
     Raises:
-        TrainingError: it is not; the message names the images of the batch.
+        TrainingError: it is nan or infinite; the message names the images of the batch.
     """
     if not torch.isfinite(loss):
         raise TrainingError(f"the loss is {loss.item()} {_at(step, names)}")
 
 
 def check_weights(model: nn.Module, step: int, names: Sequence[str]) -> None:
-    """Whether the weights are numbers, so that none are averaged or saved that are not.
+    """Check that the weights are numbers, so that no others reach the EMA or a file.
 
     Raises:
-        TrainingError: they are not; the message names the images of the batch that they learned from last.
+        TrainingError: some are nan or infinite; the message names the images of the last batch.
     """
     size = nn.utils.get_total_norm([parameter.detach() for parameter in model.parameters()])
     if not torch.isfinite(size):
@@ -62,8 +62,8 @@ def _at(step: int, names: Sequence[str]) -> str:
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
-    """Turn what a data process raises, or its death, into one line.
+def one_line_errors() -> Iterator[None]:
+    """Turn what a data process raises, or its death, into an error of one line.
 
     Raises:
         TrainingError: a data process died.
@@ -71,7 +71,7 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except RegardError as error:
-        if not str(error).startswith("Caught "):  # else PyTorch has put the process and its stack around it
+        if not str(error).startswith("Caught "):  # else PyTorch has added the process and its stack
             raise
         raise type(error)(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
     except SystemExit as error:
@@ -84,5 +84,5 @@ def one_line() -> Iterator[None]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TrainingError(
             f"a process that reads images died ({reason}). Often memory was short: use fewer "
-            "workers or smaller crops. The same command goes on from the last checkpoint."
+            "workers or smaller crops. The same command resumes from the last checkpoint."
         ) from None

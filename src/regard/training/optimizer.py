@@ -1,9 +1,10 @@
-"""What a run optimises and how: the loss, the frozen parts, the optimiser and its rates."""
+"""What a run optimises and how: the loss, the frozen parts, the optimizer and its learning rates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,56 +17,62 @@ from regard.errors import ConfigError
 from regard.models import Segmenter
 from regard.ops.losses import Criterion
 from regard.training.config import TrainConfig
-from regard.training.recipes import CITYSCAPES_WEIGHTS
 
-LISTS = ("blocks", "stages", "layers")
+STAGE_LISTS = ("blocks", "stages", "layers")  # children of timm's backbones that hold the stages
+# Source: HRNet-Semantic-Segmentation, lib/datasets/cityscapes.py.
+CITYSCAPES_WEIGHTS = (
+    *(0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023),
+    *(0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507),
+)
 
 
 def optimizer_of(
     model: Segmenter, config: TrainConfig
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """The optimiser, with the backbone's parameters (each stage's, where their rates differ) and the heads' as its
-    groups, and their schedule by step.
+    """The optimizer and its schedule by step.
+
+    Its parameter groups are the backbone's parameters (by stage, where their rates differ), then the heads'.
     """
     rate = config.learning_rate * config.backbone_rate
     stages = [list(model.backbone.parameters())] if config.layer_decay == 1 else stages_of(model.backbone)
-    mine = {id(parameter) for parameter in model.backbone.parameters()}
-    heads = [parameter for parameter in model.parameters() if id(parameter) not in mine]
-    rates = [rate * config.layer_decay**above for above in reversed(range(len(stages)))]
-    wanted = [[parameter for parameter in part if parameter.requires_grad] for part in (*stages, heads)]
-    parts = [(part, its) for part, its in zip(wanted, (*rates, config.learning_rate), strict=True) if part]
-    groups = [{"params": part, "lr": rate} for part, rate in parts]
+    in_backbone = {id(parameter) for parameter in model.backbone.parameters()}
+    heads = [parameter for parameter in model.parameters() if id(parameter) not in in_backbone]
+    rates = [*(rate * config.layer_decay**above for above in reversed(range(len(stages)))), config.learning_rate]
+    trained = [[parameter for parameter in part if parameter.requires_grad] for part in (*stages, heads)]
+    groups = [{"params": part, "lr": part_rate} for part, part_rate in zip(trained, rates, strict=True) if part]
     optimizer: torch.optim.Optimizer
     if config.optimizer == "sgd":
         optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=config.weight_decay)
     else:
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    follow = partial(poly, steps=config.steps, warmup=config.warmup, power=config.power)
+    factor = partial(poly, steps=config.steps, warmup=config.warmup, power=config.power)
+    highest = [group["lr"] for group in optimizer.param_groups]
     factors: list[Callable[[int], float]] = [
-        partial(follow, lowest=min(1.0, config.lowest_rate / rate) if rate else 0.0) for _, rate in parts
+        partial(factor, lowest=min(1.0, config.lowest_rate / rate) if rate else 0.0) for rate in highest
     ]
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
-    return optimizer, schedule
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
 
 
 def stages_of(backbone: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters of a backbone of timm, stage by stage: its own (position embeddings), those of its children, and
-    of theirs where timm lists the stages in one.
+    """The parameters of a backbone of timm, stage by stage.
+
+    First its own (position embeddings), then those of its children, or of theirs where a child lists the stages.
     """
     stages = [list(backbone.parameters(recurse=False))]
     for name, child in backbone.named_children():
-        stages += [list(part.parameters()) for part in (child.children() if name in LISTS else [child])]
+        stages += [list(part.parameters()) for part in (child.children() if name in STAGE_LISTS else [child])]
     return [stage for stage in stages if stage]
 
 
-def freeze(model: Segmenter, what: str) -> list[nn.Module]:
+def freeze(model: Segmenter, what: Literal["nothing", "norms", "backbone"]) -> list[nn.Module]:
     """Stop the gradients of the backbone or of its batch norms; the modules that must stay in evaluation mode."""
     if what == "nothing":
         return []
-    norms = [module for module in model.backbone.modules() if isinstance(module, _BatchNorm)]
-    for parameter in model.backbone.parameters() if what == "backbone" else (p for n in norms for p in n.parameters()):
-        parameter.requires_grad_(False)
-    return [model.backbone] if what == "backbone" else list(norms)
+    parts = [model.backbone] if what == "backbone" else model.backbone.modules()
+    frozen = [module for module in parts if what == "backbone" or isinstance(module, _BatchNorm)]
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
 
 
 def criterion_of(model: Segmenter, config: TrainConfig, pixels: Int[np.ndarray, "i k"] | None) -> Criterion:
@@ -95,7 +102,7 @@ def criterion_of(model: Segmenter, config: TrainConfig, pixels: Int[np.ndarray, 
 
 
 def poly(step: int, *, steps: int, warmup: int = 0, power: float = 0.9, lowest: float = 0.0) -> float:
-    """The factor ``(1 - step/steps)^power``, after a linear rise over ``warmup`` steps; it falls to ``lowest``.
+    """The factor of the learning rate: ``(1 - step/steps)^power`` after a linear warm-up; it falls to ``lowest``.
 
     Source: DeepLab, section 4; ``lowest`` as mmengine's PolyLR has it: ``(1 - lowest) × poly + lowest``.
     """

@@ -22,15 +22,17 @@ from regard.errors import TrainingError
 from regard.evaluation.evaluate import Scores
 from regard.files import write_text, writing
 from regard.models import Segmenter
-from regard.training.config import TrainConfig
+from regard.training.config import RENAMED, TrainConfig
 
-FREE = ("workers", "on_bad_image", "log")  # settings that may change when a run goes on
+MAY_CHANGE = ("workers", "on_bad_image", "log")  # settings that may differ when a run is resumed
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, its best model's file, that model's scores on the validation split, and the training
-    images that were skipped, with why.
+    """A finished run.
+
+    ``best`` is the file of its best model, ``scores`` are that model's on the split val, and ``skipped`` gives the
+    training images that were skipped, with the reason.
     """
 
     folder: Path
@@ -40,7 +42,12 @@ class Run:
 
 
 class Record:
-    """The folder of one run. Opened on a folder that holds the same run, it continues it."""
+    """The folder of one run; a folder that holds the same run is resumed.
+
+    Raises:
+        TrainingError: the folder holds a run with other settings, or a broken one.
+        OutputError: the folder cannot be made.
+    """
 
     def __init__(self, folder: Path, model: Segmenter, data: LabelledData, config: TrainConfig) -> None:
         self.folder = folder
@@ -68,7 +75,7 @@ class Record:
         return self._stored().get("finished") is not None
 
     def start(self, step: int) -> None:
-        """Begin at ``step``: write run.json, and drop the lines of metrics.jsonl from after it."""
+        """Begin after ``step``: write run.json, and drop the lines of metrics.jsonl from later steps."""
         lines = [line for line in self.lines() if line["step"] <= step]
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         self._write_run(started=self._stored().get("started") or _now())
@@ -78,11 +85,11 @@ class Record:
         self._write_table()
         self._write_run(started=self._stored().get("started"), finished=_now(), skipped=self.skipped())
 
-    def training(self, step: int, values: dict[str, float]) -> None:
-        """Append the losses and the rate of one step."""
+    def add_step(self, step: int, values: dict[str, float]) -> None:
+        """Append the losses and the learning rate of one step."""
         self._append({"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}})
 
-    def left_out(self, step: int, faults: dict[str, str]) -> None:
+    def add_skipped(self, step: int, faults: dict[str, str]) -> None:
         """Append the images that were skipped, and why."""
         self._append({"step": step, "skipped": faults})
 
@@ -90,34 +97,35 @@ class Record:
         """The images that were skipped, and why."""
         return {name: fault for line in self.lines() for name, fault in line.get("skipped", {}).items()}
 
-    def validation(self, step: int, model: Segmenter, scores: Scores | None) -> None:
-        """Append the scores of one step, and save the model as last and, if it is the best so far, as best."""
-        if scores is None:
-            model.save(self.folder / "last.safetensors")
-            model.save(self.best_file)
-            return
-        earlier = [line["miou"] for line in self.lines() if "miou" in line]
-        rounded = {name: round(value, 4) for name, value in scores.summary().items()}
-        seen = f"val, windows of {self.window} pixels" if self.window else "val, whole images"
-        model.card = model.card.model_copy(update={"scores": rounded, "protocol": seen})
-        facts = {name: value for name, value in scores.as_dict().items() if name != "classes"}
-        self._append({"step": step, "window": self.window, **facts})
-        self._write_table()
+    def add_scores(self, step: int, model: Segmenter, scores: Scores | None) -> None:
+        """Append the scores of one step, and save the model as last and, if it is the best so far, as best.
+
+        The saved files' cards have the scores; the card of ``model`` stays as it is.
+        """
+        best = True
+        if scores is not None:
+            best = scores.miou >= max((line["miou"] for line in self.lines() if "miou" in line), default=-1.0)
+            rounded = {name: round(value, 4) for name, value in scores.summary().items()}
+            protocol = f"val, windows of {self.window} pixels" if self.window else "val, whole images"
+            model = model.with_card(model.card.model_copy(update={"scores": rounded, "protocol": protocol}))
+            facts = {name: value for name, value in scores.as_dict().items() if name != "classes"}
+            self._append({"step": step, "window": self.window, **facts})
+            self._write_table()
         model.save(self.folder / "last.safetensors")
-        if scores.miou >= max(earlier, default=-1.0):
+        if best:
             model.save(self.best_file)
 
     def is_scored(self, step: int) -> bool:
-        """Whether the scores of this step are written; so are its models then."""
+        """Whether the scores of this step, and so its models, are written."""
         return any(line["step"] == step and "miou" in line for line in self.lines())
 
     def best_scores(self) -> Scores | None:
-        """The scores of the best model on the validation split; None if there was none."""
+        """The scores of the best model on the split val; None if there is no such split."""
         line = best_line(self.lines())
         return None if line is None else Scores.of({**line, "classes": self.classes.model_dump(mode="json")})
 
     def lines(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; one torn by a crash is left out."""
+        """See ``read_metrics``."""
         return read_metrics(self.folder)
 
     def _append(self, line: dict[str, Any]) -> None:
@@ -125,7 +133,10 @@ class Record:
             file.write(json.dumps(line) + "\n")
 
     def _write_table(self) -> None:
-        """The numbers of metrics.jsonl as metrics.csv: a row for each step."""
+        """The numbers of metrics.jsonl as metrics.csv, a row a step.
+
+        Lightning's CSVLogger writes a step's losses and scores as two rows, and keeps what a resumed run repeats.
+        """
         rows: dict[int, dict[str, float]] = {}
         for line in self.lines():
             numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
@@ -146,9 +157,11 @@ class Record:
         for part, facts in self.facts.items():
             for name, value in facts.items():
                 before = stored.get(part, {}).get(name, value)
-                if before != value and name not in FREE:
-                    what = f"a run with {part} {name}={before}, now {value}"
-                    raise TrainingError(f"{self.folder} holds {what}. Choose another folder, or delete it.")
+                if before != value and name not in MAY_CHANGE:
+                    raise TrainingError(
+                        f"{self.folder} holds a run with {part} {name}={before}, now {value}. Choose another "
+                        "folder, or delete it."
+                    )
 
     def _write_run(self, **more: Any) -> None:
         machine = {
@@ -163,7 +176,7 @@ class Record:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; one torn by a crash is left out."""
+    """The lines of a run's metrics.jsonl, without a line that a crash left incomplete."""
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return []
@@ -183,7 +196,7 @@ def best_line(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], ClassMap]:
-    """run.json of a folder, and the classes in it.
+    """A run's run.json, and the classes in it.
 
     Raises:
         TrainingError: the folder holds no run, or a broken one.
@@ -199,6 +212,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         ClassMap(**facts["classes"])
+        facts["settings"] = {RENAMED.get(name, name): value for name, value in facts["settings"].items()}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise TrainingError(
             f"{path} is broken ({type(error).__name__}). Delete the folder and train again, or choose another."

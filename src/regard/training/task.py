@@ -19,7 +19,10 @@ from regard.training.optimizer import freeze, optimizer_of
 
 
 class SegmentationTask(pl.LightningModule):
-    """One optimisation step over ``{"image", "mask"}`` batches, for any network of regard."""
+    """One optimisation step over ``{"image", "mask"}`` batches, for any network of regard.
+
+    ``model`` is trained, ``ema`` holds the exponential moving average of its weights and buffers.
+    """
 
     def __init__(self, model: Segmenter, config: TrainConfig, criterion: Criterion) -> None:
         super().__init__()
@@ -27,8 +30,8 @@ class SegmentationTask(pl.LightningModule):
         self.config = config
         self.criterion = criterion
         self.frozen = freeze(model, config.freeze)
-        self.averaged = AveragedModel(model, avg_fn=get_ema_avg_fn(config.average), use_buffers=True)
-        self.averaged.requires_grad_(False)  # else DDP waits for its gradients
+        self.ema = AveragedModel(model, avg_fn=get_ema_avg_fn(config.ema), use_buffers=True)
+        self.ema.requires_grad_(False)  # else DDP waits for its gradients
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         for module in self.frozen:
@@ -58,3 +61,9 @@ class SegmentationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer, schedule = optimizer_of(self.model, self.config)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Checkpoints of version 0.1 call the EMA ``averaged``."""
+        tensors = checkpoint["state_dict"]
+        for name in [name for name in tensors if name.startswith("averaged.")]:
+            tensors["ema." + name.removeprefix("averaged.")] = tensors.pop(name)

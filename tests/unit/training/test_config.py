@@ -31,7 +31,7 @@ def test_defaults_hold_and_every_setting_is_explained():
         ({"precision": "8"}, "precision: .* got '8'"),
         ({"scale": (2.0, 0.5)}, "two rising numbers above 0"),
         ({"scale": (0.0, 1.0)}, "two rising numbers above 0"),
-        ({"average": 1.0}, "average: .* got 1.0"),
+        ({"ema": 1.0}, "ema: .* got 1.0"),
     ],
 )
 def test_impossible_settings_are_refused_in_one_line(settings: dict[str, Any], message: str):

@@ -16,20 +16,18 @@ from regard.datasets.labelled_data import LabelledData
 from regard.datasets.statistics import class_pixels
 from regard.errors import BandMismatch, DatasetError
 from regard.ops.normalise import Scaling
-from regard.training.augment import Augmentation
+from regard.training.config import TrainConfig
 from regard.training.loader import TrainingStream, training_batches
 from support import NAMES, write_set, write_tif
 
+SCALING = Scaling((0.5,) * 3, (0.25,) * 3)
 
-def stream(data: LabelledData, **settings: Any) -> TrainingStream:
-    defaults: dict[str, Any] = {
-        "augmentation": Augmentation(crop=32, overhead=True),
-        "scaling": Scaling((0.5,) * 3, (0.25,) * 3),
-        "bands": ("red", "green", "blue"),
-        "seed": 4,
-        "length": 12,
-    }
-    return TrainingStream(data, **(defaults | settings))
+
+def stream(data: LabelledData, *, pixels: np.ndarray | None = None, scaling: Scaling = SCALING, **more: Any) -> Any:
+    """A stream of 12 samples, unless ``steps`` says otherwise."""
+    settings = {"crop": 32, "rot90": True, "seed": 4, "steps": 6, "batch": 2, "workers": 0} | more
+    config = TrainConfig.model_construct(**settings)  # unchecked: tests take crops smaller than a network can
+    return TrainingStream(data, config, scaling=scaling, bands=("red", "green", "blue"), pixels=pixels)
 
 
 def same(one: dict, other: dict) -> bool:
@@ -47,7 +45,7 @@ def test_a_sample_depends_on_seed_and_counter_alone(toy: LabelledData):
 
 
 def test_the_length_does_not_change_the_samples(toy: LabelledData):
-    assert same(stream(toy, length=8)[3], stream(toy, length=800)[3])
+    assert same(stream(toy, steps=4)[3], stream(toy, steps=400)[3])
 
 
 def test_every_pass_sees_every_image_once_in_a_new_order(toy: LabelledData):
@@ -58,9 +56,8 @@ def test_every_pass_sees_every_image_once_in_a_new_order(toy: LabelledData):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_batches_follow_the_counter_from_any_start(toy: LabelledData, workers: int):
-    samples = stream(toy)
-    batches = list(training_batches(samples, batch=2, start=0, workers=workers))
-    later = list(training_batches(samples, batch=2, start=6, workers=workers))
+    samples = stream(toy, workers=workers)
+    batches, later = (list(training_batches(samples, start=step)) for step in (0, 3))
     assert len(batches) == 6 and len(later) == 3
     for number, batch in enumerate(batches):
         expected = [samples[2 * number], samples[2 * number + 1]]
@@ -70,7 +67,7 @@ def test_batches_follow_the_counter_from_any_start(toy: LabelledData, workers: i
 
 
 def test_values_are_scaled_as_told(toy: LabelledData):
-    plain = {"augmentation": Augmentation(crop=32, colour=0.0)}
+    plain = {"colour": 0.0, "rot90": False}
     raw = stream(toy, scaling=Scaling((0.0,) * 3, (1.0,) * 3), **plain)[0]["image"]
     scaled = stream(toy, scaling=Scaling((0.1, 0.2, 0.3), (0.5, 0.25, 2.0)), **plain)[0]["image"]
     expected = (raw - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 0.25, 2.0])[:, None, None]
@@ -87,7 +84,8 @@ def test_an_empty_training_part_is_refused(toy: LabelledData):
 
 def test_balanced_views_show_the_class_that_was_drawn(toy: LabelledData):
     pixels = class_pixels(toy)
-    balanced = stream(toy, balance=1.0, pixels=pixels, length=300, augmentation=Augmentation(crop=32, scale=(0.7, 1.5)))
+    settings: dict[str, Any] = {"pixels": pixels, "balance": 1.0, "steps": 150, "rot90": False, "scale": (0.7, 1.5)}
+    balanced = stream(toy, **settings)
     chosen = [balanced.choose(counter) for counter in range(300)]
     occurring = np.flatnonzero(pixels.any(axis=0)).tolist()
     shares = Counter(label for _, label in chosen)
@@ -95,13 +93,13 @@ def test_balanced_views_show_the_class_that_was_drawn(toy: LabelledData):
     for counter, (pair, label) in list(enumerate(chosen))[:20]:
         assert pixels[toy.split("train").index(pair), label]
         assert (balanced[counter]["mask"] == label).any()
-    assert same(balanced[7], stream(toy, balance=1.0, pixels=pixels, length=300, augmentation=balanced.augmentation)[7])
-    half = stream(toy, balance=0.5, pixels=pixels, length=300)
+    assert same(balanced[7], stream(toy, **settings)[7])
+    half = stream(toy, balance=0.5, pixels=pixels, steps=150)
     assert 110 < sum(half.choose(counter)[1] is None for counter in range(300)) < 190
 
 
 def test_crops_that_are_wider_than_high(toy: LabelledData):
-    sample = stream(toy, augmentation=Augmentation(crop=32, width=64))[3]
+    sample = stream(toy, crop_width=64, rot90=False)[3]
     assert sample["image"].shape == (3, 32, 64) and sample["mask"].shape == (32, 64)
 
 
@@ -113,7 +111,7 @@ def test_the_depth_of_an_image_is_judged_by_all_of_it(tmp_path: Path):
     (tmp_path / "set/images/tile0.png").unlink()
     write_tif(tmp_path / "set/images/tile0.tif", image)
     data = folder(tmp_path / "set")
-    views = [stream(data, augmentation=Augmentation(crop=8))[index]["image"] for index in range(6)]
+    views = [stream(data, crop=8, rot90=False)[index]["image"] for index in range(6)]
     assert all(view.isfinite().all() for view in views)
     write_tif(tmp_path / "set/images/tile0.tif", image * 50)
     with pytest.raises(BandMismatch, match=r"tile0\.tif holds values up to 10000"):

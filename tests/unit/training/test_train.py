@@ -117,7 +117,7 @@ def test_the_loss_falls_and_the_scores_rise(toy: LabelledData, tmp_path: Path):
         "batch": 4,
         "learning_rate": 1e-2,
         "backbone_rate": 1.0,
-        "average": 0.5,
+        "ema": 0.5,
         "colour": 0.1,
         "scale": (1.0, 1.0),
     }
@@ -304,7 +304,7 @@ def test_frozen_parts_stay_as_they_are(toy: LabelledData, tmp_path: Path):
             tmp_path / what,
             freeze=what,
             steps=2,
-            average=0.0,
+            ema=0.0,
             loss="ce+lovasz",
             class_weights="balanced",
             balance=1.0,
