@@ -21,9 +21,9 @@ network=(--architecture danet_ocr --backbone tf_efficientnet_lite0 --config.widt
 # Val is scored in windows as large as the crops (--window 96, what regard takes for a scene): a network that looks at a
 # whole image was never trained on so much ground at once.
 for seed in 0 1 2; do
-    regard train "$OUT/fields.json" -o "$OUT/seed$seed" "${network[@]}" --balance 1 --overhead --colour 0 --batch 4 \
+    regard train "$OUT/fields.json" -o "$OUT/seed$seed" "${network[@]}" --balance 1 --rot90 --colour 0 --batch 4 \
         --crop 96 --window 96 --scale 1 2 --steps 80 --evaluate-every 20 --backbone-rate 1.0 --learning-rate 1e-3 \
-        --warmup 10 --average 0.95 --seed "$seed"
+        --warmup 10 --ema 0.95 --seed "$seed"
     for which in best last; do
         regard evaluate "$OUT/seed$seed/$which.safetensors" "$OUT/fields.json" --window 96 \
             --save "$OUT/seed$seed/$which.json"

@@ -7,9 +7,9 @@ DATA=${1:?usage: run.sh DATA OUT}
 OUT=${2:?usage: run.sh DATA OUT}
 common=(--backbone tf_efficientnet_lite0 --pretrained "$DATA/weights/tf_efficientnet_lite0.pth"
         --config.width 128 --config.output_stride 16 --steps 250 --batch 4 --crop 384 --seed 0 --loss ce+dice
-        --learning-rate 1e-3 --backbone-rate 1.0 --warmup 20 --average 0.97 --evaluate-every 125)
+        --learning-rate 1e-3 --backbone-rate 1.0 --warmup 20 --ema 0.97 --evaluate-every 125)
 camvid=(--scale 1.0 2.0 --balance 0.5)
-dubai=(--scale 0.75 2.0 --overhead)
+dubai=(--scale 0.75 2.0 --rot90)
 for part in camvid:danet_ocr dubai:danet_ocr camvid:danet camvid:ocrnet dubai:danet dubai:ocrnet; do
     set=${part%:*} network=${part#*:}
     declare -n own=$set

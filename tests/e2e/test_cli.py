@@ -44,6 +44,24 @@ def test_help_and_import_load_nothing_heavy() -> None:
     assert "predict" in result.stdout and "train" in result.stdout
 
 
+def test_predict_imports_no_trainer(tmp_path: Path) -> None:
+    """A photograph and a raster are mapped without Lightning, TensorBoard, or the part of regard that trains."""
+    tiny().save(tmp_path / "m.safetensors")
+    save_image(tmp_path / "a.png", [[[200, 40, 40]] * 50] * 40)
+    write_tif(tmp_path / "b.tif", np.full((3, 40, 50), 90, np.uint8))
+    code = (
+        "import sys, regard.cli\n"
+        "for name in ('a.png', 'b.tif'):\n"
+        "    try: regard.cli.main(['predict', 'm.safetensors', name, '-o', 'map_' + name])\n"
+        "    except SystemExit as end: assert end.code == 0\n"
+        "trainers = ('lightning', 'tensorboardX', 'torchmetrics', 'regard.training.train', 'regard.datasets')\n"
+        "assert not set(trainers) & set(sys.modules), set(trainers) & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "map_a.png").is_file() and (tmp_path / "map_b.tif").is_file()
+
+
 def test_predict_writes_and_reports_json(tmp_path: Path) -> None:
     model = tiny().save(tmp_path / "m.safetensors")
     image = save_image(tmp_path / "a.jpg", [[[200, 40, 40]] * 50] * 40)
@@ -90,6 +108,8 @@ def test_train_evaluate_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["predikt"], 2, ["predikt"]),
         (["train", "nowhere", "-o", "out", "--steps", "0"], 2, ["steps"]),
         (["train", "nowhere", "-o", "out", "--steps", "many"], 2, ["many"]),
+        (["train", "nowhere", "-o", "out", "--overhead"], 2, ["--overhead is now --rot90"]),
+        (["train", "nowhere", "-o", "out", "--average=0.9"], 2, ["--average is now --ema"]),
     ],
 )
 def test_failures_are_one_line_and_a_code(

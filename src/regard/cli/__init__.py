@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from regard.classes import first_complaint
 from regard.cli import images, models, training, view  # noqa: F401 (they register their verbs)
-from regard.cli.app import Answer, app
+from regard.cli.app import RENAMED, Answer, app
 from regard.errors import ConfigError, RegardError, Stopped, UnknownName
 
 INTERRUPTED = 128  # plus the signal's number, as in shells
@@ -46,7 +46,9 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
         answer = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         verb = f" {tokens[0]}" if tokens and tokens[0] in app else ""
-        return _fail("UsageError", f"{_plain(error)} See: regard{verb} --help", 2, json)
+        names = [token.partition("=")[0] for token in tokens]
+        renamed = [f"{name} is now {RENAMED[name]}." for name in names if name in RENAMED]
+        return _fail("UsageError", f"{' '.join(renamed) or _plain(error)} See: regard{verb} --help", 2, json)
     except KeyboardInterrupt:
         again = f"To resume a map or a training, run: {shlex.join(['regard', *tokens])}"
         return _fail("Interrupted", f"stopped; no incomplete file was left. {again}", INTERRUPTED, json)

@@ -23,6 +23,8 @@ app = App(
     default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
 )
 
+RENAMED = {"--overhead": "--rot90", "--no-overhead": "--no-rot90", "--average": "--ema"}  # options of version 0.1
+
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 
 

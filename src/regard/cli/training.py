@@ -5,14 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
 from regard.errors import ConfigError
 from regard.inference.compute import DEFAULT_COMPUTE, Compute
-from regard.training.config import TrainConfig
+from regard.training.config import DATA, MOST_USED, Augmentation, Evaluation, Optimisation, Recipe, Session
+from regard.training.config import recipe as find_recipe
+
+if TYPE_CHECKING:
+    from regard.datasets.labelled_data import LabelledData
+    from regard.models import Segmenter
+
+
+NETWORK = Parameter(group=Group.create_ordered("Network"))
+OPTIMISATION, AUGMENTATION, EVALUATION, RUN = (
+    Parameter(name="*", group=Group.create_ordered(heading))
+    for heading in ("Optimisation", "Augmentation", "Evaluation", "Run")
+)
 
 
 @app.command
@@ -20,63 +32,57 @@ def train(
     data: Path,
     /,
     *,
-    out: Out,
-    recipe: str = "default",
-    architecture: str | None = None,
-    backbone: str | None = None,
-    config: dict[str, str] | None = None,
-    pretrained: str | None = None,
-    init: str | None = None,
-    bands: str | None = None,
-    settings: Annotated[TrainConfig | None, Parameter(name="*")] = None,
+    out: Annotated[Out, MOST_USED],
+    recipe: Annotated[str, MOST_USED] = "default",
+    backbone: Annotated[str | None, MOST_USED] = None,
+    pretrained: Annotated[str | None, MOST_USED] = None,
+    init: Annotated[str | None, MOST_USED] = None,
+    bands: Annotated[str | None, DATA] = None,
+    architecture: Annotated[str | None, NETWORK] = None,
+    config: Annotated[dict[str, str] | None, NETWORK] = None,
+    optimisation: Annotated[Optimisation | None, OPTIMISATION] = None,
+    augmentation: Annotated[Augmentation | None, AUGMENTATION] = None,
+    evaluation: Annotated[Evaluation | None, EVALUATION] = None,
+    session: Annotated[Session | None, RUN] = None,
+    progress: Annotated[bool, Parameter(group=RUN.group)] = True,
 ) -> Answer:
-    """Train a model on a folder of labelled images; run again, it goes on where it stopped.
+    """Train a model on a folder of labelled images. Run the same command again to resume a run that was stopped.
 
     Args:
         data: A folder: images/, masks/, classes.json, train.txt, val.txt (or mmsegmentation's layout, or one scene), or
-            a .json that describes scenes and the polygons over them.
+            a .json that describes scenes and polygon labels.
         out: The folder of the run: best.safetensors, metrics.jsonl, run.json.
-        recipe: Settings of the authors that hold where none are given: danet-cityscapes, mmseg-40k, ...
-        architecture: A network of ``regard models``; without a recipe danet_ocr.
+        recipe: Published settings, which hold where none are given: danet-cityscapes, mmseg-40k, ...
         backbone: Any backbone of timm; without a recipe resnet50.
-        config: Settings of the network: --config.width 128 --config.output-stride 16.
         pretrained: 'imagenet' fetches timm's weights for the backbone; a file gives them.
-        init: A trained model to go on from; other classes and bands take over what they share with it by name.
+        init: A trained model to start from; weights of classes and bands with the same names are taken over.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
-        settings: How to train.
+        architecture: A network of ``regard models``; without a recipe danet_ocr.
+        config: Settings of the network: --config.width 128 --config.output-stride 16.
+        optimisation: The loss, the optimizer and its learning rates.
+        augmentation: Random views of the training images.
+        evaluation: When and how the split val is scored.
+        session: What the run needs of the machine and where it logs.
+        progress: Show a progress bar, or lines where there is no terminal.
     """
     import torch
 
-    from regard.checkpoints.adapt import adapt
-    from regard.checkpoints.create import create, unscaled
     from regard.datasets.folder import folder
-    from regard.datasets.statistics import is_of_bytes
-    from regard.training.recipes import recipe as find_recipe
     from regard.training.train import train as run
 
-    plan = find_recipe(recipe)
     labelled = folder(data, bands=bands_of(bands))
-    names, notes = labelled.band_names(), tuple[str, ...]()
-    torch.manual_seed(settings.seed if settings else 0)
+    torch.manual_seed((session or Session()).seed)
+    network = settings_of(config)
     if init is not None:
+        from regard.checkpoints.adapt import adapt
+
         _leave_to_the_model(architecture=architecture, backbone=backbone, pretrained=pretrained)
-        model, notes = adapt(init, classes=labelled.classes, bands=names, **settings_of(config))
+        model, notes = adapt(init, classes=labelled.classes, bands=labelled.band_names(), **network)
     else:
-        weights: bool | str = pretrained is not None and (pretrained == "imagenet" or pretrained)
-        same = architecture in (None, plan.architecture)
-        model = create(
-            architecture or plan.architecture,
-            classes=labelled.classes,
-            backbone=backbone or plan.backbone,
-            in_channels=len(names),
-            bands=names,
-            pretrained=weights,
-            **{**(plan.config if same else {}), **settings_of(config)},
-        )
-        if not is_of_bytes(labelled):  # no scaling of photographs: the training measures the images
-            model.card = model.card.model_copy(update=unscaled(len(names), names))
-    given = settings.model_dump(include=settings.model_fields_set) if settings else {}
-    finished = run(model, labelled, out, recipe=recipe, **given)
+        model, notes = _new_model(labelled, find_recipe(recipe), architecture, backbone, pretrained, network), ()
+    groups = (optimisation, augmentation, evaluation, session)
+    given = {name: getattr(group, name) for group in groups if group for name in group.model_fields_set}
+    finished = run(model, labelled, out, recipe=recipe, progress=progress, **given)
     scores = finished.scores.as_dict() if finished.scores else None
     table = finished.scores.table() if finished.scores else "no split val: no scores"
     notes = (*notes, *(f"skipped {name}: {fault}" for name, fault in finished.skipped.items()))
@@ -84,10 +90,37 @@ def train(
     return Answer(facts, "\n".join([*notes, table, f"best model: {finished.best}"]))
 
 
+def _new_model(
+    data: LabelledData,
+    plan: Recipe,
+    architecture: str | None,
+    backbone: str | None,
+    pretrained: str | None,
+    network: dict[str, Any],
+) -> Segmenter:
+    """The recipe's network, or the one that is named, for the classes and bands of the data."""
+    from regard.checkpoints.create import create, unscaled
+    from regard.datasets.statistics import is_of_bytes
+
+    names = data.band_names()
+    model = create(
+        architecture or plan.architecture,
+        classes=data.classes,
+        backbone=backbone or plan.backbone,
+        in_channels=len(names),
+        bands=names,
+        pretrained=pretrained is not None and (pretrained == "imagenet" or pretrained),
+        **{**(plan.config if architecture in (None, plan.architecture) else {}), **network},
+    )
+    if is_of_bytes(data):
+        return model
+    return model.with_card(model.card.model_copy(update=unscaled(len(names), names)))  # measured by the training
+
+
 def _leave_to_the_model(**given: str | None) -> None:
     named = [name for name, value in given.items() if value is not None]
     if named:
-        raise ConfigError(f"--init brings a network and its weights; got --{named[0]} too. Leave one of the two out.")
+        raise ConfigError(f"--init brings a network and its weights; got --{named[0]} too. Omit one of the two.")
 
 
 @app.command

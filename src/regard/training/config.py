@@ -8,14 +8,15 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Any, Literal, NamedTuple
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from regard.classes import first_reason
 from regard.errors import ConfigError, unknown
 
-MOST_USED = Parameter(group="Most used")  # the first heading of regard train --help
-RENAMED = {"overhead": "rot90", "average": "ema"}  # run folders and scripts of before 0.2 have the names on the left
+MOST_USED = Parameter(group=Group.create_ordered("Most used"))  # the first heading of regard train --help
+DATA = Parameter(group=Group.create_ordered("Data"))
+RENAMED = {"overhead": "rot90", "average": "ema"}  # run folders of version 0.1 have the names on the left
 
 
 class _Settings(BaseModel):
@@ -104,7 +105,7 @@ class Augmentation(_Settings):
 class Evaluation(_Settings):
     """When and how the split val is scored."""
 
-    evaluate_every: Annotated[int, MOST_USED] = Field(
+    evaluate_every: int = Field(
         500, ge=1, description="Steps between evaluations on val; a checkpoint is written then."
     )
     window: int | None = Field(
@@ -122,7 +123,7 @@ class Session(_Settings):
     workers: int = Field(1, ge=0, description="Processes that read and augment.")
     devices: int = Field(1, ge=1, description="How many GPUs, or CPU processes.")
     precision: Literal["32", "bf16", "16"] = Field("32", description="Number format of the forward pass.")
-    on_bad_image: Literal["stop", "skip"] = Field(
+    on_bad_image: Annotated[Literal["stop", "skip"], DATA] = Field(
         "stop", description="A training image that cannot be used: stop, or take another and list it in the record."
     )
     log: tuple[Literal["tensorboard", "wandb", "mlflow", "none"], ...] = Field(

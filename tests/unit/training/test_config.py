@@ -32,6 +32,8 @@ def test_defaults_hold_and_every_setting_is_explained():
         ({"scale": (2.0, 0.5)}, "two rising numbers above 0"),
         ({"scale": (0.0, 1.0)}, "two rising numbers above 0"),
         ({"ema": 1.0}, "ema: .* got 1.0"),
+        ({"average": 0.9}, "the training setting 'average' is now 'ema'"),
+        ({"overhead": True}, "the training setting 'overhead' is now 'rot90'"),
     ],
 )
 def test_impossible_settings_are_refused_in_one_line(settings: dict[str, Any], message: str):

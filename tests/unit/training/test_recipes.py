@@ -16,8 +16,9 @@ from regard.training.optimizer import CITYSCAPES_WEIGHTS
 def test_a_recipe_is_a_possible_training(name: str):
     plan, config = recipes()[name], with_recipe(name, {})
     assert plan.architecture in MODELS
-    assert {key: getattr(config, key) for key in plan.settings} == plan.settings
-    assert all((plan.source, plan.published, plan.differs, plan.ours))
+    written = config.model_dump(mode="json")
+    assert {key: written[key] for key in plan.settings} == plan.settings
+    assert all((plan.source, plan.published, plan.differs)) and plan.ours != ""
 
 
 def test_numbers_of_the_published_recipes():
@@ -43,8 +44,12 @@ def test_an_unknown_recipe_and_an_impossible_mixture_are_refused():
         with_recipe("mmseg-40k", {"rot90": True})
 
 
-def test_the_page_of_recipes_has_each_of_them():
+def test_the_page_lists_what_was_run_and_apart_from_it_what_was_not():
     page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    run, transcribed = page.split("**not yet run with regard**")
     for name, plan in recipes().items():
-        row = f"| `{name}` | {plan.architecture}, {plan.backbone} | {plan.source} | {plan.published} | {plan.ours} |"
-        assert row in page
+        start = f"| `{name}` | {plan.architecture}, {plan.backbone} | {plan.source} |"
+        if plan.ours:
+            assert f"{start} {plan.ours} |" in run
+        else:
+            assert f"{start} {plan.published} | {plan.differs} |" in transcribed

@@ -94,7 +94,9 @@ def test_a_signal_saves_first_and_the_command_that_is_told_goes_on_bit_for_bit(
     with monkeypatch.context() as patched:
         signal_at(patched, step, number, where=where)
         code, said = outcome(capsys, command(data, out, workers))
-    assert code == 128 + number and said.startswith(f"Stopped: {number.name} after step {step} of {STEPS}; ")
+    assert code == 128 + number and said.startswith(
+        f"Stopped: {number.name} after step {step} of {STEPS}. Progress saved. Run this to resume: "
+    )
     assert torch.load(out / "last.ckpt", weights_only=True)["global_step"] == step
     assert step not in [line["step"] for line in read_metrics(out) if "miou" in line]  # left out, and made up for below
     assert [signal.getsignal(one) for one in (signal.SIGUSR1, signal.SIGINT)] == before

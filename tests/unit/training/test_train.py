@@ -88,6 +88,30 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "stopped")
 
 
+def test_a_run_folder_of_version_0_1_resumes_bit_for_bit(
+    toy: LabelledData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its run.json and its checkpoint have the names of then: average and overhead, averaged."""
+    settings = {"rot90": True, "ema": 0.9}
+    run(toy, tmp_path / "whole", **settings)
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        stop_at(patched, 6)
+        run(toy, tmp_path / "stopped", **settings)
+    facts = json.loads((tmp_path / "stopped" / "run.json").read_text())
+    facts["settings"] |= {"overhead": facts["settings"].pop("rot90"), "average": facts["settings"].pop("ema")}
+    (tmp_path / "stopped" / "run.json").write_text(json.dumps(facts))
+    checkpoint = torch.load(tmp_path / "stopped" / "last.ckpt", weights_only=True)
+    tensors = checkpoint["state_dict"]
+    renamed = {name: tensors.pop(name) for name in list(tensors) if name.startswith("ema.")}
+    tensors |= {name.replace("ema.", "averaged.", 1): value for name, value in renamed.items()}
+    torch.save(checkpoint, tmp_path / "stopped" / "last.ckpt")
+    with pytest.raises(TrainingError, match=r"settings ema=0\.9, now 0\.8"):
+        run(toy, tmp_path / "stopped", **settings | {"ema": 0.8})
+    run(toy, tmp_path / "stopped", **settings)
+    assert renamed and not differing(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "stopped")
+
+
 @pytest.mark.slow
 def test_a_killed_process_goes_on_bit_for_bit(set_folder: Path, tmp_path: Path):
     """SIGKILL at several moments, writing included; each time the same command is given again."""
@@ -253,8 +277,11 @@ def test_masks_of_one_class_are_refused(set_folder: Path, tmp_path: Path):
 def test_bands_without_published_statistics_are_measured(set_folder: Path, tmp_path: Path):
     data = folder(set_folder, bands=("blue", "red"))
     model = tiny(in_channels=2, bands=("blue", "red"))
+    before = model.card
     result = train(model, data, tmp_path / "run", progress=False, **(QUICK | {"steps": 4}))
+    assert model.card is before and not any(before.mean) and not before.scores, "the caller's card stays as it is"
     card = load(result.best).card
+    assert card.scores and card.protocol == "val, whole images"
     images = [data.read(pair).image.reshape(2, -1) / 255 for pair in data.split("train")]
     pixels = torch.from_numpy(np.concatenate(images, axis=1))
     assert card.mean == pytest.approx(pixels.mean(dim=1).tolist()) and card.divisor == 255
