@@ -116,9 +116,7 @@ def test_a_scene_on_a_laptop(browser: Any, tmp_path: Path) -> None:
 
         page.mouse.click(420, 300)
         page.locator("#choices input").first.wait_for()
-        assert re.search(
-            r"Pixel \d+, \d+ of the image: \w+, probability \d\.\d\d", page.locator("#message").inner_text()
-        )
+        assert re.search(r"Pixel \d+, \d+: \w+, probability \d\.\d\d", page.locator("#message").inner_text())
         overlay = page.locator(".leaflet-why-pane img")
         attention = overlay.get_attribute("src")
         assert attention.startswith("data:image/png") and overlay.bounding_box()["width"] > 100
@@ -145,7 +143,7 @@ def test_a_photograph_on_a_phone(browser: Any) -> None:
         assert not faults(page)
         page.get_by_role("button", name="Hide").click()
         assert page.locator("#map").bounding_box()["height"] > 700
-        page.get_by_role("button", name="Ask about the centre", include_hidden=True).wait_for(state="hidden")
+        page.get_by_role("button", name="Inspect centre pixel", include_hidden=True).wait_for(state="hidden")
         page.locator("#map").focus()
         page.keyboard.press("Enter")
         page.locator("#choices input").first.wait_for()

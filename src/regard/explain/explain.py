@@ -128,19 +128,19 @@ def parse_at(text: str) -> At:
 
 def _window(path: Source, place: Place | str, tile: int) -> Box:
     """The whole photograph, or a window of a raster of ``tile`` pixels around the place, aligned."""
-    size, what = image_size(path), f"class {place}" if isinstance(place, str) else str(place)
+    size, name = image_size(path), f"class {place}" if isinstance(place, str) else str(place)
     if not isinstance(place, str) and (
         min(place[:2]) < 0 or place.x + place.width > size[1] or place.y + place.height > size[0]
     ):
         raise ConfigError(
-            f"{what} is outside {path.name}, which is {size[1]} wide and {size[0]} high: x goes from 0 to "
+            f"{name} is outside {path.name}, which is {size[1]} wide and {size[0]} high: x goes from 0 to "
             f"{size[1] - 1}, y from 0 to {size[0] - 1}. Give x (the column) first."
         )
     if is_photograph(path) or max(size) <= tile:
         return Box(0, 0, *size)
     if isinstance(place, str) or max(place[2:]) > max(1, tile - 2 * ALIGNMENT):
         raise ConfigError(
-            f"{what} does not fit in one window of {tile} pixels of {path.name} ({size[1]} x {size[0]}). "
+            f"{name} does not fit in one window of {tile} pixels of {path.name} ({size[1]} x {size[0]}). "
             "Give a larger tile, or a pixel or smaller box."
         )
     (top, height), (left, width) = (

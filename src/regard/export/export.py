@@ -20,7 +20,7 @@ from regard.inference.views import evaluating
 from regard.models import Segmenter
 
 CHECKED_SIZES = ((256, 256), (192, 320))
-WEIGHTS = ".bin"  # OpenVINO's, beside its .xml
+WEIGHTS = ".bin"  # OpenVINO's, next to its .xml
 TOLERANCE = 1e-3  # of the largest logit
 
 
@@ -65,7 +65,7 @@ def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Pa
 
     The file is run on random images of two sizes and must give the model's logits up to a thousandth of the largest;
     only then does it appear under its name. ONNX and OpenVINO files carry the card, so that :func:`regard.load` opens
-    them, and the keys that QGIS's Deepness plugin reads. OpenVINO's weights lie beside the ``.xml`` as a ``.bin``.
+    them, and the keys that QGIS's Deepness plugin reads. OpenVINO's weights lie next to the ``.xml`` as a ``.bin``.
 
     Raises:
         ConfigError: another ending, or the model was loaded with ``fast=True``.
@@ -96,7 +96,7 @@ def check(network: Exported, run: Callable[[Tensor], Tensor], target: Path) -> f
         with torch.no_grad():
             expected, found = network(image), run(image)
         differences.append((found - expected).abs().max() / expected.abs().max())
-    worst = float(torch.stack(differences).max())  # which, unlike Python's, keeps what is no number
+    worst = float(torch.stack(differences).max())  # unlike Python's, keeps NaN
     if not worst <= TOLERANCE:
         raise ExportError(
             f"{target.name} differs from the model by {worst:.1e} of the largest logit; {TOLERANCE:.0e} is allowed. "

@@ -1,1 +1,1 @@
-"""One self-contained HTML file about a run, scores, or a map."""
+"""Reports of runs, scores, class maps and data sets as self-contained HTML files."""

@@ -36,7 +36,7 @@ STYLE: dict[str, Any] = {
 }
 Lines = Sequence[Mapping[str, Any]]
 Curve = Float[np.ndarray, "n"]
-Chart = tuple[Markup, str]  # the drawing and what stands under it
+Chart = tuple[Markup, str]  # the drawing and its caption
 
 
 def curves(metrics: Lines) -> list[Chart]:
@@ -50,59 +50,61 @@ def curves(metrics: Lines) -> list[Chart]:
 
 
 def calibration(bins: Int[np.ndarray, "bins 3"]) -> Chart:
-    """How often the model is right where it is so and so sure, above the share of the pixels where it is."""
-    pixels, right, sure = bins[:, 0], bins[:, 1], bins[:, 2] / ONE
-    edges, some, total = np.linspace(0, 100, len(bins) + 1), pixels > 0, max(1, pixels.sum())
+    """Reliability diagram: pixel accuracy by confidence, above a histogram of the pixels by confidence."""
+    pixels, correct, confidence = bins[:, 0], bins[:, 1], bins[:, 2] / ONE
+    edges, filled, total = np.linspace(0, 100, len(bins) + 1), pixels > 0, max(1, pixels.sum())
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(3.6, 3.4))
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        heights = 100 * right[some] / pixels[some]
-        axes.bar(edges[:-1][some], heights, 100 / len(bins), align="edge", color=COLOURS[0], edgecolor="none")
+        heights = 100 * correct[filled] / pixels[filled]
+        axes.bar(edges[:-1][filled], heights, 100 / len(bins), align="edge", color=COLOURS[0], edgecolor="none")
         axes.plot([0, 100], [0, 100], color="black", linestyle="--", linewidth=1)
-        axes.set(ylabel="pixels right, %", xlim=(0, 100), ylim=(0, 100))
+        axes.set(ylabel="pixel accuracy, %", xlim=(0, 100), ylim=(0, 100))
         below.bar(edges[:-1], 100 * pixels / total, 100 / len(bins), align="edge", color=COLOURS[5], edgecolor="none")
         below.set(xlabel="confidence, %", ylabel="of pixels, %")
-        told, was = 100 * sure.sum() / total, 100 * right.sum() / total
+        mean, accuracy = 100 * confidence.sum() / total, 100 * correct.sum() / total
         error = 100 * calibration_error(torch.from_numpy(bins))
-        verdict = "too sure" if told > was else "not sure enough"
-        said = (
-            f"On average the model is {told:.1f} % sure and right in {was:.1f} % of the pixels: {abs(told - was):.1f} "
-            f"points {verdict}. Expected calibration error {error:.1f} %."
+        verdict = "overconfident" if mean > accuracy else "underconfident"
+        caption = (
+            f"Mean confidence {mean:.1f} %, pixel accuracy {accuracy:.1f} %: {abs(mean - accuracy):.1f} points "
+            f"{verdict}. Expected calibration error {error:.1f} %."
         )
-        return _chart(axes, f"Share of right pixels by confidence. {said}", said)
+        return _chart(axes, f"Pixel accuracy by confidence. {caption}", caption)
 
 
 def histogram(levels: Int[np.ndarray, "256"]) -> Chart:
-    """The share of a map's pixels at each confidence, which is in steps of 1/255; level 0 is no data."""
+    """Histogram of a map's pixels by confidence, which is in steps of 1/255; level 0 is no data."""
     counted = levels.copy()
     counted[0] = 0
-    total, sure = max(1, counted.sum()), np.arange(256) / 2.55
-    shares = 100 * np.histogram(sure, HISTOGRAM, (0, 100), weights=counted)[0] / total
-    middle = sure[min(255, int(np.searchsorted(counted.cumsum(), total / 2)))]
+    total, confidence = max(1, counted.sum()), np.arange(256) / 2.55
+    shares = 100 * np.histogram(confidence, HISTOGRAM, (0, 100), weights=counted)[0] / total
+    median = confidence[min(255, int(np.searchsorted(counted.cumsum(), total / 2)))]
     with matplotlib.style.context(["default", STYLE]):
         axes = Figure(figsize=(3.6, 2.5)).add_subplot()
         axes.bar(np.linspace(0, 100, HISTOGRAM + 1)[:-1], shares, 100 / HISTOGRAM, align="edge", color=COLOURS[0])
         axes.set(xlabel="confidence, %", ylabel="of pixels, %", xlim=(0, 100))
         low = 100 * counted[:128].sum() / total
-        said = f"Half of the pixels are at least {middle:.0f} % sure; {low:.1f} % are less than 50 % sure."
-        return _chart(axes, f"Share of the pixels by confidence. {said}", said)
+        caption = f"Median confidence {median:.0f} %; {low:.1f} % of the pixels are below 50 %."
+        return _chart(axes, f"Histogram of the pixels by confidence. {caption}", caption)
 
 
 def _losses(lines: Lines) -> Chart:
     names = [name for name in lines[0] if name not in ("step", "loss", "rate")] or ["loss"]
-    axes, said = _axes("loss", lines), []
+    axes, trends = _axes("loss", lines), []
     for index, name in enumerate(names):
         steps, values = _curve(lines, name)
         smooth, colour = _smooth(values), COLOURS[index % len(COLOURS)]
         axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.7)
         axes.plot(steps, smooth, color=colour, label=name)
-        said.append(f"{name} from {smooth[0]:.2f} to {smooth[-1]:.2f}")
+        trends.append(f"{name} from {smooth[0]:.2f} to {smooth[-1]:.2f}")
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper right")
-    return _chart(axes, f"Loss by step: {', '.join(said)}.", "Training loss of each output: raw (faint) and smoothed.")
+    return _chart(
+        axes, f"Loss by step: {', '.join(trends)}.", "Training loss of each output: raw (faint) and smoothed."
+    )
 
 
-def _peak(lines: Lines, name: str, label: str, what: str, *, unit: float = 1.0) -> Chart:
+def _peak(lines: Lines, name: str, label: str, title: str, *, unit: float = 1.0) -> Chart:
     """One curve with its highest point marked; its values are multiplied by ``unit``."""
     axes, (steps, values) = _axes(label, lines), _curve(lines, name)
     values = unit * values
@@ -112,7 +114,7 @@ def _peak(lines: Lines, name: str, label: str, what: str, *, unit: float = 1.0) 
     axes.margins(y=0.2)
     axes.set_ylim(bottom=max(0, axes.get_ylim()[0]))
     axes.ticklabel_format(axis="y", scilimits=(-2, 3))
-    caption = f"{what}, highest {values[top]:.3g} at step {steps[top]:,.0f}."
+    caption = f"{title}, highest {values[top]:.3g} at step {steps[top]:,.0f}."
     return _chart(axes, caption, caption)
 
 
@@ -136,12 +138,12 @@ def _smooth(values: Curve) -> Curve:
     return np.array([values[max(0, index - reach) : index + reach + 1].mean() for index in range(len(values))])
 
 
-def _chart(axes: Axes, said: str, caption: str) -> Chart:
-    """The drawing, described by ``said``, without size, fonts, addresses and ids that repeat."""
+def _chart(axes: Axes, alt: str, caption: str) -> Chart:
+    """The drawing with ``alt`` as its text, without size, fonts, addresses and ids that repeat."""
     buffer, figure = io.StringIO(), cast(Figure, axes.figure)
-    with matplotlib.rc_context({"svg.hashsalt": said}):
+    with matplotlib.rc_context({"svg.hashsalt": alt}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     box, body = re.findall(r'viewBox="([^"]*)".*?(<defs>.*)', buffer.getvalue(), re.DOTALL)[0]
     body = re.sub(LEFT_OUT, "", body, flags=re.DOTALL)
-    body = body.replace("#000000", "var(--ink)").replace("#b0b0b0", "var(--line)")  # its ink and grid become the page's
-    return Markup('<svg viewBox="{}" role="img" aria-label="{}">').format(box, said) + Markup(body), caption
+    body = body.replace("#000000", "var(--ink)").replace("#b0b0b0", "var(--line)")  # the page's colours
+    return Markup('<svg viewBox="{}" role="img" aria-label="{}">').format(box, alt) + Markup(body), caption

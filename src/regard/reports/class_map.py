@@ -1,4 +1,4 @@
-"""What a page about a finished map shows: how large its classes are, how sure the model was, and what it looks like."""
+"""The facts of a class map for its report: area and mean confidence by class, pictures, and the model card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
     """The facts of a class map, by the names that the page's template has for them.
 
     Raises:
-        UnreadableImage, ClassMismatch: it is no class map.
+        UnreadableImage, ClassMismatch: it is not a class map.
         SizeMismatch, ConfigError: ``confidence`` is not that of this map.
     """
     with open_label_map(path) as source:
@@ -43,16 +43,18 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
     width = max(1, round(size[1] * min(1, WIDE / max(size))))
     labels = read_small(path, width, nearest=True)[0].astype(np.int64)
     known = np.where(labels < len(classes), labels, classes.ignore_index)
-    said = f"Class map: {summary(known, classes)}"
-    pictures: list[Picture] = [("The map", said, embedded(paint(known, classes), side=WIDE))]
+    alt = f"Class map: {summary(known, classes)}"
+    pictures: list[Picture] = [("Class map", alt, embedded(paint(known, classes), side=WIDE))]
     if confidence is not None:
         shown = heat(read_small(confidence, width)[0] / (LEVELS - 1))
-        pictures.append(("Confidence, from dark (0) to bright (1)", "Confidence map", embedded(shown, "JPEG", WIDE)))
+        pictures.append(("Confidence, dark (0) to bright (1)", "Confidence map", embedded(shown, "JPEG", WIDE)))
     return {
         **facts,
         "areas": class_areas(path),
         "pictures": pictures,
-        "sure": None if levels is None else levels @ np.arange(LEVELS) / (LEVELS - 1) / levels.sum(axis=1).clip(1),
+        "mean_confidence": None
+        if levels is None
+        else levels @ np.arange(LEVELS) / (LEVELS - 1) / levels.sum(axis=1).clip(1),
         "diagram": None if levels is None else histogram(levels.sum(axis=0)),
     }
 
@@ -65,26 +67,26 @@ def _card(source: LabelMap) -> Card | None:
 
 
 def _levels(source: LabelMap, confidence: Path) -> Levels:
-    """How often each level of confidence stands in each class."""
-    with open_raster(confidence, bands=[1]) as sure:
-        if sure.size != source.size:
+    """Pixels by class and level of confidence."""
+    with open_raster(confidence, bands=[1]) as layer:
+        if layer.size != source.size:
             raise SizeMismatch(
-                f"{confidence.name} is {sure.size[1]} x {sure.size[0]} pixels, {source.raster.source.name} "
+                f"{confidence.name} is {layer.size[1]} x {layer.size[0]} pixels, {source.raster.source.name} "
                 f"{source.size[1]} x {source.size[0]}. Give the confidence that was written with the map."
             )
-        if sure.dataset.dtypes[0] != "uint8":
+        if layer.dataset.dtypes[0] != "uint8":
             raise ConfigError(
-                f"{confidence.name} holds {sure.dataset.dtypes[0]}; confidence is uint8, in steps of 1/255. Give the "
+                f"{confidence.name} holds {layer.dataset.dtypes[0]}; confidence is uint8, in steps of 1/255. Give the "
                 "file that regard predict --confidence wrote."
             )
-        return _count(source, sure)
+        return _count(source, layer)
 
 
-def _count(source: LabelMap, sure: Raster) -> Levels:
+def _count(source: LabelMap, confidence: Raster) -> Levels:
     count = len(source.classes)
     total = np.zeros(count * LEVELS, np.int64)
     for top, labels in source.strips():
-        values = sure.read(Box(top, 0, *labels.shape))[0][0]
+        values = confidence.read(Box(top, 0, *labels.shape))[0][0]
         known = (labels < count) & (values > 0)
         codes = labels[known].astype(np.int64) * LEVELS + values[known]
         total += np.bincount(codes, minlength=count * LEVELS)

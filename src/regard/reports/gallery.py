@@ -1,4 +1,4 @@
-"""Pictures inside the page: the images that went best and worst and were least sure, and any others, made small."""
+"""Pictures of the report: the worst, best and least confident images of a split, and pictures given by the user."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from regard.ops.resize import most_likely
 
 SIDE, WIDE = 320, 1280  # pixels: pictures of the gallery, others
 EACH = 4
-ERROR_COLOURS = {"right": (196, 208, 222), "wrong": (217, 115, 13), "no label": NO_DATA_COLOUR}
-Picture = tuple[str, str, str]  # what it is, what it shows in words, and the picture itself as a data address
+ERROR_COLOURS = {"correct": (196, 208, 222), "misclassified": (217, 115, 13), "no label": NO_DATA_COLOUR}
+Picture = tuple[str, str, str]  # title, alt text, data address
 Entry = tuple[str, Scores, list[Picture]]  # an image's name and scores; image, label, prediction, error, confidence
 
 
 def extremes(
     model: Segmenter, data: LabelledData, split: str, scores: Scores, *, window: int | None = None
 ) -> dict[str, list[Entry]]:
-    """The images of a split with the lowest and the highest mean IoU, ``EACH`` of both, none twice, and the least sure.
+    """The ``EACH`` images of a split with the lowest and the highest mean IoU and with the lowest confidence.
 
-    Of the least sure, those that are among the others have no pictures. ``window`` is that of the scores.
+    No image is pictured twice. ``window`` is the sliding window of the scores.
     """
     scored = [item for item in zip(data.split(split), scores.by_image(), strict=True) if item[1].confusion.any()]
     order = sorted(scored, key=lambda item: (item[1].miou, item[0].name))
     half = min(EACH, (len(order) + 1) // 2)
     chosen = {"Worst": order[:half], "Best": order[half:][-EACH:][::-1]}
-    unsure = sorted(scored, key=lambda item: (item[1].confidence, item[0].name))[:EACH]
+    doubtful = sorted(scored, key=lambda item: (item[1].confidence, item[0].name))[:EACH]
     shown = {title: [_entry(model, data, *item, window) for item in items] for title, items in chosen.items() if items}
     pictured = {name for entries in shown.values() for name, _, _ in entries}
-    shown["Least sure"] = [
-        (pair.name, its, []) if pair.name in pictured else _entry(model, data, pair, its, window)
-        for pair, its in unsure
+    shown["Least confident"] = [
+        (pair.name, single, []) if pair.name in pictured else _entry(model, data, pair, single, window)
+        for pair, single in doubtful
     ]
     return shown
 
 
 def picture(caption: str, path: Path) -> Picture:
-    """A picture file, made small enough for a page; what is transparent stays so.
+    """A picture file, resized for the page; transparency is kept.
 
     Raises:
         UnreadableImage: it cannot be read.
@@ -65,7 +65,7 @@ def picture(caption: str, path: Path) -> Picture:
 
 
 def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
-    """An image and its mask side by side, as far as they can be read."""
+    """An image and its mask, as far as they can be read."""
     pictures = []
     with contextlib.suppress(RegardError):
         values, valid = pair.read_image(None, None)
@@ -82,16 +82,20 @@ def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
 
 def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores, window: int | None) -> Entry:
     sample, classes = data.read(pair, expected=model.bands), data.classes
-    predicted, sure = _predict(model, sample, window)
-    kinds = np.where(sample.labels == classes.ignore_index, 2, sample.labels != predicted)
-    error = np.array(list(ERROR_COLOURS.values()), dtype=np.uint8)[kinds.astype(int)]
-    wrong = f"{100 * (1 - scores.accuracy):.0f} % of the labelled pixels are wrong"
+    predicted, probability = _predict(model, sample, window)
+    outcome = np.where(sample.labels == classes.ignore_index, 2, sample.labels != predicted)
+    error = np.array(list(ERROR_COLOURS.values()), dtype=np.uint8)[outcome.astype(int)]
+    wrong = f"{100 * (1 - scores.accuracy):.0f} % of the labelled pixels are misclassified"
     pictures = [
         ("image", f"{pair.name}: image", embedded(visible(sample.image, sample.valid, model.bands), "JPEG")),
         ("label", f"{pair.name}: label: {summary(sample.labels, classes)}", embedded(paint(sample.labels, classes))),
         ("prediction", f"{pair.name}: prediction: {summary(predicted, classes)}", embedded(paint(predicted, classes))),
-        ("error", f"{pair.name}: error: {wrong}", embedded(error)),
-        ("confidence", f"{pair.name}: confidence: {100 * sure.mean():.0f} % on average", embedded(heat(sure), "JPEG")),
+        ("errors", f"{pair.name}: errors: {wrong}", embedded(error)),
+        (
+            "confidence",
+            f"{pair.name}: confidence: {100 * probability.mean():.0f} % on average",
+            embedded(heat(probability), "JPEG"),
+        ),
     ]
     return pair.name, scores, pictures
 
@@ -105,7 +109,7 @@ def _predict(
 
 
 def embedded(pixels: np.ndarray, kind: str = "PNG", side: int = SIDE) -> str:
-    """8-bit colours (h, w, 3 or 4) as a data address, at most ``side`` pixels long; labels (PNG) keep their colours."""
+    """8-bit colours (h, w, 3 or 4) as a data address, resized to ``side`` pixels; labels (PNG) keep their colours."""
     image, buffer = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
     image.thumbnail((side, side), Image.Resampling.NEAREST if kind == "PNG" else Image.Resampling.LANCZOS)
     image.save(buffer, kind, optimize=True)
@@ -113,7 +117,7 @@ def embedded(pixels: np.ndarray, kind: str = "PNG", side: int = SIDE) -> str:
 
 
 def summary(labels: Int[np.ndarray, "h w"], classes: ClassMap) -> str:
-    """The three largest classes of a map, in words."""
+    """Alt text of a map: its three most frequent classes."""
     counts = np.bincount(labels[labels != classes.ignore_index], minlength=len(classes))
     largest = [label for label in np.argsort(-counts, kind="stable")[:3] if counts[label]]
     return ", ".join(f"{classes.names[label]} {100 * counts[label] / counts.sum():.0f} %" for label in largest)

@@ -1,4 +1,4 @@
-"""A run, its scores or a map as one HTML file that needs nothing else: no network, no scripts, no other files."""
+"""Reports: a run, scores or a class map as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PAGES = Environment(
 
 @dataclass
 class Subject:
-    """What the page is about: a run's run.json and metrics.jsonl, scores, what they were saved with, pictures."""
+    """What the page shows: a run's run.json and metrics.jsonl, scores, what was saved with them, pictures."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Subject:
     saved: Mapping[str, Any] = field(default_factory=dict)
     card: Card | None = None
     extremes: dict[str, list[gallery.Entry]] = field(default_factory=dict)
-    same: bool = True  # whether the pictures are by the model that the scores are of
+    same: bool = True  # whether pictures and scores come from one model and set
 
 
 def report(
@@ -56,23 +56,28 @@ def report(
     pictures: Sequence[tuple[str, str | Path]] = (),
     title: str | None = None,
 ) -> Path:
-    """Write one HTML file about ``source``: a run, its folder, scores, a JSON file of them, or a class map (.tif).
+    """Write one self-contained HTML file: no network, no scripts, no other files.
 
-    ``data`` adds the images of the split val that went worst and best and that were least sure, drawn by ``model`` or
-    by a run's best model, and 95 % intervals; ``model`` alone adds its card. ``confidence`` is the file that was
-    written with a map. ``pictures`` are captions and image files.
+    Args:
+        source: a run or its folder, scores or a JSON file of them, or a class map (.tif).
+        path: the HTML file.
+        model: adds its card; with ``data`` it predicts the images. Default: a run's best checkpoint.
+        data: adds the worst, best and least confident images of the split val, and 95 % confidence intervals.
+        confidence: the confidence file that was written with a class map.
+        pictures: captions and image files to add.
+        title: heading of the page.
 
     Raises:
-        TrainingError, ConfigError: ``source`` is none of these; ``data`` without ``model``; a page above 5 MB.
+        TrainingError, ConfigError: ``source`` is none of these; ``data`` without a model; a page above 5 MB.
         ClassMismatch: the classes of ``source``, ``model`` and ``data`` differ.
         OutputError: ``path`` cannot be written.
     """
     target, added = Path(path), [gallery.picture(caption, Path(file)) for caption, file in pictures]
     class_map = _as_map(source)
     if class_map is not None and (model is not None or data is not None):
-        raise ConfigError("the report of a map takes its classes and areas alone. Leave model and data out.")
+        raise ConfigError("the report of a map shows its classes and areas alone. Omit model and data.")
     if confidence is not None and class_map is None:
-        raise ConfigError("confidence belongs to a map (.tif). Give the map as source, or leave confidence out.")
+        raise ConfigError("confidence belongs to a map (.tif). Give the map as source, or omit confidence.")
     check_writable(target)
     if class_map is not None:
         html = _render_map(class_map, None if confidence is None else Path(confidence), title, added)
@@ -81,7 +86,7 @@ def report(
         if model is not None:
             subject.card = model.card
         if data is not None:
-            _look(subject, model or _best_of(source), data)
+            _score(subject, model or _best_of(source), data)
         html = _render(subject, title, added)
     size = len(html.encode())
     if size > SIZE_LIMIT:
@@ -97,7 +102,7 @@ def _as_map(source: Run | Scores | str | Path) -> Path | None:
 
 
 def _read(source: Run | Scores | str | Path) -> Subject:
-    """The subject behind any kind of source: the place to teach the report a new kind."""
+    """The subject of any kind of source; a new kind is added here."""
     if isinstance(source, Scores):
         return Subject(scores=source)
     path = source.folder if isinstance(source, Run) else Path(source)
@@ -125,12 +130,12 @@ def _best_of(source: Run | Scores | str | Path) -> Segmenter:
     """The best model of a run."""
     folder = source.folder if isinstance(source, Run) else source
     if isinstance(folder, Scores) or not Path(folder).is_dir():
-        raise ConfigError("got data but no model; the pictures need both. Give the model too, or leave the data out.")
+        raise ConfigError("got data but no model; the pictures need both. Give the model too, or omit the data.")
     return load(Path(folder) / BEST)
 
 
-def _look(subject: Subject, model: Segmenter, data: LabelledData) -> None:
-    """Predict the split val again for its pictures and, if the scores are of the same images, for the intervals."""
+def _score(subject: Subject, model: Segmenter, data: LabelledData) -> None:
+    """Predict the split val for its pictures and, if the scores are of the same images, for the intervals."""
     check_classes(model, data)
     scores = subject.scores
     if scores is not None and scores.classes.names != data.classes.names:

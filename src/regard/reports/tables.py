@@ -1,4 +1,4 @@
-"""Scores in forms that people read: the confusion matrix in shares, the pairs most confused."""
+"""Tables of the report: the row-normalised confusion matrix and the most confused pairs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from regard.ops.metrics import DRAWS
 __all__ = ["DRAWS", "matrix", "pairs", "reading"]  # what the page's template calls
 MATRIX_LIMIT = 20
 Counts = Int[np.ndarray, "k k"]
-Pair = tuple[str, str, float, float]  # a true class, what it was called, shares of the class and of all mistakes
-Row = tuple[str, int, list[float | None]]  # a true class, its own column, its shares by what it was called
+Pair = tuple[str, str, float, float]  # reference, predicted, shares of the reference class and of all errors
+Row = tuple[str, int, list[float | None]]  # reference, the column of the diagonal, shares by predicted class
 
 
 def matrix(scores: Scores, limit: int = MATRIX_LIMIT) -> tuple[list[str], list[Row]]:
-    """Column names and rows of all classes; beyond ``limit``, of those in most mistakes and a column of others."""
+    """Column names and rows; beyond ``limit`` classes, those with the most errors and a column of all others."""
     names, shares, kept = scores.classes.names, _row_shares(scores.confusion), _kept(scores, limit)
     cells, columns = shares[:, kept], [names[label] for label in kept]
     if len(kept) < len(names):
@@ -27,40 +27,36 @@ def matrix(scores: Scores, limit: int = MATRIX_LIMIT) -> tuple[list[str], list[R
 
 
 def pairs(scores: Scores, count: int = 10) -> list[Pair]:
-    """The mistakes with the most pixels, largest first."""
-    mistakes = _mistakes(scores.confusion)
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
-    return [_pair(scores, int(index)) for index in order if mistakes.flat[index]]
+    """The confusions with the most pixels, largest first."""
+    errors = _errors(scores.confusion)
+    order = np.argsort(-errors, axis=None, kind="stable")[:count]
+    return [_pair(scores, int(index)) for index in order if errors.flat[index]]
 
 
 def reading(scores: Scores) -> str:
-    """One sentence that reads the cell of the matrix with the largest share of a class that was called another."""
-    shares, seen = _mistakes(_row_shares(scores.confusion)), np.zeros(scores.confusion.shape, dtype=bool)
+    """One sentence about the largest off-diagonal share of the matrix."""
+    shares, seen = _errors(_row_shares(scores.confusion)), np.zeros(scores.confusion.shape, dtype=bool)
     seen[np.ix_(kept := _kept(scores), kept)] = True
     if not shares.any():
-        return "Every labelled pixel got its true class."
-    true, called, share, _ = _pair(scores, int(np.where(seen, shares, 0).argmax()))
-    percent = f"{100 * share:.0f}"
-    return (
-        f"For example, {percent} in the row {true} under {called}: of the pixels that are {true}, {percent} % were "
-        f"called {called}."
-    )
+        return "Every labelled pixel is predicted correctly."
+    reference, predicted, share, _ = _pair(scores, int(np.where(seen, shares, 0).argmax()))
+    return f"For example, {100 * share:.0f} % of the reference pixels of {reference} are predicted as {predicted}."
 
 
 def _kept(scores: Scores, limit: int = MATRIX_LIMIT) -> list[int]:
-    """The classes that take part in most mistakes, in their own order."""
-    mistakes = _mistakes(scores.confusion)
-    return sorted(np.argsort(-(mistakes.sum(axis=0) + mistakes.sum(axis=1)), kind="stable")[:limit].tolist())
+    """The classes with the most errors, in their own order."""
+    errors = _errors(scores.confusion)
+    return sorted(np.argsort(-(errors.sum(axis=0) + errors.sum(axis=1)), kind="stable")[:limit].tolist())
 
 
 def _pair(scores: Scores, index: int) -> Pair:
-    names, mistakes = scores.classes.names, _mistakes(scores.confusion)
-    true, called = divmod(index, len(names))
-    share = _row_shares(scores.confusion)[true, called]
-    return names[true], names[called], float(share), float(mistakes[true, called] / max(1, mistakes.sum()))
+    names, errors = scores.classes.names, _errors(scores.confusion)
+    row, column = divmod(index, len(names))
+    share = _row_shares(scores.confusion)[row, column]
+    return names[row], names[column], float(share), float(errors[row, column] / max(1, errors.sum()))
 
 
-def _mistakes(table: np.ndarray) -> np.ndarray:
+def _errors(table: np.ndarray) -> np.ndarray:
     return np.where(np.eye(len(table), dtype=bool), 0, table)
 
 

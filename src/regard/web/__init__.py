@@ -1,1 +1,1 @@
-"""The viewer: a local web page that shows a scene, its class map, and what the model looked at."""
+"""The viewer: a local web page with a scene, its class map, and what each pixel attends to."""

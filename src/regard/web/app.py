@@ -1,4 +1,4 @@
-"""The web application: tiles, legend and answers, for whoever knows the token. It only reads, and takes no paths."""
+"""The web application: tiles, legend and pixel inspection behind a token. It only reads, and takes no paths."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _shown(request: Request, show: Annotated[str | None, Query(max_length=1024)]
 
 
 def _going_on(request: Request) -> GoingOn:
-    """Whether the asker still waits, and the server still runs."""
+    """Whether the client is still connected and the server is not stopping."""
 
     def going_on() -> bool:
         return not request.app.state.stopping and not from_thread.run(request.is_disconnected)
@@ -104,7 +104,7 @@ def static(request: Request, name: str) -> Response:
 
 @router.get("/about.json")
 def about(viewer: ViewerOf) -> Response:
-    """What the page needs to know."""
+    """Facts of scene, map and model for the page."""
     return JSONResponse(viewer.about(), headers=FRESH)
 
 
@@ -123,7 +123,7 @@ def prediction(viewer: ViewerOf, tile: Tile, shown: Shown, waits: Waits) -> Resp
 
 @router.get("/confidence/{z}/{x}/{y}.png")
 def confidence(viewer: ViewerOf, tile: Tile, waits: Waits) -> Response:
-    """A tile of the probability of the chosen class."""
+    """A tile of the confidence."""
     return _picture(viewer.confidence(tile, waits))
 
 
@@ -136,7 +136,7 @@ def labels(viewer: ViewerOf, tile: Tile, shown: Shown) -> Response:
 
 @router.get("/errors/{z}/{x}/{y}.png")
 def errors(viewer: ViewerOf, tile: Tile, waits: Waits) -> Response:
-    """A tile of the places where prediction and label differ."""
+    """A tile of the misclassified pixels."""
     _need_labels(viewer)
     return _picture(viewer.errors(tile, waits))
 
@@ -150,18 +150,18 @@ def shares(
     right: Number,
     bottom: Number,
 ) -> Response:
-    """The share of each class in a view."""
+    """The frequency of each class in a view."""
     if not 0 <= right - left <= 32 * SIDE or not 0 <= bottom - top <= 32 * SIDE:
         raise HTTPException(422)
     return JSONResponse(viewer.shares(z, left, top, right, bottom), headers=FRESH)
 
 
-@router.get("/ask.json")
-def ask(viewer: ViewerOf, x: Number, y: Number, waits: Waits) -> Response:
-    """Why a pixel got its class."""
+@router.get("/pixel.json")
+def pixel(viewer: ViewerOf, x: Number, y: Number, waits: Waits) -> Response:
+    """Class probabilities and attention maps of a pixel."""
     try:
-        return JSONResponse(viewer.ask(x, y, waits), headers=FRESH)
-    except RegardError as error:  # such as a place without data: an answer for the page, not a failure
+        return JSONResponse(viewer.inspect(x, y, waits), headers=FRESH)
+    except RegardError as error:  # such as a pixel without data: shown by the page
         return JSONResponse({"error": str(error)}, headers=FRESH)
 
 
@@ -175,14 +175,14 @@ def _need_labels(viewer: Viewer) -> None:
 
 
 def _refused(request: Request, error: Exception) -> Response:
-    """Our own errors in words, everything else without."""
+    """Messages of our own errors; 429 for a busy model."""
     if isinstance(error, RegardError):
         return JSONResponse({"error": str(error)}, 422, headers=FRESH)
-    return JSONResponse({"error": "The model has too much to do. Wait a little and try again."}, 429, headers=FRESH)
+    return JSONResponse({"error": "The model is busy: too many requests. Try again in a moment."}, 429, headers=FRESH)
 
 
 def create_app(viewer: Viewer, token: str, hosts: frozenset[str] = frozenset()) -> Guard:
-    """The application; every address begins with the token. ``hosts`` are names that it may be called by."""
+    """The application. Every address begins with the token; ``hosts`` are further host names that it accepts."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.viewer, app.state.stopping = viewer, False
     folder = resources.files("regard.web") / "static"
@@ -194,7 +194,7 @@ def create_app(viewer: Viewer, token: str, hosts: frozenset[str] = frozenset()) 
 
 
 class Guard:
-    """Lets through what asks for something below the token, by an address that is this machine's, without a body."""
+    """Refuses foreign host names (DNS rebinding), cross-site requests, a wrong token, and requests with a body."""
 
     def __init__(self, app: FastAPI, token: str, hosts: frozenset[str]) -> None:
         self.app, self.token, self.hosts = app, token, hosts
@@ -224,7 +224,7 @@ class Guard:
         return 413 if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers else 0
 
     def _is_ours(self, host: str) -> bool:
-        """No foreign name leads here: not even one that its owner points to this machine."""
+        """Whether the host is localhost, an IP address or a given name; a rebound DNS name is none of them."""
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if name == "localhost" or name in self.hosts:
             return True

@@ -1,4 +1,4 @@
-"""The model behind the tiles: predicts the part that is looked at, one question at a time."""
+"""On-the-fly inference: the tiles in view, one request at a time."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from regard.models import Segmenter
 
 MOST_WAITING = 32
 BURST, PER_SECOND = 200, 20.0
-MOST_WINDOWS = 36  # a tile that needs more is too far away to be predicted
-LOOK_UP = 0.2  # seconds between two looks whether the asker is still there
+MOST_WINDOWS = 36  # of the model for one tile; coarser tiles are not predicted
+POLL = 0.2  # seconds between checks that the client is still connected
 T = TypeVar("T")
 GoingOn = Callable[[], bool]
 Bands = tuple[int | str, ...] | None
 
 
 class Busy(Exception):
-    """More questions than may wait, or too many in a short time."""
+    """Too many requests wait, or came in a short time."""
 
 
 class GaveUp(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has disconnected."""
 
 
 class Gate:
-    """Lets one question at a time through to the model; few may wait, and not too many may come in a second."""
+    """One request at a time for the model: a limit of waiting requests, and a token bucket against floods."""
 
     def __init__(self, *, waiting: int = MOST_WAITING, burst: int = BURST, per_second: float = PER_SECOND) -> None:
         self.most_waiting, self.burst, self.per_second = waiting, burst, per_second
@@ -49,14 +49,14 @@ class Gate:
 
     @contextmanager
     def turn(self, going_on: GoingOn) -> Iterator[None]:
-        """Wait for the worker.
+        """Wait for the model.
 
         Raises:
-            Busy, GaveUp: it is not to be had, or ``going_on`` says that nobody waits.
+            Busy, GaveUp: too many requests, or ``going_on`` says that the client has gone.
         """
         self._enter()
         try:
-            while not self._worker.acquire(timeout=LOOK_UP):
+            while not self._worker.acquire(timeout=POLL):
                 if not going_on():
                     raise GaveUp
             try:
@@ -79,7 +79,7 @@ class Gate:
 
 
 class Cache(Generic[T]):
-    """The latest answers, at most ``size`` of them."""
+    """A least-recently-used cache of ``size`` values."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -106,7 +106,7 @@ class Cache(Generic[T]):
 
 
 class Photograph:
-    """The map of a photograph, which is looked at whole, as :class:`Parts` gives it."""
+    """The map of a photograph, which is not tiled, with the methods of :class:`Parts`."""
 
     def __init__(self, model: Segmenter, path: Path, bands: Bands, tiling: Tiling) -> None:
         self.model, self.path, self.bands, self.tiling = model, path, bands, tiling
@@ -138,7 +138,7 @@ class Photograph:
 
 
 class Live:
-    """The map of any part of a scene, by the model, when it is asked for."""
+    """The map of any box of a scene, predicted when it is requested."""
 
     def __init__(self, model: Segmenter, scene: Path | Raster, bands: Bands, tiling: Tiling) -> None:
         self.parts: Parts | Photograph = (
@@ -147,7 +147,7 @@ class Live:
         self.gate = Gate()
 
     def part(self, box: Box, going_on: GoingOn) -> Part | None:
-        """The map of ``box``; None where it would take more than ``MOST_WINDOWS`` looks.
+        """The map of ``box``; None where it needs more than ``MOST_WINDOWS`` windows.
 
         Raises:
             Busy, GaveUp: see :meth:`Gate.turn`.

@@ -1,4 +1,4 @@
-"""A question about one pixel: its probabilities, and pictures of what the model looked at."""
+"""Inspect one pixel: its class probabilities, and overlays of attention, object regions and channels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGEST = 384  # pixels of an overlay
 MOST_REGIONS = 8
 
 
-def ask(
+def inspect(
     model: Segmenter,
     path: Path,
     grid: Grid,
@@ -33,7 +33,7 @@ def ask(
     *,
     bands: tuple[int | str, ...] | None,
 ) -> dict[str, Any]:
-    """Probabilities of the pixel under a ``point`` of the page, and overlays: attention, regions, channels.
+    """Probabilities of the pixel under a ``point`` of the page, and overlays of what it attends to.
 
     Raises:
         ConfigError: the point is outside the scene, or holds no data.
@@ -41,7 +41,7 @@ def ask(
     column, row = grid.locate(*point)
     height, width = grid.size
     if not (0 <= column < width and 0 <= row < height):  # False for what is not finite, too
-        raise ConfigError(f"{path.name} does not reach there; it is {width} x {height} pixels. Choose a place inside.")
+        raise ConfigError(f"{path.name} does not reach there; it is {width} x {height} pixels. Choose a pixel inside.")
     x, y = int(column), int(row)
     why = None
     if has_attention(model):
@@ -57,13 +57,13 @@ def ask(
 
 
 def _attention(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
-    """How much the pixel listens to each place."""
+    """The attention weights of the pixel."""
     for name, row in why.attention.items():
         yield {"group": "Attention", "name": name, "gate": why.gates.get(name), **_overlay(why, grid, row)}
 
 
 def _regions(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
-    """The object regions that the pixel listens to most, with its weight on each (the mean over the contexts)."""
+    """The object regions with the largest weights (the mean over the contexts), with these weights."""
     if why.regions is None:
         return
     weights = np.mean(list(why.relations.values()) or [why.probabilities], axis=0)
@@ -73,15 +73,16 @@ def _regions(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
 
 
 def _channels(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
-    """The channels that tell the class best from the rest."""
+    """The channels that separate the class best from the rest."""
     for number, values in why.channels.items():
         yield {"group": "Channels", "name": f"channel {number}", **_overlay(why, grid, values, shares=False)}
 
 
 def _overlay(why: Explanation, grid: Grid, values: Float[np.ndarray, "_ _"], *, shares: bool = True) -> dict[str, Any]:
-    """A map of the network's grid as a picture, the corners of its place on the page, and the ends of its scale.
+    """A feature map as a picture, with its corners on the page and the ends of its colour scale.
 
-    ``shares`` are multiples of an even share, on a scale from 0 to 2 at least; other values in standard deviations.
+    ``shares`` are shown as multiples of uniform attention, on a scale from 0 to 2 at least; other values in standard
+    deviations.
     """
     smooth = why.on_picture(values * values.size if shares else (values - values.mean()) / (values.std() + 1e-12))
     low, high = np.percentile(smooth, (1, 99))
@@ -100,6 +101,6 @@ def _overlay(why: Explanation, grid: Grid, values: Float[np.ndarray, "_ _"], *, 
     return {
         "corners": grid.corners(extent),
         "scale": [float(low), float(high)],
-        "unit": "times an even share" if shares else "standard deviations",
+        "unit": "× uniform attention" if shares else "standard deviations",
         "picture": data_uri(heat_png(picture, "inferno", (0.35, 0.9))),
     }

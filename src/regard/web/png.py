@@ -1,4 +1,4 @@
-"""Arrays to small PNG pictures with transparency."""
+"""Arrays as PNG tiles with transparency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRONG = (214, 40, 57)
 
 
 def png(values: UInt8[np.ndarray, "h w 4"] | UInt8[np.ndarray, "h w"], table: np.ndarray | None = None) -> bytes:
-    """Red, green, blue, alpha; or places in a ``table`` (256, 4) of them."""
+    """Encode RGBA values, or indices into a ``table`` (256, 4) of them."""
     buffer, options = io.BytesIO(), {}
     image = Image.fromarray(values)
     if table is not None:
@@ -28,7 +28,7 @@ def png(values: UInt8[np.ndarray, "h w 4"] | UInt8[np.ndarray, "h w"], table: np
 
 
 def scene_png(pixels: Pixels, stretch: Float[np.ndarray, "2 3"] | None) -> bytes:
-    """Three bands as colours, with the darkest and brightest value of each; 8-bit values stay as they are."""
+    """Three bands as colours, stretched; transparent where there is no data."""
     alpha = np.where(pixels.valid, 255, 0)[..., None].astype(np.uint8)
     return png(np.concatenate([to_8bit(*pixels, stretch), alpha], axis=2))
 
@@ -44,7 +44,7 @@ def classes_png(labels: Integer[np.ndarray, "h w"], classes: ClassMap, shown: Bo
 
 
 def errors_png(labels: Integer[np.ndarray, "h w"], truth: Integer[np.ndarray, "h w"]) -> bytes:
-    """Red where a labelled pixel is predicted otherwise."""
+    """Red where a labelled pixel is misclassified."""
     wrong = (labels != truth) & (labels != NOTHING) & (truth != NOTHING)
     table = np.zeros((256, 4), np.uint8)
     table[1] = (*WRONG, 255)

@@ -24,7 +24,7 @@ LONGEST_HEADER = 16_384
 
 
 class Impatient(H11Protocol):
-    """Hangs up on who does not finish a request."""
+    """Disconnects clients that do not finish a request."""
 
     patience = PATIENCE
     _alarm: asyncio.TimerHandle | None = None
@@ -74,7 +74,7 @@ def listen(host: str, port: int) -> socket.socket:
             raise OSError("ports go from 0 to 65535")
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise ConfigError(f"cannot listen at {host}, port {port} ({error}). Leave --port out for a free one.") from None
+        raise ConfigError(f"cannot listen at {host}, port {port} ({error}). Omit --port for a free one.") from None
 
 
 def server_of(viewer: Viewer, token: str, *, host: str = "127.0.0.1") -> Server:
@@ -101,7 +101,7 @@ def serve(viewer: Viewer, *, host: str = "127.0.0.1", port: int = 0, browser: bo
     with listen(host, port) as ear:
         name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
         url = f"http://{name}:{ear.getsockname()[1]}/{token}/"
-        print(f"Viewer: {url}\nTiles of the model for QGIS: {url}prediction/{{z}}/{{x}}/{{y}}.png\nCtrl-C ends it.",
+        print(f"Viewer: {url}\nTiles of the model for QGIS: {url}prediction/{{z}}/{{x}}/{{y}}.png\nStop with Ctrl-C.",
               file=sys.stderr, flush=True)  # fmt: skip
         server = server_of(viewer, token, host=host)
         if browser:

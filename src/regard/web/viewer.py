@@ -1,4 +1,4 @@
-"""What the page shows: the layers of one scene as tiles, its legend, and answers about its pixels."""
+"""The layers of one scene as tiles, its legend, and the inspection of its pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regard.mapping.blend import Tiling
 from regard.models import Segmenter
 from regard.web.grid import SIDE, Address, Grid, Places, grid_of
 from regard.web.live_prediction import MOST_WINDOWS, Cache, GoingOn, Live
-from regard.web.pixel_query import ask
+from regard.web.pixel_query import inspect
 from regard.web.png import NOTHING, classes_png, errors_png, heat_png, scene_png
 from regard.web.raster_layer import RasterLayer, in_memory
 
@@ -31,7 +31,7 @@ SAMPLES, SAMPLE = 8, 64  # the stretch is decided on 8 x 8 places of 64 x 64 pix
 
 @dataclass(frozen=True)
 class Sources:
-    """The files that are looked at; they do not change while the viewer runs."""
+    """The files of a viewer; they must not change while it runs."""
 
     scene: Path
     labels_map: Path | None = None
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class Viewer:
-    """One model, one scene, and what is known of it."""
+    """One model, one scene, and its map, confidence and labels."""
 
     def __init__(self, model: Segmenter, sources: Sources, tiling: Tiling) -> None:
         self.model, self.sources, self.tiling = model.eval(), sources, tiling.checked()
@@ -90,7 +90,7 @@ class Viewer:
         return RasterLayer(partial(open_raster, path), self.grid, bands, nearest=name != "confidence")
 
     def scene(self, tile: Address) -> bytes:
-        """The scene itself; far away, as far as it has been read."""
+        """The scene; overviews show as much as has been read."""
         layer = self.layers["scene"]
         if layer.is_rough(tile):
             return scene_png(layer.tile(tile, rough=True), self.stretch)
@@ -101,15 +101,15 @@ class Viewer:
         return classes_png(self.answer(tile, going_on).labels, self.model.classes, shown)
 
     def confidence(self, tile: Address, going_on: GoingOn) -> bytes:
-        """The probability of the chosen class, dark where it is low."""
+        """The confidence, dark where it is low."""
         return heat_png(self.answer(tile, going_on).confidence, "viridis", (1.0, 1.0))
 
     def labels(self, tile: Address, shown: Bool[np.ndarray, "k"]) -> bytes:
-        """The known classes."""
+        """The reference classes."""
         return classes_png(self.truth(tile), self.model.classes, shown)
 
     def errors(self, tile: Address, going_on: GoingOn) -> bytes:
-        """Where the prediction is not the label."""
+        """The misclassified pixels."""
         return errors_png(self.answer(tile, going_on).labels, self.truth(tile))
 
     def answer(self, tile: Address, going_on: GoingOn) -> Answer:
@@ -118,16 +118,16 @@ class Viewer:
         return self._maps.get(tile, lambda: make(tile, going_on))
 
     def truth(self, tile: Address) -> Integer[np.ndarray, "h w"]:
-        """The known classes of a tile."""
+        """The reference classes of a tile."""
         return _labels(self.layers["labels"].tile(tile), self.model.classes)
 
     def _from_file(self, tile: Address, going_on: GoingOn) -> Answer:
         labels = _labels(self.layers["labels_map"].tile(tile), self.model.classes)
         if "confidence" not in self.layers:
             return Answer(labels, np.zeros_like(labels, np.uint8))
-        sure, valid = self.layers["confidence"].tile(tile)
-        floating = np.issubdtype(sure.dtype, np.floating)
-        return Answer(labels, np.where(valid, sure[0] * 255 if floating else sure[0], 0).astype(np.uint8))
+        confidence, valid = self.layers["confidence"].tile(tile)
+        floating = np.issubdtype(confidence.dtype, np.floating)
+        return Answer(labels, np.where(valid, confidence[0] * 255 if floating else confidence[0], 0).astype(np.uint8))
 
     def _from_model(self, tile: Address, going_on: GoingOn) -> Answer:
         nothing = Answer(np.full((SIDE, SIDE), NOTHING, np.int16), np.zeros((SIDE, SIDE), np.uint8))
@@ -144,7 +144,7 @@ class Viewer:
 
     @property
     def coarsest_live(self) -> int:
-        """The farthest zoom at which a tile takes few enough looks of the model."""
+        """The coarsest zoom at which a tile needs at most ``MOST_WINDOWS`` windows of the model."""
         apart = self.tiling.tile - self.tiling.overlap
         rows, columns = (-(-length // apart) for length in self.raster.size)
         for z in range(self.grid.coarsest, self.grid.finest):
@@ -153,7 +153,7 @@ class Viewer:
         return self.grid.finest
 
     def shares(self, z: int, left: float, top: float, right: float, bottom: float) -> dict[str, Any]:
-        """The share of each class in a view (in pixels of zoom ``z``), as far as its tiles are there already."""
+        """The frequency of each class in a view (in pixels of zoom ``z``), over the tiles predicted so far."""
         counts = np.zeros(len(self.model.classes) + 1)
         for x in range(int(left // SIDE), int(right // SIDE) + 1):
             for y in range(int(top // SIDE), int(bottom // SIDE) + 1):
@@ -169,13 +169,13 @@ class Viewer:
         weights = np.broadcast_to(self.grid.weights(tile)[cut[0], None], labels.shape)
         return np.bincount(labels.ravel() % (len(self.model.classes) + 1), weights.ravel(), len(self.model.classes) + 1)
 
-    def ask(self, x: float, y: float, going_on: GoingOn) -> dict[str, Any]:
-        """Why the pixel under a point of the page got its class."""
+    def inspect(self, x: float, y: float, going_on: GoingOn) -> dict[str, Any]:
+        """Class probabilities and attention maps of the pixel under a point of the page."""
         with self.live.gate.turn(going_on):
-            return ask(self.model, self.sources.scene, self.grid, self.live.parts, (x, y), bands=self.sources.bands)
+            return inspect(self.model, self.sources.scene, self.grid, self.live.parts, (x, y), bands=self.sources.bands)
 
     def about(self) -> dict[str, Any]:
-        """What the page needs to know."""
+        """Facts of scene, map and model for the page."""
         card, sources = self.model.card, self.sources
         known = sources.labels_map is not None
         return {
@@ -208,8 +208,8 @@ def _check_classes(path: Path, stored: str, classes: ClassMap) -> None:
     names = json.loads(stored)
     if names != list(classes.names):
         raise ClassMismatch(
-            f"{path.name} shows {', '.join(names)}; the model knows {', '.join(classes.names)}. Give the model that "
-            "made the map."
+            f"{path.name} has the classes {', '.join(names)}; the model has {', '.join(classes.names)}. Give the "
+            "model that made the map."
         )
 
 

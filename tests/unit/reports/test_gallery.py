@@ -40,16 +40,18 @@ def shown_of(model: Segmenter, data: LabelledData) -> dict[str, list[gallery.Ent
 
 
 def test_worst_come_first_best_last_and_none_twice(tiny_model: Segmenter, many: LabelledData):
-    each = {pair.name: its for pair, its in zip(many.split("val"), evaluate(tiny_model, many).by_image(), strict=True)}
+    each = {
+        pair.name: scores for pair, scores in zip(many.split("val"), evaluate(tiny_model, many).by_image(), strict=True)
+    }
     shown = shown_of(tiny_model, many)
     every = sorted(scores.miou for scores in each.values())
     assert [scores.miou for _, scores, _ in shown["Worst"]] == every[:4]
     assert [scores.miou for _, scores, _ in shown["Best"]] == every[-1:-5:-1]
     names = [name for entries in shown.values() for name, _, pictures in entries if pictures]
     assert len(names) == len(set(names)) >= 8
-    assert [name for name, _, _ in shown["Least sure"]] == sorted(each, key=lambda name: each[name].confidence)[:4]
+    assert [name for name, _, _ in shown["Least confident"]] == sorted(each, key=lambda name: each[name].confidence)[:4]
     pictured = {name for title in ("Worst", "Best") for name, _, _ in shown[title]}
-    assert all(bool(pictures) == (name not in pictured) for name, _, pictures in shown["Least sure"])
+    assert all(bool(pictures) == (name not in pictured) for name, _, pictures in shown["Least confident"])
 
 
 @pytest.mark.parametrize(("count", "worst", "best"), [(1, 1, 0), (2, 1, 1), (5, 3, 2)])
@@ -64,16 +66,16 @@ def test_few_images_are_shared_between_worst_and_best(
 def test_label_prediction_and_error_show_every_pixel(tiny_model: Segmenter, toy: LabelledData):
     ((name, scores, pictures),) = shown_of(tiny_model, toy)["Worst"]
     sample = toy.read(next(pair for pair in toy.split("val") if pair.name == name))
-    image, label, prediction, error, sure = (decoded(uri) for _, _, uri in pictures)
+    image, label, prediction, error, confidence = (decoded(uri) for _, _, uri in pictures)
     palette = np.array([*toy.classes.palette, (0, 0, 0)])
     labelled = sample.labels != 255
     np.testing.assert_array_equal(label, palette[np.where(labelled, sample.labels, 3)])
     assert np.abs(image.astype(int) - sample.image.transpose(1, 2, 0)).mean() < 12  # JPEG
-    wrong = (error == gallery.ERROR_COLOURS["wrong"]).all(axis=-1)
+    wrong = (error == gallery.ERROR_COLOURS["misclassified"]).all(axis=-1)
     np.testing.assert_array_equal(wrong, labelled & (prediction != label).any(axis=-1))
     assert wrong.sum() == scores.confusion.sum() - np.trace(scores.confusion)
     assert (error[~labelled] == 0).all()
-    assert sure.shape == image.shape and pictures[4][1].endswith("% on average")
+    assert confidence.shape == image.shape and pictures[4][1].endswith("% on average")
     assert name in pictures[0][1] and f"{100 * (1 - scores.accuracy):.0f} %" in pictures[3][1]
 
 

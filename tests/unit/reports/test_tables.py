@@ -44,13 +44,13 @@ def test_a_class_of_one_image_is_not_pulled_down_by_the_draws_without_it():
     assert intervals(images)[1] == (1.0, 1.0)
 
 
-def test_matrix_rows_are_shares_of_the_true_class_and_an_absent_class_is_empty():
+def test_matrix_rows_are_shares_of_the_reference_class_and_an_absent_class_is_empty():
     columns, rows = tables.matrix(scores([[6, 2, 2], [0, 0, 0], [1, 0, 3]], ["road", "rail", "roof"]))
     assert columns == ["road", "rail", "roof"]
     assert rows == [("road", 0, [0.6, 0.2, 0.2]), ("rail", 1, [None] * 3), ("roof", 2, [0.25, 0.0, 0.75])]
 
 
-def test_beyond_the_limit_the_classes_in_most_mistakes_stay_and_rows_still_add_up_to_one():
+def test_beyond_the_limit_the_classes_with_most_errors_stay_and_rows_still_add_up_to_one():
     counts = 100 * np.eye(6, dtype=int)
     counts[4, 1], counts[1, 4], counts[5, 0] = 30, 20, 10
     columns, rows = tables.matrix(scores(counts), limit=3)
@@ -63,7 +63,7 @@ def test_beyond_the_limit_the_classes_in_most_mistakes_stay_and_rows_still_add_u
     assert rows[0][2] == pytest.approx([100 / 120, 20 / 120])
 
 
-def test_pairs_come_by_pixels_with_their_share_of_the_class_and_of_all_mistakes():
+def test_pairs_come_by_pixels_with_their_share_of_the_class_and_of_all_errors():
     found = tables.pairs(scores([[90, 30, 0], [20, 20, 0], [0, 10, 10]], ["a", "b", "c"]))
     assert found == [
         ("a", "b", 0.25, 0.5),
@@ -75,19 +75,21 @@ def test_pairs_come_by_pixels_with_their_share_of_the_class_and_of_all_mistakes(
 
 def test_the_sentence_reads_the_largest_share_not_the_most_pixels():
     assert tables.reading(scores([[900, 100, 0], [0, 50, 0], [31, 0, 69]], ["land", "water", "road"])) == (
-        "For example, 31 in the row road under land: of the pixels that are road, 31 % were called land."
+        "For example, 31 % of the reference pixels of road are predicted as land."
     )
 
 
 def test_the_sentence_reads_a_cell_that_is_shown():
     counts = 1000 * np.eye(22, dtype=int)
     counts[:20, :20] += 30
-    counts[20, 21] = 500  # a large share of class 20; classes 20 and 21 take part in fewer mistakes than the others
+    counts[20, 21] = 500  # a large share of class 20; classes 20 and 21 have fewer errors than the others
     assert counts[:20, :20].sum() // 20 > 1500
-    assert "row class 20 " not in tables.reading(scores(counts)) and "class 21" not in tables.reading(scores(counts))
+    assert "pixels of class 20 " not in tables.reading(scores(counts)) and "class 21" not in tables.reading(
+        scores(counts)
+    )
 
 
 @pytest.mark.parametrize("counts", [[[5, 0], [0, 3]], [[0, 0], [0, 0]]])
-def test_without_mistakes_the_sentence_says_so(counts: list[list[int]]):
-    assert "true class" in tables.reading(scores(counts))
+def test_without_errors_the_sentence_says_so(counts: list[list[int]]):
+    assert "correctly" in tables.reading(scores(counts))
     assert tables.pairs(scores(counts)) == []

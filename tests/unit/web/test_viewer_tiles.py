@@ -79,7 +79,7 @@ def test_a_photograph_is_looked_at_whole_and_upright(photograph: Viewer) -> None
     scene = decoded(photograph.scene(Address(0, 0, 0)))
     turned = np.rot90(np.asarray(Image.open(photograph.sources.scene).convert("RGB")), -1)
     assert (scene[:90, :60, :3] == turned).all() and not scene[90:, :, 3].any()
-    answer = photograph.ask(20.0, 70.0, always)
+    answer = photograph.inspect(20.0, 70.0, always)
     assert answer["class"] == expected.labels[70, 20] and (answer["x"], answer["y"]) == (20, 70)
     assert max(answer["probabilities"]) == pytest.approx(expected.confidence[70, 20], abs=1e-4)
 
@@ -135,7 +135,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, viewer_of: Callable[.
     with pytest.raises(SizeMismatch, match=r"small\.tif is 120 x 90 pixels, s\.tif 120 x 100"):
         viewer_of(scene, labels=small)
     other = predict(tiny(classes=("a", "b")), scene, tmp_path / "map.tif", tile=64, overlap=32)
-    with pytest.raises(ClassMismatch, match="shows a, b; the model knows red thing"):
+    with pytest.raises(ClassMismatch, match="has the classes a, b; the model has red thing"):
         viewer_of(scene, labels_map=other)
     with pytest.raises(BandMismatch):
         viewer_of(write_tif(tmp_path / "two.tif", picture((40, 40))[:2]))
@@ -166,7 +166,7 @@ def test_the_stretch_is_one_for_the_scene_and_fits_its_values(tmp_path: Path, vi
 
 def test_an_answer_shows_what_was_looked_at(earth: Viewer, plain: Viewer) -> None:
     probabilities = plain.live.parts.probabilities(100, 70)
-    answer = plain.ask(100.5, 70.5, always)
+    answer = plain.inspect(100.5, 70.5, always)
     assert np.allclose(answer["probabilities"], probabilities) and answer["class"] == probabilities.argmax()
     groups = {overlay["group"] for overlay in answer["overlays"]}
     assert groups == {"Attention", "Regions", "Channels"}
@@ -179,7 +179,7 @@ def test_an_answer_shows_what_was_looked_at(earth: Viewer, plain: Viewer) -> Non
     assert image.size == (right - left, bottom - top)
 
     (west, south), (east, north) = earth.about()["bounds"]
-    answer = earth.ask((west + east) / 2, (south + north) / 2, always)
+    answer = earth.inspect((west + east) / 2, (south + north) / 2, always)
     assert abs(answer["x"] - 150) <= 1 and abs(answer["y"] - 75) <= 1
     (left, bottom), (right, top) = answer["overlays"][0]["corners"]
     assert left < (west + east) / 2 < right and bottom < (south + north) / 2 < top
@@ -192,14 +192,14 @@ def test_a_model_without_attention_answers_with_probabilities(tmp_path: Path, vi
         save_image(tmp_path / "p.png", picture((50, 70)).transpose(1, 2, 0)),
     ):
         viewer = viewer_of(path, model)
-        answer = viewer.ask(30.0, 20.0, always)
+        answer = viewer.inspect(30.0, 20.0, always)
         assert answer["overlays"] == [] and answer["class"] == whole_map(viewer).labels[20, 30]
 
 
 @pytest.mark.parametrize("place", [(-1.0, 5.0), (5.0, 150.0), (1e8, 1e8)])
 def test_a_question_outside_the_scene_is_refused(plain: Viewer, place: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match=r"plain\.tif does not reach there; it is 300 x 150 pixels"):
-        plain.ask(*place, always)
+        plain.inspect(*place, always)
 
 
 def test_far_tiles_of_a_large_scene_are_not_predicted(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:

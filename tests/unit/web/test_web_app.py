@@ -34,8 +34,8 @@ def test_page_tiles_shares_and_answers(client: TestClient) -> None:
     assert sum(shares) == pytest.approx(1)
     hidden = np.asarray(Image.open(io.BytesIO(client.get(f"{TILE}?show=000").content)).convert("RGBA"))
     assert not hidden[..., 3].any()
-    assert client.get("/ask.json?x=9&y=9").json()["overlays"]
-    assert "does not reach there" in client.get("/ask.json?x=900&y=9").json()["error"]
+    assert client.get("/pixel.json?x=9&y=9").json()["overlays"]
+    assert "does not reach there" in client.get("/pixel.json?x=900&y=9").json()["error"]
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(client: TestClient) -> None:
@@ -83,10 +83,10 @@ REFUSED: dict[str, tuple[str, int]] = {
     "too few classes": (f"{TILE}?show=01", 422),
     "too many classes": (f"{TILE}?show={'1' * 900}", 422),
     "strange classes": (f"{TILE}?show=0%2F1", 422),
-    "question without place": ("/ask.json", 422),
-    "question at NaN": ("/ask.json?x=nan&y=1", 422),
-    "question at infinity": ("/ask.json?x=inf&y=-inf", 422),
-    "question too far out": ("/ask.json?x=1e300&y=1", 422),
+    "question without place": ("/pixel.json", 422),
+    "question at NaN": ("/pixel.json?x=nan&y=1", 422),
+    "question at infinity": ("/pixel.json?x=inf&y=-inf", 422),
+    "question too far out": ("/pixel.json?x=1e300&y=1", 422),
     "view without end": ("/shares.json?z=1&left=-1e7&right=1e7&top=-1e7&bottom=1e7", 422),
     "view inside out": ("/shares.json?z=1&left=9&right=1&top=9&bottom=1", 422),
     "view at NaN": ("/shares.json?z=1&left=nan&right=1&top=9&bottom=1", 422),
@@ -104,7 +104,7 @@ def test_hostile_addresses_are_refused(client: TestClient) -> None:
 
 
 REQUESTS: dict[str, tuple[Callable[[TestClient], int], int]] = {
-    "post": (lambda c: c.post("/ask.json").status_code, 405),
+    "post": (lambda c: c.post("/pixel.json").status_code, 405),
     "put": (lambda c: c.put("/static/viewer.js", content=b"x").status_code, 405),
     "delete": (lambda c: c.delete(TILE).status_code, 405),
     "preflight": (lambda c: c.options(TILE, headers={"access-control-request-method": "GET"}).status_code, 405),
@@ -143,7 +143,7 @@ def test_its_own_names_are_answered(client: TestClient) -> None:
 def test_too_many_questions_are_put_off(plain: Viewer, client: TestClient) -> None:
     plain.live.gate = Gate(burst=2, per_second=0.001)
     codes = [client.get(f"/prediction/1/{x}/0.png").status_code for x in (0, 1)]
-    refused = client.get("/ask.json?x=5&y=5")
-    assert codes == [200, 200] and refused.status_code == 429 and "too much to do" in refused.json()["error"]
+    refused = client.get("/pixel.json?x=5&y=5")
+    assert codes == [200, 200] and refused.status_code == 429 and "model is busy" in refused.json()["error"]
     assert client.get(TILE).status_code == 200  # kept from before
     assert client.get("/scene/0/0/0.png").status_code == 200

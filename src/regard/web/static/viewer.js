@@ -1,7 +1,7 @@
 'use strict';
 const $ = (id) => document.getElementById(id);
-const TITLES = { prediction: 'Prediction', confidence: 'Confidence', labels: 'Labels', errors: 'Errors: predicted other than labelled' };
-const AT_ONCE = 2; // tiles of the model that the page asks for at a time; the rest of the line stays free for the scene
+const TITLES = { prediction: 'Prediction', confidence: 'Confidence', labels: 'Labels', errors: 'Errors (misclassified)' };
+const AT_ONCE = 2; // tiles of the model requested at a time; the other connections stay free for the scene
 
 /** An element with its classes, text and children. */
 function make(tag, classes = '', ...children) {
@@ -11,7 +11,7 @@ function make(tag, classes = '', ...children) {
   return element;
 }
 
-/** Tiles that wait their turn; those that have left the page are not asked for. */
+/** Tiles of the model, requested a few at a time; those no longer in the page are dropped. */
 const queue = {
   waiting: [], running: 0,
   add(task) { this.waiting.push(task); setTimeout(() => this.next()); },
@@ -25,10 +25,10 @@ const queue = {
       tile.addEventListener('error', () => ended(new Error('no tile')), { once: true });
       tile.src = url;
     }
-    viewer.tellBusy(this.running + this.waiting.length);
+    viewer.showStatus(this.running + this.waiting.length);
   },
 };
-const Waiting = L.TileLayer.extend({
+const QueuedLayer = L.TileLayer.extend({
   createTile(coords, done) {
     const tile = make('img');
     tile.alt = '';
@@ -52,7 +52,7 @@ const viewer = {
     this.onEarth = about.kind === 'earth';
     document.title = `${about.scene} - regard`;
     $('name').textContent = about.scene;
-    $('what').textContent = `${about.model.architecture}, ${about.map ? `map ${about.map}` : 'predicted where you look'}`;
+    $('what').textContent = `${about.model.architecture}, ${about.map ? `map ${about.map}` : 'on-the-fly inference'}`;
     $('url').value = `${location.href.replace(/[?#].*/, '')}prediction/{z}/{x}/{y}.png`;
     document.querySelector('details').hidden = !this.onEarth;
     this.shown = about.classes.map(() => true);
@@ -60,7 +60,7 @@ const viewer = {
     this.makeLayers();
     this.makeLegend();
     this.listen();
-    this.look();
+    this.refresh();
   },
 
   fromPage([x, y]) { return this.onEarth ? L.latLng(y, x) : L.latLng(-y / 2 ** this.about.finest, x / 2 ** this.about.finest); },
@@ -86,17 +86,17 @@ const viewer = {
     const options = { bounds: this.bounds, noWrap: true, minZoom: about.coarsest, maxZoom: about.finest + 3, maxNativeZoom: about.finest, keepBuffer: 1 };
     this.sceneOptions = { ...options, pane: 'scene', alt: '' };
     this.scene = L.tileLayer('scene/{z}/{x}/{y}.png', this.sceneOptions).addTo(map);
-    if (about.progress < 1) setTimeout(() => this.readOn(), 1000);
+    if (about.progress < 1) setTimeout(() => this.followLoading(), 1000);
     this.layers = {};
     for (const name of about.layers) {
       const from = name === 'labels' ? about.coarsest : about.coarsest_live;
-      const layer = new Waiting(`${name}/{z}/{x}/{y}.png`, { ...options, minZoom: from, pane: 'classes', updateWhenZooming: false });
+      const layer = new QueuedLayer(`${name}/{z}/{x}/{y}.png`, { ...options, minZoom: from, pane: 'classes', updateWhenZooming: false });
       layer.on('load', () => this.countSoon());
       this.layers[name] = layer;
       const box = make('input');
       box.type = 'checkbox';
       box.checked = name === 'prediction';
-      box.addEventListener('change', () => this.look());
+      box.addEventListener('change', () => this.refresh());
       box.dataset.layer = name;
       $('layers').append(make('label', 'line', box, make('span', 'text', TITLES[name])));
     }
@@ -116,28 +116,28 @@ const viewer = {
 
   listen() {
     const { map } = this;
-    $('opacity').addEventListener('input', () => this.look());
+    $('opacity').addEventListener('input', () => this.refresh());
     $('url').addEventListener('focus', (event) => event.target.select());
-    $('close').addEventListener('click', () => this.forget());
-    $('ask').addEventListener('click', () => this.ask(map.getCenter()));
+    $('close').addEventListener('click', () => this.clear());
+    $('inspect').addEventListener('click', () => this.inspect(map.getCenter()));
     $('fold').addEventListener('click', () => this.fold(!$('panel').classList.contains('folded')));
-    $('map').addEventListener('keydown', (event) => { if (event.key === 'Enter') this.ask(map.getCenter()); });
-    map.on('click', (event) => this.ask(event.latlng));
-    map.on('mousemove', (event) => { $('where').textContent = this.say(event.latlng); });
+    $('map').addEventListener('keydown', (event) => { if (event.key === 'Enter') this.inspect(map.getCenter()); });
+    map.on('click', (event) => this.inspect(event.latlng));
+    map.on('mousemove', (event) => { $('where').textContent = this.format(event.latlng); });
     map.on('mouseout', () => { $('where').textContent = ''; });
-    map.on('moveend', () => { this.tellBusy(queue.running + queue.waiting.length); this.countSoon(); });
+    map.on('moveend', () => { this.showStatus(queue.running + queue.waiting.length); this.countSoon(); });
   },
 
-  /** Show the chosen layers; while an answer is on the map, only that. */
-  look() {
+  /** Show the chosen layers; while an attention map is shown, only that. */
+  refresh() {
     for (const box of document.querySelectorAll('[data-layer]')) {
       const layer = this.layers[box.dataset.layer];
       if (box.checked) layer.addTo(this.map); else layer.remove();
-      if (box.dataset.layer === 'confidence') $('sure').hidden = !box.checked;
+      if (box.dataset.layer === 'confidence') $('confidence').hidden = !box.checked;
     }
     this.map.getPane('classes').style.opacity = this.overlay ? 0 : $('opacity').value / 100;
     this.map.getPane('scene').classList.toggle('dimmed', Boolean(this.overlay));
-    this.tellBusy(queue.running + queue.waiting.length);
+    this.showStatus(queue.running + queue.waiting.length);
   },
 
   recolour() {
@@ -152,30 +152,30 @@ const viewer = {
     this.map.invalidateSize();
   },
 
-  say(place) {
+  format(place) {
     const [x, y] = this.toPage(place);
     if (!this.onEarth) return `x ${Math.floor(x)}, y ${Math.floor(y)}`;
     const digits = Math.max(0, Math.min(6, Math.round(this.about.finest / 3)));
     return `${Math.abs(y).toFixed(digits)}° ${y < 0 ? 'S' : 'N'}, ${Math.abs(x).toFixed(digits)}° ${x < 0 ? 'W' : 'E'}`;
   },
 
-  /** A large file without overviews is being read: say how far, and show what there is of it. */
-  async readOn() {
+  /** A large file without overviews is being read: show the progress and what has been read. */
+  async followLoading() {
     const before = this.about.progress;
     this.about.progress = (await (await fetch('about.json')).json()).progress;
-    this.tellBusy(queue.running + queue.waiting.length);
+    this.showStatus(queue.running + queue.waiting.length);
     if (this.about.progress > before) {
       const old = this.scene;
       this.scene = L.tileLayer(`scene/{z}/{x}/{y}.png?read=${this.about.progress.toFixed(3)}`, this.sceneOptions);
       this.scene.once('load', () => old.remove()).addTo(this.map);
     }
-    if (this.about.progress < 1) setTimeout(() => this.readOn(), 1000);
+    if (this.about.progress < 1) setTimeout(() => this.followLoading(), 1000);
   },
 
-  tellBusy(count) {
+  showStatus(count) {
     const far = this.map.getZoom() < this.about.coarsest_live, { progress } = this.about;
-    const notes = far ? ['Zoom in to see the prediction'] : count && !this.about.map ? ['Predicting what you look at …'] : [];
-    if (progress < 1) notes.push(`Reading the scene: ${Math.floor(100 * progress)} %`);
+    const notes = far ? ['Zoom in for the prediction'] : count && !this.about.map ? ['Predicting …'] : [];
+    if (progress < 1) notes.push(`Loading the scene: ${Math.floor(100 * progress)} %`);
     $('note').textContent = notes.join('. ');
     $('note').hidden = notes.length === 0;
   },
@@ -192,34 +192,34 @@ const viewer = {
     });
   },
 
-  async ask(place) {
+  async inspect(place) {
     const [x, y] = this.toPage(place);
-    this.forget();
-    this.asking = new AbortController();
+    this.clear();
+    this.request = new AbortController();
     this.mark = L.layerGroup([['#000', 6], ['#fff', 3]].map(([color, weight]) => L.circleMarker(place, { radius: 9, color, weight, fill: false, interactive: false }))).addTo(this.map);
     $('answer').hidden = false;
-    $('asked').textContent = this.say(place);
-    $('message').textContent = 'Looking …';
+    $('inspected').textContent = this.format(place);
+    $('message').textContent = 'Loading …';
     this.fold(false);
     $('body').scrollTop = 0;
     try {
-      const response = await fetch(`ask.json?${new URLSearchParams({ x, y })}`, { signal: this.asking.signal });
+      const response = await fetch(`pixel.json?${new URLSearchParams({ x, y })}`, { signal: this.request.signal });
       const found = await response.json();
       if (found.error) $('message').textContent = found.error; else this.show(found);
     } catch (error) {
-      if (error.name !== 'AbortError') $('message').textContent = 'No answer. Does the viewer still run?';
+      if (error.name !== 'AbortError') $('message').textContent = 'No response. Is the viewer still running?';
     }
   },
 
   show(found) {
     const { classes } = this.about, best = classes[found.class];
-    $('message').textContent = `Pixel ${found.x}, ${found.y} of the image: ${best.name}, probability ${found.probabilities[found.class].toFixed(2)}.`;
+    $('message').textContent = `Pixel ${found.x}, ${found.y}: ${best.name}, probability ${found.probabilities[found.class].toFixed(2)}.`;
     const order = found.probabilities.map((value, k) => [value, k]).sort((one, two) => two[0] - one[0]).filter(([value], place) => place < 2 || (place < 6 && value >= 0.005));
     $('bars').replaceChildren(...order.map(([value, k]) => make('li', '', this.bar(classes[k].name, value, classes[k].colour))));
     $('views').hidden = found.overlays.length === 0;
-    const choices = [{ name: 'nothing' }, ...found.overlays].map((overlay) => this.choice(overlay));
+    const choices = [{ name: 'none' }, ...found.overlays].map((overlay) => this.choice(overlay));
     $('choices').replaceChildren(...choices);
-    const before = found.overlays.findIndex(({ name, group }) => `${group} ${name}` === this.liked);
+    const before = found.overlays.findIndex(({ name, group }) => `${group} ${name}` === this.preferred);
     const first = choices[found.overlays.length ? Math.max(0, before) + 1 : 0].querySelector('input');
     first.checked = true;
     first.dispatchEvent(new Event('change'));
@@ -232,41 +232,41 @@ const viewer = {
     return make(input ? 'label' : 'div', 'line', ...(input ? [input] : []), make('span', 'text', name), track, make('span', 'number', value.toFixed(2)));
   },
 
-  /** A line to choose an overlay by: attention with its gate, regions with their weight. */
+  /** One overlay to choose: attention with its gate, a region with its weight. */
   choice(overlay) {
     const input = make('input');
     input.type = 'radio';
     input.name = 'view';
-    input.addEventListener('change', () => this.lay(overlay));
+    input.addEventListener('change', () => this.showOverlay(overlay));
     const named = overlay.group === 'Regions' ? `region: ${overlay.name}` : overlay.name;
     if (overlay.weight !== undefined) return this.bar(named, overlay.weight, null, input);
     const gate = typeof overlay.gate === 'number' ? `gate ${overlay.gate.toFixed(3)}` : '';
     return make('label', 'line', input, make('span', 'text', named), make('span', 'number', gate));
   },
 
-  lay(overlay) {
+  showOverlay(overlay) {
     if (this.overlay) this.overlay.remove();
     this.overlay = overlay.picture && L.imageOverlay(overlay.picture, this.boundsOf(overlay.corners), { pane: 'why', alt: overlay.name }).addTo(this.map);
     if (this.frame) this.frame.remove();
     this.frame = overlay.picture && L.rectangle(this.boundsOf(overlay.corners), { color: '#fff', weight: 1, dashArray: '4 4', fill: false, interactive: false }).addTo(this.map);
-    if (overlay.group) this.liked = `${overlay.group} ${overlay.name}`;
+    if (overlay.group) this.preferred = `${overlay.group} ${overlay.name}`;
     $('scale').hidden = !overlay.picture;
     if (overlay.picture) {
       [$('low').textContent, $('high').textContent] = overlay.scale.map((value) => value.toFixed(1));
       $('unit').textContent = overlay.unit;
     }
-    this.look();
+    this.refresh();
   },
 
-  forget() {
-    if (this.asking) this.asking.abort();
+  clear() {
+    if (this.request) this.request.abort();
     for (const part of [this.overlay, this.frame, this.mark]) if (part) part.remove();
-    this.overlay = this.frame = this.mark = this.asking = null;
+    this.overlay = this.frame = this.mark = this.request = null;
     $('answer').hidden = true;
     $('bars').replaceChildren();
     $('choices').replaceChildren();
     $('views').hidden = true;
-    this.look();
+    this.refresh();
   },
 };
 viewer.start();
