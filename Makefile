@@ -24,7 +24,7 @@ check: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8
 
 bench: $(READY)
-	$(BIN)/python -m pytest tests/bench -m "not gpu" -s
+	$(BIN)/python -m benchmarks attention upsample evaluate model
 
 study: $(READY)
 	$(BIN)/python -m experiments.fusion.run --arms short --seeds 0 --out runs/study

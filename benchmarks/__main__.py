@@ -1,40 +1,60 @@
-"""``python -m benchmarks WHAT ...``: time regard's computations beside the usual ones, in one process."""
+"""Speed and memory of regard, next to the usual ways to compute the same.
+
+``python -m benchmarks NAME ...`` from the root of the repository; ``NAME --help`` says what a benchmark takes.
+"""
 
 from __future__ import annotations
 
-import argparse
-import json
+import ast
+import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.benchmark import benchmark, check_target, markdown, write
-from regard.errors import RegardError
+from regard.errors import RegardError, unknown
+
+COMPUTATIONS = ("attention", "upsample", "evaluate", "model")
+PROGRAMS = dict.fromkeys(COMPUTATIONS, "computations") | {
+    name: name
+    for name in (
+        "complexity",
+        "denormals",
+        "loading",
+        "mmseg",
+        "peers",
+        "polygons",
+        "qgis_tiles",
+        "scenes",
+        "two_processes",
+        "viewer",
+    )
+}
+
+
+def help_text() -> str:
+    """What this is, and a line for each name."""
+    purposes = {module: _first_line(module) for module in PROGRAMS.values()}
+    lines = [f"  {', '.join(COMPUTATIONS)}", f"{'':17}{purposes.pop('computations')}"]
+    lines += [f"  {name:<15}{purpose}" for name, purpose in purposes.items()]
+    return "\n".join([str(__doc__), *lines])
+
+
+def _first_line(module: str) -> str:
+    """Read from the source: an import would take seconds."""
+    source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    return str(ast.get_docstring(ast.parse(source))).splitlines()[0]
 
 
 def main(arguments: list[str]) -> None:
-    """Measure what is named, print tables or JSON, and write them to a file if asked."""
-    asked = _parser().parse_args(arguments)
-    if asked.out is not None:
-        check_target(asked.out)
-    results = [
-        benchmark(name, threads=asked.threads, pairs=asked.pairs, sizes=asked.sizes, memory=not asked.no_memory)
-        for name in asked.what
-    ]
-    if asked.out is not None:
-        write(results, asked.out)
-    print(json.dumps({"benchmarks": results}) if asked.json else "\n".join(map(markdown, results)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="+", help="attention, upsample, evaluate or model, or several of them")
-    parser.add_argument("--threads", type=int, default=1, help="threads that both sides may use")
-    parser.add_argument("--pairs", type=int, default=5, help="how often both sides run; medians count")
-    parser.add_argument("--sizes", type=int, nargs="*", default=(), help="pixels for attention, else image widths")
-    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("-o", "--out", type=Path, help="a .md or .json file to write")
-    return parser
+    """Run what the first argument names, with the other arguments."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(help_text())
+        return
+    name, *rest = arguments
+    if name not in PROGRAMS:
+        raise unknown("benchmark", name, PROGRAMS)
+    run: Callable[[list[str]], None] = importlib.import_module(f"benchmarks.{PROGRAMS[name]}").main
+    run(arguments if name in COMPUTATIONS else rest)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.measure import Work, difference, product_rate
 from regard.blocks import self_attention
@@ -64,7 +64,7 @@ def _result(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tens
 
 def _gradients(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
     out = function(*inputs)
-    return torch.cat([one.mT.flatten() for one in torch.autograd.grad(out, inputs, inputs[2].detach())])
+    return torch.cat([gradient.mT.flatten() for gradient in torch.autograd.grad(out, inputs, inputs[2].detach())])
 
 
 def _attention_facts(inputs: tuple[Tensor, ...], reference: Work, ours: Work, train: bool) -> dict[str, Any]:
@@ -160,16 +160,22 @@ def fast_network(width: int, *, architecture: str, backbone: str) -> Case:
 
 
 def _network(architecture: str, backbone: str) -> Segmenter:
-    """Random weights, open gates, and norms that have seen one batch of noise."""
-    model = create(architecture, classes=[str(index) for index in range(CLASSES)], backbone=backbone).train()
-    for name, parameter in model.named_parameters():
-        if name.endswith("gamma"):
-            torch.nn.init.constant_(parameter, 0.5)
-    for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+    """Random weights, open gates, and norms with the statistics of one batch of noise."""
+    model = create(architecture, classes=[str(index) for index in range(CLASSES)], backbone=backbone)
+    open_gates(model, lambda: model(torch.randn(2, 3, 64, 64)))
+    return model
+
+
+def open_gates(model: nn.Module, forward: Callable[[], object]) -> None:
+    """Make random weights behave like trained ones: attention counts, and norms have the statistics of one forward."""
+    for name, parameter in model.train().named_parameters():
+        if "gamma" in name:
+            nn.init.constant_(parameter, 0.5)
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = 1.0
     with torch.no_grad():
-        model(torch.randn(2, 3, 64, 64))
-    return model.eval()
+        forward()
+    model.eval()
 
 
 @contextmanager

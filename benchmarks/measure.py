@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import platform
 import statistics
@@ -12,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ def steady(threads: int) -> Iterator[None]:
 
 
 def compare(reference: Work, ours: Work, *, pairs: int) -> dict[str, float]:
-    """Processor time of both, taken in turn, in ms; how many times faster ours is: median, least, most over pairs."""
+    """Processor time of both, interleaved, in ms; how many times faster ours is: median, least, most over pairs."""
     reference(), ours()
     times = [(spent(reference), spent(ours)) for _ in range(pairs)]
     ratios = [theirs / mine for theirs, mine in times]
@@ -61,22 +61,25 @@ def difference(result: Tensor, exact: Tensor) -> float:
     return float((result.double() - exact.double()).abs().max() / exact.double().abs().max())
 
 
-def extra_memory_mb(*case: object) -> float | None:
-    """Peak memory above its inputs of one case of ``benchmarks.benchmark``, in a process of its own.
+def extra_memory_mb(what: str, name: str, size: int, side: str) -> float | None:
+    """Peak memory above its inputs of one side of a case, in MB, in a process of its own; None where not on Linux."""
+    if sys.platform != "linux":
+        return None
+    return float(in_fresh_process(what, "--sizes", size, "--peak", name, side))
 
-    None where the system does not tell (not Linux).
+
+def in_fresh_process(*arguments: object) -> str:
+    """The last line that ``python -m benchmarks ARGUMENTS`` prints in a process of its own.
 
     Raises:
         RegardError: the process failed, out of memory most likely.
     """
-    if sys.platform != "linux":
-        return None
-    code = f"from benchmarks.benchmark import report_memory; report_memory(*{case!r})"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
+    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     if ran.returncode:
         last = ran.stderr.strip().splitlines()[-1:] or [f"signal {-ran.returncode}"]
-        raise RegardError(f"the memory of {case} could not be measured ({last[0]}). Try a smaller size.")
-    return float(json.loads(ran.stdout.strip().splitlines()[-1]))
+        raise RegardError(f"{' '.join(command[3:])} failed ({last[0]}). Try a smaller size.")
+    return (ran.stdout.strip().splitlines() or [""])[-1]
 
 
 def peak_above_now_mb(work: Work) -> float:

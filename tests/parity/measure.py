@@ -1,27 +1,24 @@
-"""Measure parity and write it down: ``python tests/parity/measure.py > docs/parity.md``."""
+"""Measure parity and write it down: ``python -m tests.parity.measure > docs/parity.md``."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
-import fixtures
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-import complexity
-
+from benchmarks import complexity
 from regard.checkpoints.catalogue import catalogue
 from regard.checkpoints.file import load
 from regard.checkpoints.foreign.convert import convert
+from tests.parity import fixtures
 
 HEAD = """# Parity
 
 The networks give the logits of the authors' programs, up to rounding. Measure it again (float32, one CPU thread):
 
 ```
-python tests/parity/measure.py > docs/parity.md
+python -m tests.parity.measure > docs/parity.md
 ```
 
 How a fixture is compared:
@@ -54,7 +51,7 @@ COSTS = """
 COMPLEXITY = """
 ## Complexity of the heads
 
-`python tests/bench/complexity.py`: input 1 x 2048 x 128 x 128 as in the OCR paper, whose figures are on the right.
+`python -m benchmarks complexity`: input 1 x 2048 x 128 x 128 as in the OCR paper, whose figures are on the right.
 Memory is the peak of all live tensors in a forward pass. The paper stores the n x n attention matrix; our
 position attention computes it block by block.
 """

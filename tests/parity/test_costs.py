@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from test_keys import LISTINGS
 
+from benchmarks.complexity import counter
 from regard.checkpoints.catalogue import catalogue
 from regard.checkpoints.create import create
 from regard.models import MODELS, Segmenter
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-from complexity import counter
 
 K = [f"class {index}" for index in range(19)]
 HRNET = {"output_stride": None}

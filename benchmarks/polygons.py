@@ -1,13 +1,13 @@
-"""Polygons of a finished map, as they are and chosen among: valid, without overlaps and gaps, as large as their pixels?
+"""Polygons of a map: whether they are valid, without overlaps and gaps, and as large as their pixels.
 
-No data is taken for one more class here, so that gaps along its border count too.
+    python -m benchmarks polygons MAP.tif --sieve 20 --simplify 1.5
 
-python tests/bench/polygons.py MAP.tif [SIEVE] [SIMPLIFY, in pixels]
+For the polygons as they are, sieved, simplified, and both. No data counts as one more class here, so that gaps along
+its border count too.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pyogrio.raw
 import rasterio
 import shapely
 
+from benchmarks import parser
 from regard.io.polygons import write_polygons
 
 
@@ -37,7 +38,16 @@ def measure(labels: Path, counts: np.ndarray, rules: dict[str, float]) -> str:
     )
 
 
-def main(path: Path, sieve: float, simplify: float) -> None:
+def main(arguments: list[str]) -> None:
+    options = parser("polygons", __doc__)
+    options.add_argument("map", type=Path)
+    options.add_argument("--sieve", type=int, default=20, help="pixels")
+    options.add_argument("--simplify", type=float, default=1.5, help="pixels")
+    given = options.parse_args(arguments)
+    compare(given.map, given.sieve, given.simplify)
+
+
+def compare(path: Path, sieve: int, simplify: float) -> None:
     """Print one row for each way."""
     print("| polygons | count | valid | overlaps, pixels | gaps, pixels | worst class area | points |", flush=True)
     with tempfile.TemporaryDirectory() as folder, rasterio.open(path) as raster:
@@ -45,9 +55,5 @@ def main(path: Path, sieve: float, simplify: float) -> None:
         labels[labels == raster.nodata] = labels[labels != raster.nodata].max() + 1
         with rasterio.open(Path(folder) / "map.tif", "w", **profile) as copy:
             copy.write(labels, 1)
-        for rules in ({}, {"sieve": int(sieve)}, {"simplify": simplify}, {"sieve": int(sieve), "simplify": simplify}):
+        for rules in ({}, {"sieve": sieve}, {"simplify": simplify}, {"sieve": sieve, "simplify": simplify}):
             print(measure(Path(folder) / "map.tif", np.bincount(labels.ravel()), rules), flush=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), *(float(text) for text in (sys.argv[2:] + ["20", "1.5"][len(sys.argv) - 2 :])))

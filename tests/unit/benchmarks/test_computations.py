@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from benchmarks import cases
-from benchmarks.__main__ import main
-from benchmarks.benchmark import benchmark, growth, markdown
+from benchmarks.computations import benchmark, growth, main, markdown
 from benchmarks.measure import compare, peak_above_now_mb
 from regard.blocks import self_attention
 from regard.errors import ConfigError, UnknownName

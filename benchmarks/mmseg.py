@@ -1,20 +1,17 @@
-"""Whole networks beside mmsegmentation's own code, with the same weights, in one process.
+"""Whole networks next to mmsegmentation's own code, with the same weights, in one process.
 
-    python tests/bench/beside_mmseg.py danet_r50 512x1024 --ways plain fast auto openvino openvino-bf16 --memory
+    python -m benchmarks mmseg danet_r50 512x1024 --ways plain fast auto openvino openvino-bf16 --memory
 
-Needs mmsegmentation 1.2.2, mmcv-lite 2.1.0 and mmengine in an environment of their own, beside regard. One thread,
-processor time, denormals flushed on both sides, both sides in turn; the outputs are compared first. Prints a row of a
-table. ``--memory`` takes the peak of one forward pass above what the model holds, each side in a process of its own.
+Needs mmsegmentation 1.2.2, mmcv-lite 2.1.0 and mmengine in an environment of their own, with regard. One thread,
+processor time, denormals flushed on both sides, both sides interleaved; the outputs are compared first. Prints a row of
+a table. ``--memory`` takes the peak of one forward pass above what the model holds, each side in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
-import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +22,10 @@ import torch
 from torch import Tensor, nn
 
 import regard
-from benchmarks.measure import difference, peak_above_now_mb, spent, steady
+from benchmarks import parser
+from benchmarks.cases import open_gates
+from benchmarks.measure import difference, in_fresh_process, peak_above_now_mb, spent, steady
+from benchmarks.stand_ins import stand_in_for_mmcv_operations
 from regard.export.export import export
 
 CONFIGS = {
@@ -43,18 +43,9 @@ WAYS = {
 Run = Callable[[Tensor], Tensor]
 
 
-class Uncompiled(types.ModuleType):
-    """Stands for compiled parts that mmsegmentation imports and these networks do not use."""
-
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
 def theirs(name: str) -> nn.Module:
-    """mmsegmentation's network, random, with open gates and norms that have seen one batch of noise."""
-    sys.modules["mmcv.ops"] = Uncompiled("mmcv.ops")
+    """mmsegmentation's network, random, with open gates and norms that have the statistics of one batch of noise."""
+    stand_in_for_mmcv_operations()
     import mmseg.models
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
@@ -63,15 +54,9 @@ def theirs(name: str) -> nn.Module:
     torch.manual_seed(0)
     config = Config.fromfile(str(Path(mmseg.__file__).parent / ".mim" / "configs" / CONFIGS[name])).model
     init_default_scope("mmseg")
-    model = MODELS.build(plain_norms(config.to_dict() | {"pretrained": None, "data_preprocessor": None})).train()
-    for part, parameter in model.named_parameters():
-        if "gamma" in part:
-            nn.init.constant_(parameter, 0.5)
-    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
-        norm.momentum = 1.0
-    with torch.no_grad():
-        model.encode_decode(torch.randn(2, 3, 128, 128), [meta(128, 128)] * 2)
-    return model.eval()
+    model = MODELS.build(plain_norms(config.to_dict() | {"pretrained": None, "data_preprocessor": None}))
+    open_gates(model, lambda: model.encode_decode(torch.randn(2, 3, 128, 128), [meta(128, 128)] * 2))
+    return model
 
 
 def plain_norms(config: Any) -> Any:
@@ -116,21 +101,15 @@ def times(name: str, image: Tensor, ways: list[str], pairs: int) -> dict[str, An
     return {"mmseg": {"seconds": median(seconds["mmseg"])}, **row}
 
 
-def memory(name: str, size: str, way: str) -> float:
-    """Peak of one forward pass in MB, in a process of its own."""
-    command = [sys.executable, __file__, name, size, "--peak", way]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=CONFIGS)
-    parser.add_argument("size", help="HEIGHTxWIDTH")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["plain", "fast", "auto"])
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+def main(arguments: list[str]) -> None:
+    options = parser("mmseg", __doc__)
+    options.add_argument("network", choices=CONFIGS)
+    options.add_argument("size", help="HEIGHTxWIDTH")
+    options.add_argument("--ways", nargs="+", choices=WAYS, default=["plain", "fast", "auto"])
+    options.add_argument("--pairs", type=int, default=3)
+    options.add_argument("--memory", action="store_true")
+    options.add_argument("--peak", help=argparse.SUPPRESS)
+    given = options.parse_args(arguments)
     warnings.simplefilter("ignore")
     height, width = map(int, given.size.split("x"))
     image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1))
@@ -143,7 +122,7 @@ def main() -> None:
         row = times(given.network, image, given.ways, given.pairs)
     if given.memory:
         for way in ("mmseg", *given.ways):
-            row[way]["peak_mb"] = memory(given.network, given.size, way)
+            row[way]["peak_mb"] = float(in_fresh_process("mmseg", given.network, given.size, "--peak", way))
     print(json.dumps({"network": given.network, "size": given.size} | row))
     cells = [
         f"{name} {found['seconds']:.2f} s"
@@ -152,7 +131,3 @@ def main() -> None:
         for name, found in row.items()
     ]
     print(f"| {given.network} | {given.size} | " + " | ".join(cells) + " |")
-
-
-if __name__ == "__main__":
-    main()

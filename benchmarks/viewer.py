@@ -1,4 +1,6 @@
-"""How fast the viewer's tiles are: ``python tests/bench/viewer.py``.
+"""How fast the viewer's tiles are.
+
+    python -m benchmarks viewer
 
 A scene of 20,000 x 20,000 pixels (noise over a gradient, deflate) is written to a temporary folder, with overviews
 and without; the viewer runs in a process of its own with globe-s, which is loaded when the clock starts. Each figure is
@@ -25,6 +27,8 @@ import rasterio
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.windows import Window
+
+from benchmarks import parser
 
 SIDE, BLOCK, TILES, PREDICTED = 20_000, 512, 50, 20
 
@@ -115,7 +119,8 @@ def measure(scene: Path, name: str) -> Iterator[str]:
         yield f"| {name}: memory at the start and after each of these | {', '.join(f'{mb:.0f} MB' for mb in held)} |"
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
+    parser("viewer", __doc__).parse_args(arguments)
     print("| what | time |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(folder) / "scene.tif"
@@ -126,7 +131,3 @@ def main() -> None:
             raster.build_overviews([2, 4, 8, 16, 32], Resampling.average)
         for line in measure(scene, "with overviews"):
             print(line, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,6 @@
-"""The OCR paper's complexity table (its section 3.4), for our blocks: ``python tests/bench/complexity.py``.
+"""The OCR paper's complexity table (its section 3.4), for regard's blocks.
+
+    python -m benchmarks complexity
 
 Input 1 x 2048 x 128 x 128, the 3 x 3 reduction included, classifiers not. Parameters and operations are counted on
 meta tensors, two operations a multiplication; memory is the peak of all tensors alive in a forward pass at once, beyond
@@ -17,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import parser
 from regard.blocks import ASPP, ChannelAttention, ObjectContext, PositionAttention, conv_bn_relu
 
 
@@ -72,7 +75,7 @@ class Dual(nn.Module):
 
 
 class Objects(nn.Module):
-    """OCR over regions that are there already."""
+    """OCR over given regions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,5 +128,6 @@ def table() -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> None:
+    parser("complexity", __doc__).parse_args(arguments)
     print(table())

@@ -1,6 +1,6 @@
 """Kill predictions at random moments and go on: is every map the same to the byte, and is none ever half there?
 
-    python tests/bench/kills.py [KILLS]
+    python -m tests.faults.kills [KILLS]
 
 Each child is forked from a process that has torch and the model loaded, maps a scene, and gets SIGKILL after a random
 part of the time that an undisturbed run takes; it is started again until it gets through.
@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from regard.mapping.predict import predict
-from support import tiny, write_tif
+from tests.support import tiny, write_tif
 
 SIZES = ((300, 200), (517, 389), (260, 700))
 NAMES = ("map.tif", "sure.tif", "map.qml", "map.tif.aux.xml", "areas.csv", "map.gpkg")

@@ -1,4 +1,6 @@
-"""The viewer's address in QGIS: ``python tests/bench/qgis_tiles.py [PICTURE]``.
+"""The viewer's address as a layer in QGIS.
+
+    python -m benchmarks qgis_tiles [PICTURE]
 
 Starts the viewer with globe-s on the scene that comes with regard, adds its XYZ address to QGIS, renders the layer, and
 checks that the classes are where the model puts them. Run it with regard's Python; QGIS is driven through the system's
@@ -18,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 import regard
+from benchmarks import parser
 from regard.checkpoints.file import bundled
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -79,7 +82,14 @@ def agreement(picture: Path, extent: list[float], expected: regard.inference.seg
     return float((np.abs(shown[inside].astype(int) - colours).max(axis=1) < 24).mean())
 
 
-def main(picture: Path) -> None:
+def main(arguments: list[str]) -> None:
+    options = parser("qgis_tiles", __doc__)
+    options.add_argument("picture", type=Path, nargs="?", default=Path("qgis-tiles.png"))
+    compare(options.parse_args(arguments).picture)
+
+
+def compare(picture: Path) -> None:
+    """Print which share of the pixels that QGIS draws has the class that ``regard.predict`` gives there."""
     found = subprocess.run([SYSTEM_PYTHON, "-c", "import qgis.core"], capture_output=True, check=False)
     if found.returncode:
         print("skipped: QGIS's Python is not installed here (Debian: apt-get install python3-qgis)")
@@ -99,7 +109,3 @@ def main(picture: Path) -> None:
     same = agreement(picture, extent, expected)
     print(f"{picture.name}: {100 * same:.1f} % of the pixels that QGIS drew have the class of regard.predict there")
     assert same > 0.9
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "qgis-tiles.png"))

@@ -1,18 +1,16 @@
-"""Scenes beside the model alone, and their memory.
+"""Mapping a scene: its time next to that of the network alone, and its memory.
 
-    python tests/bench/scenes.py throughput [MODEL] [SIDE]    dubai-s, or danet-r50 of random weights
-    python tests/bench/scenes.py memory [SIDE or HEIGHTxWIDTH ...]    fresh processes, a model that is next to none
+    python -m benchmarks scenes throughput [MODEL] [SIDE]            dubai-s, or danet-r50 of random weights
+    python -m benchmarks scenes memory [SIDE or HEIGHTxWIDTH ...]    fresh processes, a network that costs nothing
 
 Throughput is processor time of one thread, so that other programs disturb little: while a scene is mapped, the bare
-network looks at each window a second time, by turns just before and just after the map's own look, and that second look
-is taken off the map's time. Memory is the peak of the process above its peak after the model has looked at one window.
+network scores each window a second time, alternately just before and just after the map's own forward pass, and that
+second pass is taken off the map's time. Memory is the peak of the process above its peak after one forward pass.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,9 +23,8 @@ import torch.nn.functional as F
 from rasterio.windows import Window
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.measure import spent as processor_time
-from benchmarks.measure import steady
+from benchmarks import parser
+from benchmarks.measure import in_fresh_process, spent, steady
 from regard.checkpoints.create import create
 from regard.checkpoints.file import load
 from regard.io.raster import Box, open_raster
@@ -35,9 +32,9 @@ from regard.io.window_reader import padded
 from regard.mapping.predict import predict
 from regard.memory import keep_freed_memory, peak_memory_mb
 from regard.models import Segmenter
-from support import tiny
+from tests.support import tiny
 
-SHARED = Path(os.environ.get("REGARD_SHARED", Path(__file__).parents[2].parent / "shared"))
+SHARED = Path(os.environ.get("REGARD_SHARED", Path(__file__).parents[1].parent / "shared"))
 SIZES = ("4096", "8192", "16384", "32768", "2048x100000")
 
 
@@ -57,7 +54,7 @@ def write_scene(path: Path, height: int, width: int) -> Path:
 
 
 def real_scene(path: Path, side: int, **profile: object) -> Path:
-    """The scene of the Dubai set, mirrored at its edge where it is smaller; invented blocks where it is not at hand."""
+    """The scene of the Dubai set, mirrored at its edge where it is smaller; random blocks where it is missing."""
     source = SHARED / "data" / "dubai_scene" / "image.tif"
     if not source.is_file():
         return write_scene(path, side, side)
@@ -115,41 +112,50 @@ def throughput(name: str, side: int) -> None:
         scene = real_scene(Path(folder) / "scene.tif", side)
         predict(model, real_scene(Path(folder) / "first.tif", 512), Path(folder) / "first_map.tif")
         twice = model.logits = Twice(model.logits)  # type: ignore[assignment]
-        spent = processor_time(lambda: predict(model, scene, Path(folder) / "map.tif")) - twice.alone
-    outside = (spent - twice.within) / (side * side / 1e6)
+        seconds = spent(lambda: predict(model, scene, Path(folder) / "map.tif")) - twice.alone
+    outside = (seconds - twice.within) / (side * side / 1e6)
     print(
-        f"| {name} | {side} x {side} | {twice.windows} | {twice.alone:.1f} s | {spent:.1f} s "
-        f"| {100 * twice.alone / spent:.1f} % | {1e3 * outside:.0f} ms |"
+        f"| {name} | {side} x {side} | {twice.windows} | {twice.alone:.1f} s | {seconds:.1f} s "
+        f"| {100 * twice.alone / seconds:.1f} % | {1e3 * outside:.0f} ms |"
     )
 
 
 def memory(sizes: list[str]) -> None:
     """Print peak memory by size, each in a process of its own."""
     for size in sizes:
-        height, width = (size.split("x") * 2)[:2]
-        subprocess.run([sys.executable, __file__, "peak", height, width], check=True)
+        print(in_fresh_process("scenes", "peak", size), flush=True)
 
 
 def peak_here(height: int, width: int) -> None:
-    """Map such a scene in this process and print its peak memory in MB: above that of one window's look, and in all."""
+    """Map such a scene in this process and print its peak memory: above that of one forward pass, and in all."""
     keep_freed_memory()
     model = model_named("blur")
     with tempfile.TemporaryDirectory() as folder, steady(threads=1), torch.inference_mode():
         scene = Path(folder) / "scene.tif"
-        subprocess.run([sys.executable, __file__, "write", str(scene), str(height), str(width)], check=True)
+        in_fresh_process("scenes", "write", f"{height}x{width}", scene)
         model.logits(torch.zeros(1, 3, 1024, 1024))
         before = peak_memory_mb()
         predict(model, scene, Path(folder) / "map.tif")
     print(f"| {width} x {height} | {peak_memory_mb() - before:,.0f} MB | {peak_memory_mb():,.0f} MB |", flush=True)
 
 
-if __name__ == "__main__":
-    what, *rest = sys.argv[1:] or ["throughput"]
-    if what == "write":
-        write_scene(Path(rest[0]), int(rest[1]), int(rest[2]))
-    elif what == "peak":
-        peak_here(int(rest[0]), int(rest[1]))
-    elif what == "memory":
+def sides(size: str) -> tuple[int, int]:
+    """Height and width of ``SIDE`` or ``HEIGHTxWIDTH``."""
+    height, width = (size.split("x") * 2)[:2]
+    return int(height), int(width)
+
+
+def main(arguments: list[str]) -> None:
+    options = parser("scenes", __doc__)
+    options.add_argument("what", choices=("throughput", "memory", "peak", "write"), metavar="throughput|memory")
+    options.add_argument("rest", nargs="*")
+    given = options.parse_args(arguments)
+    rest = given.rest
+    if given.what == "write":
+        write_scene(Path(rest[1]), *sides(rest[0]))
+    elif given.what == "peak":
+        peak_here(*sides(rest[0]))
+    elif given.what == "memory":
         memory(rest or list(SIZES))
     else:
         throughput(rest[0] if rest else "dubai-s", int(rest[1]) if len(rest) > 1 else 4096)

@@ -1,6 +1,6 @@
-"""The loss curve of two processes (CPU, gloo) beside that of one process with twice the batch.
+"""The loss curve of two processes (CPU, gloo) next to that of one process with twice the batch.
 
-python tests/bench/two_processes.py
+    python -m benchmarks two_processes
 
 Batch norm is frozen, since PyTorch synchronises it on GPUs only, dropout is off, and every pixel is labelled, so that
 the mean of the two processes' means is the mean over all pixels.
@@ -8,8 +8,7 @@ the mean of the two processes' means is the mean over all pixels.
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from PIL import Image
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import parser
+from benchmarks.measure import in_fresh_process
 from regard.datasets.folder import folder
 from regard.training.record import read_metrics
 from regard.training.train import train
-from support import tiny, write_set
+from tests.support import tiny, write_set
 
 
 def make_plain(module: nn.Module) -> None:
@@ -56,7 +56,18 @@ def train_here(data: str, out: str, devices: int) -> None:
     )
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
+    options = parser("two_processes", __doc__)
+    options.add_argument("--train", nargs=3, help=argparse.SUPPRESS)  # data, out, devices
+    given = options.parse_args(arguments)
+    if given.train:
+        train_here(given.train[0], given.train[1], int(given.train[2]))
+    else:
+        compare()
+
+
+def compare() -> None:
+    """Print both curves and their largest difference."""
     with tempfile.TemporaryDirectory() as place:
         data = write_set(Path(place) / "toy")
         for mask in (data / "masks").iterdir():
@@ -66,17 +77,10 @@ def main() -> None:
         curves = []
         for devices in (1, 2):
             out = Path(place) / str(devices)
-            subprocess.run([sys.executable, __file__, str(data), str(out), str(devices)], check=True)
+            in_fresh_process("two_processes", "--train", data, out, devices)
             curves.append([line for line in read_metrics(out) if "loss" in line])
         for one, two in zip(*curves, strict=True):
             print(f"step {one['step']:2d}  one process {one['loss']:.6g}  two {two['loss']:.6g}")
         worst = max(abs(one["loss"] - two["loss"]) / one["loss"] for one, two in zip(*curves, strict=True))
         print(f"largest relative difference {worst:.1e}")
         assert worst < 1e-4
-
-
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        train_here(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    else:
-        main()

@@ -1,6 +1,6 @@
 """Kill Dask's workers while they map scenes: is any map missing, made twice or different?
 
-python tests/bench/cluster_kills.py [KILLS] [SCENES]
+python -m tests.faults.cluster_kills [KILLS] [SCENES]
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from regard.io.source import Source
 from regard.mapping.cluster import run_on_cluster
 from regard.mapping.task import Scene, predict_scene
-from support import tiny, write_tif
+from tests.support import tiny, write_tif
 
 
 def keep_killing(out: Path, stop: threading.Event, wanted: int, killed: list[int]) -> None:

@@ -1,9 +1,9 @@
 """One scene, one model, one tiling through regard and through other tools: time, memory, seams.
 
-    python tests/bench/peers_scenes.py WHO MODEL SCENE.tif OUT.tif    WHO: regard, torchgeo, mmseg, geoai
-    python tests/bench/peers_scenes.py scene SIDE SCENE.tif           the scene of the Dubai set, mirrored to SIDE
+    python -m benchmarks peers scene SIDE SCENE.tif            the scene of the Dubai set, mirrored to SIDE
+    python -m benchmarks peers WHO MODEL SCENE.tif OUT.tif     WHO: regard, torchgeo, mmseg, geoai
 
-Each call prints one row; MODEL is as in scenes.py (``blur`` costs next to nothing, so that what is around it shows).
+Each call prints one row; MODEL is as in scenes.py (``blur`` costs almost nothing, so that the rest of the work shows).
 Run each in an environment that has regard's dependencies and:
 
     regard    nothing more
@@ -14,7 +14,7 @@ Run each in an environment that has regard's dependencies and:
 
 Time is processor time of one thread, all but the first window of warming up; ``outside`` is what is not spent in the
 network (for regard ``logits``, for the others also its enlargement to full size). Memory is the peak above that of
-the process with the model after one window. Seam index: how much oftener than elsewhere neighbouring pixels have
+the process with the model after one window. Seam index: how much more often than elsewhere neighbouring pixels have
 different labels, at the worst place within 4 pixels of a window's edge; 1 is no seam.
 """
 
@@ -33,11 +33,10 @@ import torch
 from rasterio.windows import Window, from_bounds
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent))
-from scenes import model_named, real_scene
-from stand_ins import stand_in_for_gdal, stand_in_for_mmcv_operations
-
+from benchmarks import parser
 from benchmarks.measure import steady
+from benchmarks.scenes import model_named, real_scene
+from benchmarks.stand_ins import stand_in_for_gdal, stand_in_for_mmcv_operations
 from regard.inference.views import scaling_of
 from regard.mapping.predict import predict
 from regard.memory import keep_freed_memory, peak_memory_mb
@@ -184,7 +183,7 @@ def edges(who: str, axis: int, length: int) -> set[int]:
 
 
 def seam_index(who: str, path: Path) -> float:
-    """Mean over window edges of the worst jump within 4 pixels, over that of like stretches away from them."""
+    """Mean over window edges of the worst jump within 4 pixels, over that of equal stretches away from them."""
     with rasterio.open(path) as raster:
         labels = raster.read(1)
     near, far = [], []
@@ -199,9 +198,11 @@ def seam_index(who: str, path: Path) -> float:
     return float(np.mean(near) / np.mean(far))
 
 
-def main(who: str, name: str, scene: Path, out: Path) -> None:
+PEERS = {"regard": by_regard, "torchgeo": by_torchgeo, "mmseg": by_mmseg, "geoai": by_geoai}
+
+
+def measure(who: str, name: str, scene: Path, out: Path) -> None:
     """Print one row of the table."""
-    work = {"regard": by_regard, "torchgeo": by_torchgeo, "mmseg": by_mmseg, "geoai": by_geoai}[who]
     if who == "regard":
         keep_freed_memory()  # as the command does
     model = model_named(name)
@@ -209,7 +210,7 @@ def main(who: str, name: str, scene: Path, out: Path) -> None:
         with torch.inference_mode():
             model(torch.zeros(1, len(model.bands), TILE, TILE))
         before, began = peak_memory_mb(), time.process_time()
-        timed = work(model, scene, out)
+        timed = PEERS[who](model, scene, out)
         spent = time.process_time() - began
     memory = peak_memory_mb() - before
     index, size = seam_index(who, out), out.stat().st_size / 1e6
@@ -220,8 +221,13 @@ def main(who: str, name: str, scene: Path, out: Path) -> None:
     )
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "scene":
-        real_scene(Path(sys.argv[3]), int(sys.argv[2]), compress="deflate", photometric="rgb")
+def main(arguments: list[str]) -> None:
+    options = parser("peers", __doc__)
+    options.add_argument("who", choices=("scene", *PEERS))
+    options.add_argument("rest", nargs="+", metavar="SIDE SCENE.tif | MODEL SCENE.tif OUT.tif")
+    given = options.parse_args(arguments)
+    first, *paths = given.rest
+    if given.who == "scene":
+        real_scene(Path(paths[0]), int(first), compress="deflate", photometric="rgb")
     else:
-        main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+        measure(given.who, first, Path(paths[0]), Path(paths[1]))

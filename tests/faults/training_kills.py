@@ -3,7 +3,7 @@
 Prints one row a kill: when it fell, the step of the checkpoint that the run then went on from, and whether the weights
 and the record at the end are those of the run that nothing stopped.
 
-python tests/bench/training_kills.py 20
+python -m tests.faults.training_kills 20
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from regard.datasets.folder import folder
 from regard.training.train import train
-from support import tiny, write_set
+from tests.support import tiny, write_set
 
 STEPS, EVERY = 30, 3
 

@@ -1,11 +1,12 @@
-"""What regard's own computations cost beside the usual ones: ``python -m benchmarks``.
+"""Attention, upsampling, confusion matrices and whole networks, next to the usual way to compute the same.
 
-Both sides run in one process, in turn, and are compared before they are timed. Processor time counts, so that other
+Both sides run in one process, interleaved, and are compared before they are timed. Processor time counts, so that other
 programs disturb little, and the ratio is the median over pairs. Peak memory is taken in fresh processes.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import parser
 from benchmarks.cases import CASES, Maker
 from benchmarks.measure import compare, extra_memory_mb, machine, peak_above_now_mb, steady
 from regard.errors import ConfigError, unknown
@@ -95,19 +97,18 @@ def _make(maker: Maker, size: int) -> Any:
         return maker(size)
 
 
-def report_memory(what: str, name: str, size: int, side: str) -> None:
-    """Print the peak memory of one side of a case above its inputs, in MB. For a process of its own."""
+def _peak_here(what: str, size: int, name: str, side: str) -> float:
+    """Peak memory of one side of a case above its inputs, in MB. For a process of its own."""
     with steady(1):
         getattr(_make(CASES[what][name], WARM_UP[what]), side)()
-        work = getattr(_make(CASES[what][name], size), side)
-        print(json.dumps(round(peak_above_now_mb(work), 1)))
+        return round(peak_above_now_mb(getattr(_make(CASES[what][name], size), side)), 1)
 
 
 def write(results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Results as Markdown or JSON, as the ending says.
+    """Results as Markdown or JSON, as the suffix says.
 
     Raises:
-        ConfigError: another ending.
+        ConfigError: another suffix.
         OutputError: it cannot be written.
     """
     check_target(path)
@@ -151,3 +152,33 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:,.4g}" if abs(value) < 100 else f"{value:,.0f}"
     return str(value)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure what is named, print tables or JSON, and write them to a file if asked."""
+    given = _parser().parse_args(arguments)
+    if given.peak:
+        print(_peak_here(given.what[0], given.sizes[0], *given.peak))
+        return
+    if given.out is not None:
+        check_target(given.out)
+    results = [
+        benchmark(name, threads=given.threads, pairs=given.pairs, sizes=given.sizes, memory=not given.no_memory)
+        for name in given.what
+    ]
+    if given.out is not None:
+        write(results, given.out)
+    print(json.dumps({"benchmarks": results}) if given.json else "\n".join(map(markdown, results)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("", __doc__)
+    options.add_argument("what", nargs="+", help="attention, upsample, evaluate or model, or several of them")
+    options.add_argument("--threads", type=int, default=1, help="threads that both sides may use")
+    options.add_argument("--pairs", type=int, default=5, help="how often both sides run; medians count")
+    options.add_argument("--sizes", type=int, nargs="*", default=(), help="pixels for attention, else image widths")
+    options.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
+    options.add_argument("--json", action="store_true", help="print JSON")
+    options.add_argument("-o", "--out", type=Path, help="a .md or .json file to write")
+    options.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)  # case and side
+    return options
