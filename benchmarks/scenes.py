@@ -59,7 +59,8 @@ def real_scene(path: Path, side: int, **profile: object) -> Path:
     if not source.is_file():
         return write_scene(path, side, side)
     with open_raster(source) as raster:
-        profile = {**raster.dataset.profile, "height": side, "width": side, **profile}
+        with rasterio.open(source) as plain:
+            profile = {**plain.profile, "height": side, "width": side, **profile}
         with rasterio.open(path, "w", **profile) as scene:
             for top in range(0, side, 512):
                 rows = min(512, side - top)

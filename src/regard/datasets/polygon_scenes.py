@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from regard.classes import ClassMap, first_reason
 from regard.datasets.labelled_data import SPLITS, LabelledData, Pair, PolygonLabels, boxes
 from regard.errors import ClassMismatch, DatasetError, counted, unknown
-from regard.io.areas import to_map
-from regard.io.raster import open_raster
+from regard.io.raster import open_raster, to_map
 from regard.io.resampled_raster import at_gsd
 from regard.io.vectors import read_polygons
 
@@ -127,7 +126,7 @@ def _on_scene(image: Path, vectors: Path, description: PolygonScenes) -> OnScene
     columns = [description.column, *([description.split] if description.split else [])]
     with open_raster(image) as native, at_gsd(native, description.gsd) as raster:
         shapes, values = read_polygons(vectors, raster, columns)
-        inverse, size, bounds = ~raster.transform, raster.size, raster.dataset.bounds
+        inverse, size, bounds = ~raster.transform, raster.size, raster.bounds
     pixels = np.array(shapely.transform(shapes, lambda xy: to_map(xy, inverse)), dtype=object)
     texts = [np.array([text_of(value) for value in column]) for column in values]
     on_scene = shapely.intersects(shapely.box(*shapely.bounds(pixels).T), shapely.box(0, 0, size[1], size[0]))

@@ -172,7 +172,7 @@ def _pixel_format(path: Path) -> PixelFormat:
         with Image.open(path) as image:
             return PixelFormat(BANDS.get(image.mode, len(image.getbands())), "uint8", True)
     with open_raster(path) as raster:
-        return PixelFormat(len(raster.bands), raster.dataset.dtypes[0], False)
+        return PixelFormat(len(raster.bands), raster.dtypes[0], False)
 
 
 def _ground(path: Path, box: Box | None) -> Ground | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from regard._version import __version__
-from regard.io.raster import gdal_version
+from regard.io.gdal import gdal_version
 
 PACKAGES = [
     "torch",

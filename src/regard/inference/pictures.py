@@ -14,8 +14,7 @@ from matplotlib.patches import Patch
 
 from regard.card import RGB
 from regard.classes import ClassMap
-from regard.io.image import read_image
-from regard.io.raster import read_small
+from regard.io.image import read_image, read_small
 
 INK = "#737a82"  # on no paper: legible on white and on near black
 NO_DATA_COLOUR = (0, 0, 0)

@@ -9,8 +9,7 @@ from typing import Any
 import shapely
 
 from regard.errors import ConfigError
-from regard.io.areas import to_map
-from regard.io.raster import Raster
+from regard.io.raster import Raster, to_map
 from regard.io.vectors import read_polygons
 
 Area = str | Path | Sequence[float]
@@ -30,7 +29,7 @@ def area_of_interest(wanted: Area, raster: Raster) -> Any:
     if not area.intersects(shapely.box(0, 0, *raster.size[::-1])):
         raise ConfigError(
             f"the area of interest, {_rounded(shapely.union_all(shapes).bounds)} in the raster's CRS, misses "
-            f"{raster.source.name}: {_rounded(raster.dataset.bounds)}. The order is west, south, east, north."
+            f"{raster.source.name}: {_rounded(raster.bounds)}. The order is west, south, east, north."
         )
     return area
 

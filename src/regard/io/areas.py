@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from regard.classes import ClassMap
 from regard.files import check_writable, write_text
 from regard.io.class_map_file import open_label_map
-from regard.io.raster import Raster
+from regard.io.raster import Raster, to_map
 
 SQUARE_METRES_PER_HECTARE = 10_000.0
 
@@ -83,12 +83,6 @@ class Ground:
         corners = self.level(to_map(grid.reshape(-1, 2), transform)).reshape(grid.shape)
         down, across = corners[1:, 1:] - corners[:-1, :-1], corners[1:, :-1] - corners[:-1, 1:]
         return np.abs(down[..., 0] * across[..., 1] - down[..., 1] * across[..., 0]) / 2
-
-
-def to_map(xy: Float[np.ndarray, "n 2"], transform: Affine) -> Float[np.ndarray, "n 2"]:
-    """Points in pixels (column, row) to the map's coordinates."""
-    a, b, c, d, e, f = transform[:6]
-    return np.stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f], axis=1)
 
 
 def ground_resolution(raster: Raster) -> float | None:

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 
 from regard.errors import BandMismatch
 from regard.io.source import Source
+
+
+class Band(NamedTuple):
+    """What a file says of one band."""
+
+    dtype: str
+    colour: str
+    description: str
+    nodata: float | None
+    bits: int = 8
+
+
+def bands_of(dataset: Any) -> tuple[Band, ...]:
+    """What a file says of its bands."""
+    colours = [colour.name for colour in dataset.colorinterp]
+    descriptions = [text or "" for text in dataset.descriptions]
+    bits = [int(dataset.tags(number, ns="IMAGE_STRUCTURE").get("NBITS", 8)) for number in dataset.indexes]
+    return tuple(map(Band, dataset.dtypes, colours, descriptions, dataset.nodatavals, bits))
+
+
+def missing_data(dataset: Any) -> str:
+    """How a file marks pixels without data: ``alpha``, ``mask``, ``nodata`` or ``nothing``."""
+    marks = {MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask", MaskFlags.nodata: "nodata"}
+    return next((name for flag, name in marks.items() if flag in dataset.mask_flag_enums[0]), "nothing")
 
 
 def choose_bands(
@@ -68,13 +92,13 @@ def _band_number(source: Source, band: int | str, names: list[str]) -> int:
     )
 
 
-def check_bits(source: Source, dataset: Any) -> None:
+def check_bits(source: Source, bands: Sequence[Band]) -> None:
     """Refuse black-and-white and other coarse pictures, whose values would all be dark.
 
     Raises:
         BandMismatch: less than 8 bits a band.
     """
-    bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
+    bits = bands[0].bits
     if bits < 8:
         raise BandMismatch(
             f"{source.name} has {bits} bit{'s' * (bits > 1)} a band; a photograph or scene has 8 or more. Give the "

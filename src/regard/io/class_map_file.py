@@ -10,18 +10,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-import rasterio
-import rasterio.features
 from jaxtyping import Shaped
 from rasterio.transform import Affine
-from rasterio.windows import Window
 
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, ConfigError, OutputError
-from regard.io.raster import Raster, open_raster, refusing
+from regard.io.raster import Box, Raster, open_raster
 
 STRIP = 512  # rows: the height of a block of the maps that we write, so that each block is decoded once
 
@@ -34,7 +31,7 @@ class LabelMap:
         self.classes = classes
         self.size = raster.size
         self.crs = raster.crs
-        nodata = raster.dataset.nodata
+        nodata = raster.nodata
         self.nodata: int | None = int(nodata) if nodata is not None and math.isfinite(nodata) else None
 
     @property
@@ -49,8 +46,7 @@ class LabelMap:
             UnreadableImage: a block of the file is damaged.
             ClassMismatch: a label that is neither a class nor the map's value for no data.
         """
-        with refusing(self.raster.source, f"the part of {height} rows from row {top}"):
-            values = self.raster.dataset.read(1, window=Window(0, top, self.size[1], height))
+        values = self.raster.read_band(Box(top, 0, height, self.size[1]))
         strange = (values >= len(self.classes)) & (values != self.nodata)
         if strange.any():
             raise ClassMismatch(
@@ -85,7 +81,7 @@ def open_label_map(path: Path, classes: ClassMap | Sequence[str] | None = None) 
         ClassMismatch: no class names are given and none are in the file, or it holds no integers.
     """
     with open_raster(path, bands=[1]) as raster:
-        kind = np.dtype(raster.dataset.dtypes[0])
+        kind = np.dtype(raster.dtypes[0])
         if kind not in (np.uint8, np.uint16):
             raise ClassMismatch(f"{path.name} holds {kind}, a class map uint8 or uint16. Give the map, not the scores.")
         yield LabelMap(raster, stored_classes(raster) if classes is None else ClassMap.of(classes))
@@ -98,14 +94,13 @@ def stored_classes(raster: Raster) -> ClassMap:
         ClassMismatch: the tag is missing or broken.
     """
     try:
-        classes = ClassMap.of(json.loads(raster.dataset.tags()["regard_classes"]))
+        classes = ClassMap.of(json.loads(raster.tags()["regard_classes"]))
     except (KeyError, ValueError, TypeError):
         raise ClassMismatch(
             f"{raster.source.name} does not say which classes it shows (no tag regard_classes). Give their names."
         ) from None
-    try:
-        table: dict[int, Any] = raster.dataset.colormap(1)
-    except ValueError:
+    table = raster.colormap()
+    if table is None:
         return classes
     return classes.model_copy(update={"palette": tuple(tuple(table[label][:3]) for label in range(len(classes)))})
 
@@ -125,13 +120,13 @@ def without_specks(source: LabelMap, pixels: int, scratch: Path) -> Iterator[Lab
     if pixels < 2:
         yield source
         return
-    band = rasterio.band(source.raster.dataset, 1)
     with _scratch_file(scratch) as label_file, _scratch_file(scratch) as mask_file:
-        labels = _on_disk(label_file, source.size, band.dtype, scratch)
+        labels = _on_disk(label_file, source.size, source.raster.dtypes[0], scratch)
         mask = _on_disk(mask_file, source.size, "uint8", scratch)
         for top, rows in source.strips():
             mask[top : top + len(rows)] = rows < len(source.classes)
-        yield _SievedMap(source, rasterio.features.sieve(band, pixels, out=labels, mask=mask))
+        source.raster.sieve(pixels, labels, mask)
+        yield _SievedMap(source, labels)
 
 
 def _scratch_file(folder: Path) -> IO[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,11 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from jaxtyping import Shaped
-from rasterio._err import CPLE_BaseError
 from rasterio.windows import Window
 
 from regard.classes import ClassMap
 from regard.files import FileWriter, write_text
+from regard.io.gdal import BLOCK_CACHE, GDAL_ERRORS, not_georeferenced_is_fine
 
 BLOCK = 512  # pixels: what is written together in rows of blocks is compressed once
 
@@ -78,8 +77,9 @@ class RasterWriter(FileWriter):
             "bigtiff": "if_safer",
         }
         profile |= {"nodata": layer.nodata, "crs": crs, **({} if transform is None else {"transform": transform})}
-        with _ungeoreferenced_is_fine():
+        with not_georeferenced_is_fine():
             self._file = rasterio.open(self._work, "w", **profile)
+        BLOCK_CACHE.enter()
         self._describe()
 
     def _describe(self) -> None:
@@ -101,7 +101,7 @@ class RasterWriter(FileWriter):
         """
         try:
             self._file.write(rows, 1, window=Window(0, top, rows.shape[1], rows.shape[0]))
-        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+        except GDAL_ERRORS as error:
             raise self._failed(error) from None
 
     def _publish(self) -> None:
@@ -111,7 +111,7 @@ class RasterWriter(FileWriter):
             self._file.close()
             rasterio.shutil.copy(self._work, self._part, driver="COG", **options)
             self._read_back()
-        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:  # GDAL's own where a copy finds no room
+        except GDAL_ERRORS as error:  # GDAL's own where a copy finds no room
             raise self._failed(error) from None
         if self.layer.classes is not None:
             side = self.path.with_name(self.path.name + ".aux.xml")
@@ -120,13 +120,14 @@ class RasterWriter(FileWriter):
 
     def _read_back(self) -> None:
         """Decode both files whole and compare: rasterio does not always report a full disk when it writes."""
-        with _ungeoreferenced_is_fine(), rasterio.open(self._work) as work, rasterio.open(self._part) as part:
+        with not_georeferenced_is_fine(), rasterio.open(self._work) as work, rasterio.open(self._part) as part:
             for _, window in part.block_windows(1):
                 if not np.array_equal(work.read(1, window=window), part.read(1, window=window)):
                     raise self._failed("what was written does not read back")
 
     def _close(self) -> None:
         self._file.close()
+        BLOCK_CACHE.leave()
 
 
 def category_sidecar(names: Sequence[str]) -> str:
@@ -136,11 +137,3 @@ def category_sidecar(names: Sequence[str]) -> str:
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
         f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
     )
-
-
-class _ungeoreferenced_is_fine(warnings.catch_warnings):
-    """A raster without a place on Earth is no reason to warn: photographs have none."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)

@@ -173,6 +173,17 @@ def is_deep(source: str | Path | Source) -> bool:
     return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 25 and header[24] == 16
 
 
+def read_small(source: str | Path | Source, width: int, *, nearest: bool = False) -> Shaped[np.ndarray, "c h w"]:
+    """A raster shrunk to ``width`` pixels, for pictures.
+
+    Raises:
+        UnreadableImage: see :func:`open_raster`.
+    """
+    with open_raster(source) as raster:
+        height = max(1, round(raster.size[0] * width / raster.size[1]))
+        return raster.read_scaled((height, width), nearest=nearest)
+
+
 def _is_file(source: Source) -> bool:
     return source.local is not None and source.local.is_file()
 

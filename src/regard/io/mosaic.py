@@ -8,24 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 
 from regard.errors import BandMismatch, UnreadableImage
-from regard.io.bands import check_bits
+from regard.io.bands import Band, check_bits
 from regard.io.raster import Box, open_raster
 from regard.io.source import Source
 
 MOSAICS = "/vsimem/regard-mosaic/"  # names of mosaics; their VRTs lie nowhere
 TOLERANCE = 0.1  # pixels that a corner may lie beside the first file's grid
-
-
-class Band(NamedTuple):
-    """What every file of a mosaic must have alike."""
-
-    dtype: str
-    colour: str
-    description: str
-    nodata: float | None
 
 
 class Tile(NamedTuple):
@@ -59,15 +50,9 @@ def mosaic(files: Sequence[str | Path | Source], *, vrt: bool = False) -> Source
 
 def _tile(source: Source, vrt: bool) -> Tile:
     with open_raster(source, vrt=vrt) as raster:
-        dataset = raster.dataset
-        check_bits(source, dataset)
-        colours = [colour.name for colour in dataset.colorinterp]
-        described = [text or "" for text in dataset.descriptions]
-        bands = tuple(map(Band, dataset.dtypes, colours, described, dataset.nodatavals))
-        flags = dataset.mask_flag_enums[0]
-        marks = {MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask", MaskFlags.nodata: "nodata"}
-        empty = next((name for flag, name in marks.items() if flag in flags), "nothing")
-        return Tile(source, raster.size, raster.crs, raster.transform, bands, empty, dataset.block_shapes[0])
+        check_bits(source, raster.file_bands)
+        place = raster.size, raster.crs, raster.transform
+        return Tile(source, *place, raster.file_bands, raster.missing_data, raster.block_shape)
 
 
 def _check_alike(first: Tile, other: Tile) -> None:

@@ -13,14 +13,13 @@ import numpy as np
 import shapely
 from jaxtyping import Float, Integer
 from rasterio.transform import Affine
-from rasterio.windows import Window
 
 from regard.classes import ClassMap
 from regard.errors import ConfigError, SizeMismatch
-from regard.io.areas import Ground, to_map
+from regard.io.areas import Ground
 from regard.io.class_map_file import LabelMap, open_label_map, without_specks
 from regard.io.coverage import Region, Strip, regions
-from regard.io.raster import Raster, open_raster, refusing
+from regard.io.raster import Box, Raster, open_raster, to_map
 from regard.io.vectors import Columns, VectorWriter, check_vector_target
 
 
@@ -116,7 +115,7 @@ class _Rows:
     def __init__(self, source: LabelMap, ground: Ground | None, sure: Raster | None) -> None:
         self.names = np.array(source.classes.names, object)
         self.has_area = ground is not None
-        self.scale: float | None = None if sure is None else sure.dataset.scales[0]
+        self.scale: float | None = None if sure is None else sure.scale
 
     def columns(self, found: Sequence[Region], areas: Float[np.ndarray, "n"]) -> Columns:
         labels = np.array([region.label for region in found], np.int32)
@@ -149,9 +148,7 @@ def _strips(source: LabelMap, sure: Raster | None) -> Iterator[Strip]:
         if sure is None:
             yield Strip(top, labels)
             continue
-        with refusing(sure.source, f"the part of {len(labels)} rows from row {top}"):
-            stored = sure.dataset.read(1, window=Window(0, top, labels.shape[1], len(labels)))
-        yield Strip(top, labels, stored)
+        yield Strip(top, labels, sure.read_band(Box(top, 0, *labels.shape)))
 
 
 def _placed(shapes: np.ndarray, transform: Affine) -> np.ndarray:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rasterio.enums import ColorInterp, Resampling
-from rasterio.transform import Affine
-from rasterio.vrt import WarpedVRT
-
 from regard.errors import BandMismatch, ConfigError
 from regard.io.areas import ground_resolution
-from regard.io.raster import Raster, refusing
+from regard.io.raster import Raster
 
 
 @contextmanager
@@ -37,22 +33,6 @@ def at_gsd(raster: Raster, gsd: float | None) -> Iterator[Raster]:
             f"{name} has a band marked as alpha among those asked for, which gsd takes for the mask. Mark it anew: "
             "gdal_edit.py -colorinterp_4 undefined."
         )
-    dataset = raster.dataset
     height, width = (max(1, round(length * own / gsd)) for length in raster.size)
-    across, down = raster.size[1] / width, raster.size[0] / height
-    a, b, c, d, e, f = raster.transform[:6]
-    transform = Affine(a * across, b * down, c, d * across, e * down, f)
-    masked = dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp
-    with refusing(raster.source, f"its view at {gsd:g} m per pixel"):
-        warped = WarpedVRT(
-            dataset,
-            crs=dataset.crs,
-            src_crs=dataset.crs,
-            transform=transform,
-            height=height,
-            width=width,
-            resampling=Resampling.bilinear,
-            add_alpha=not masked,
-        )
-    with warped:
-        yield Raster(raster.source, warped, raster.bands)
+    with raster.resampled((height, width)) as resampled:
+        yield resampled

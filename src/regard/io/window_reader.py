@@ -1,18 +1,25 @@
-"""A raster window by window from north to south, read ahead of time in pieces of bounded size."""
+"""Windows of a raster: all from north to south, read ahead in pieces of bounded size, or any one at any scale."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from typing import Any
 
 import numpy as np
+import rasterio
 from jaxtyping import Bool, Shaped
+from rasterio.io import MemoryFile
+from rasterio.transform import Affine
 
+from regard.io.gdal import refusing
 from regard.io.raster import Box, Raster
+from regard.io.source import Source
 
-CACHE_MB = 32
-os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_MB))  # else GDAL keeps a twentieth of the machine's memory
+PLACEHOLDER = Affine(1, 0, 1, 0, -1, 1)  # of images without a transform: rasterio warns of the identity
 Cut = tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]
 ROWS_AT_ONCE = 512e6  # bytes that a piece may take where a file has full-width blocks, which its parts would all decode
 
@@ -44,7 +51,7 @@ def read_windows(
 
 def piece_bytes(raster: Raster, at_most: float) -> float:
     """How large a piece may be: larger where the file's blocks are as wide as it is, which each piece decodes whole."""
-    return max(at_most, ROWS_AT_ONCE) if raster.dataset.block_shapes[0][1] >= raster.size[1] else at_most
+    return max(at_most, ROWS_AT_ONCE) if raster.block_shape[1] >= raster.size[1] else at_most
 
 
 def _neighbours(lefts: Sequence[int], width: int, at_most: float) -> Iterator[list[int]]:
@@ -75,3 +82,61 @@ def _mirrored(begin: int, count: int, length: int) -> Sequence[int]:
         return range(begin, begin + count)
     places = np.arange(begin, begin + count) % (2 * length)
     return np.where(places < length, places, 2 * length - 1 - places).tolist()
+
+
+def read_web_mercator(raster: Raster, bounds: tuple[float, float, float, float], side: int, *, nearest: bool) -> Cut:
+    """The chosen bands in ``side`` x ``side`` pixels over ``bounds`` (left, bottom, right, top) in EPSG:3857, from the
+    overview that fits, and which pixels hold data.
+
+    Raises:
+        UnreadableImage: a block of the file is damaged.
+    """
+    from rio_tiler.reader import part  # of the extra "web"
+
+    resampling: Any = "nearest" if nearest else "bilinear"
+    nan = math.nan if np.issubdtype(np.dtype(raster.dtypes[0]), np.floating) and raster.nodata is None else None
+    with refusing(raster.source, "a tile"):
+        tile = part(
+            raster._dataset, bounds, side, side, dst_crs="EPSG:3857", bounds_crs="EPSG:3857",
+            indexes=raster.bands, resampling_method=resampling, reproject_method=resampling, nodata=nan,
+        )  # fmt: skip
+    return tile.array.data, np.asarray(~np.ma.getmaskarray(tile.array).any(axis=0))
+
+
+def in_memory(pixels: Cut, crs: Any = None, transform: Any = PLACEHOLDER) -> Callable[[], Raster]:
+    """Pixels and their validity as a tiled GeoTIFF in memory, and how to open it, as often as one likes."""
+    values, valid = pixels
+    count, height, width = values.shape
+    profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": values.dtype}
+    profile |= {"tiled": True, "crs": crs, "transform": transform, "photometric": "minisblack"}
+    file = MemoryFile()
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), file.open(**profile) as dataset:
+        dataset.write(values)
+        dataset.write_mask(valid)
+    return lambda: Raster(Source(file.name), file.open(), tuple(range(1, count + 1)))
+
+
+class RasterPool:
+    """Open rasters of one source, each used by one thread at a time and kept for the next."""
+
+    def __init__(self, reopen: Callable[[], Raster]) -> None:
+        self._reopen = reopen
+        self._idle: SimpleQueue[Raster] = SimpleQueue()
+
+    @contextmanager
+    def borrow(self) -> Iterator[Raster]:
+        """An open raster."""
+        try:
+            raster = self._idle.get_nowait()
+        except Empty:
+            raster = self._reopen()
+        try:
+            yield raster
+        finally:
+            self._idle.put(raster)
+
+    def close(self) -> None:
+        """Close those that are not in use."""
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from regard.errors import ConfigError
 from regard.inference.views import class_scores, scaling_of
+from regard.io.gdal import CACHE_MB
 from regard.io.raster import Raster
-from regard.io.window_reader import CACHE_MB, Cut, piece_bytes, read_windows
+from regard.io.window_reader import Cut, piece_bytes, read_windows
 from regard.mapping.upsample import Painter, Rows
 from regard.models import Segmenter
 from regard.ops.normalise import prepare

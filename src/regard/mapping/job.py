@@ -92,7 +92,7 @@ class MapJob:
 def tags_in(path: Path) -> dict[str, str]:
     """What a GeoTIFF or a PNG says of itself; nothing where it cannot be read."""
     with suppress(UnreadableImage), open_raster(path) as raster:
-        return raster.dataset.tags()
+        return raster.tags()
     return {}
 
 

@@ -17,10 +17,9 @@ import shapely
 import torch
 
 from regard.files import write_text
-from regard.io.areas import to_map
 from regard.io.cog_writer import label_layer
 from regard.io.qgis_style import as_hex
-from regard.io.raster import Raster
+from regard.io.raster import Raster, to_map
 from regard.mapping.outputs import Outputs
 from regard.models import Segmenter
 
@@ -75,7 +74,7 @@ def _place(raster: Raster) -> dict[str, Any]:
 def _taken(raster: Raster) -> str:
     """When the scene was taken, by its TIFF tag, else now; in UTC."""
     try:
-        moment = datetime.strptime(raster.dataset.tags().get("TIFFTAG_DATETIME", ""), "%Y:%m:%d %H:%M:%S")
+        moment = datetime.strptime(raster.tags().get("TIFFTAG_DATETIME", ""), "%Y:%m:%d %H:%M:%S")
     except ValueError:
         moment = datetime.now(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,7 +14,8 @@ from regard.errors import ConfigError, SizeMismatch
 from regard.inference.pictures import heat, paint
 from regard.io.areas import class_areas, ground_resolution
 from regard.io.class_map_file import LabelMap, open_label_map
-from regard.io.raster import Box, Raster, open_raster, read_small
+from regard.io.image import read_small
+from regard.io.raster import Box, Raster, open_raster
 from regard.reports.charts import histogram
 from regard.reports.gallery import WIDE, Picture, embedded, summary
 
@@ -62,7 +63,7 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
 def _card(source: LabelMap) -> Card | None:
     """The card of the model that made the map, as the map's tags have it."""
     with contextlib.suppress(KeyError, ValueError):
-        return Card.model_validate_json(source.raster.dataset.tags()["regard_card"])
+        return Card.model_validate_json(source.raster.tags()["regard_card"])
     return None
 
 
@@ -74,9 +75,9 @@ def _levels(source: LabelMap, confidence: Path) -> Levels:
                 f"{confidence.name} is {layer.size[1]} x {layer.size[0]} pixels, {source.raster.source.name} "
                 f"{source.size[1]} x {source.size[0]}. Give the confidence that was written with the map."
             )
-        if layer.dataset.dtypes[0] != "uint8":
+        if layer.dtypes[0] != "uint8":
             raise ConfigError(
-                f"{confidence.name} holds {layer.dataset.dtypes[0]}; confidence is uint8, in steps of 1/255. Give the "
+                f"{confidence.name} holds {layer.dtypes[0]}; confidence is uint8, in steps of 1/255. Give the "
                 "file that regard predict --confidence wrote."
             )
         return _count(source, layer)

@@ -16,14 +16,14 @@ from regard.errors import ClassMismatch, SizeMismatch
 from regard.inference.pictures import shown_bands, stretch_of
 from regard.io.image import Pixels, image_size, is_photograph, read_image
 from regard.io.raster import Box, Raster, open_raster
-from regard.io.source import Source
+from regard.io.window_reader import in_memory
 from regard.mapping.blend import Tiling
 from regard.models import Segmenter
 from regard.web.grid import SIDE, Address, Grid, Places, grid_of
 from regard.web.live_prediction import MOST_WINDOWS, Cache, GoingOn, Live
 from regard.web.pixel_query import inspect
 from regard.web.png import NOTHING, classes_png, errors_png, heat_png, scene_png
-from regard.web.raster_layer import RasterLayer, in_memory
+from regard.web.raster_layer import RasterLayer
 
 SCENE_TILES, MAP_TILES = 512, 512
 SAMPLES, SAMPLE = 8, 64  # the stretch is decided on 8 x 8 places of 64 x 64 pixels
@@ -72,8 +72,7 @@ class Viewer:
             return open_raster(path, bands=self.sources.bands, expected=self.model.bands)
         if not hasattr(self, "_photograph"):
             self._photograph = in_memory(read_image(path, bands=self.sources.bands, expected=self.model.bands))
-        dataset = self._photograph.open()
-        return Raster(Source.of(path), dataset, tuple(dataset.indexes))
+        return self._photograph()
 
     def _layer(self, path: Path, name: str) -> RasterLayer:
         if image_size(path) != self.raster.size:
@@ -82,7 +81,7 @@ class Viewer:
                 f"{self.raster.size[1]} x {self.raster.size[0]}. Give files on the same grid."
             )
         with open_raster(path) as raster:
-            stored = raster.dataset.tags().get("regard_classes")
+            stored = raster.tags().get("regard_classes")
             count = len(raster.bands)
         if stored is not None and name == "labels_map":
             _check_classes(path, stored, self.model.classes)
@@ -238,7 +237,7 @@ def _box(places: Places, size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"]
 
 def _stretch(raster: Raster, bands: list[int]) -> Float[np.ndarray, "2 3"] | None:
     """The stretch of the whole scene, from samples of it."""
-    if raster.dataset.dtypes[0] == "uint8":
+    if raster.dtypes[0] == "uint8":
         return None
     height, width = raster.size
     samples = []

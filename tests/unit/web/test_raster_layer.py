@@ -181,10 +181,9 @@ def test_chunks_cover_a_raster_once_and_reach_over_what_is_not_read(
     size: tuple[int, int], chunk: tuple[int, int]
 ) -> None:
     read, shown = np.zeros(size, int), np.zeros(size, bool)
-    for window, reach in raster_layer._spread(size, chunk):
-        top, left = int(window.row_off), int(window.col_off)
+    for (top, left, height, width), reach in raster_layer._spread(size, chunk):
         assert not read[top : top + reach[0], left : left + reach[1]].any()
-        read[top : top + window.height, left : left + window.width] += 1
+        read[top : top + height, left : left + width] += 1
         shown[top : top + reach[0], left : left + reach[1]] = True
         assert shown.all()
     assert (read == 1).all()
@@ -198,6 +197,6 @@ def test_a_damaged_file_says_so_in_one_line(tmp_path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 3 : len(raw) // 3 + 20_000] = b"\x07" * 20_000
     path.write_bytes(raw)
-    with pytest.raises(UnreadableImage, match=r"a\.tif: tile"):
+    with pytest.raises(UnreadableImage, match=r"a\.tif: a tile"):
         for tile in over(layer, layer.grid.finest):
             layer.tile(tile)

@@ -111,8 +111,10 @@ def test_a_map_and_labels_from_files(tmp_path: Path, viewer_of: Callable[..., Vi
     viewer = viewer_of(scene, model, labels_map=finished, confidence=tmp_path / "sure.tif")
     with open_raster(Path(finished)) as file, open_raster(tmp_path / "sure.tif") as sure:
         answer = viewer.answer(Address(0, 0, 0), always)
-        assert (answer.labels[:100, :120] == file.dataset.read(1)).all() and not viewer.live.parts._held
-        assert (answer.confidence[:100, :120] == sure.dataset.read(1)).all()
+        assert (
+            answer.labels[:100, :120] == file.read_band(Box(0, 0, *file.size))
+        ).all() and not viewer.live.parts._held
+        assert (answer.confidence[:100, :120] == sure.read_band(Box(0, 0, *sure.size))).all()
 
     save_image(tmp_path / "labels.png", labels)
     for name, values in (("index.png", truth), ("colours.png", np.vstack([COLOURS, [(0, 0, 0)]])[truth.clip(0, 3)])):
