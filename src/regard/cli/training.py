@@ -100,7 +100,7 @@ def _new_model(
 ) -> Segmenter:
     """The recipe's network, or the one that is named, for the classes and bands of the data."""
     from regard.checkpoints.create import create, unscaled
-    from regard.datasets.statistics import is_of_bytes
+    from regard.datasets.statistics import is_8_bit
 
     names = data.band_names()
     model = create(
@@ -112,7 +112,7 @@ def _new_model(
         pretrained=pretrained is not None and (pretrained == "imagenet" or pretrained),
         **{**(plan.config if architecture in (None, plan.architecture) else {}), **network},
     )
-    if is_of_bytes(data):
+    if is_8_bit(data):
         return model
     return model.with_card(model.card.model_copy(update=unscaled(len(names), names)))  # measured by the training
 

@@ -121,9 +121,9 @@ def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -
         with found.catching("layout", base.name):
             found.splits = scene_splits(base)
     else:
-        what = "has no images/ (or img_dir/, or image.tif). Put the images there and their masks in masks/."
+        message = "has no images/ (or img_dir/, or image.tif). Put the images there and their masks in masks/."
         with found.catching("layout", base.name):
-            raise DatasetError(f"{base} {what}")
+            raise DatasetError(f"{base} {message}")
     return found
 
 
@@ -138,11 +138,11 @@ def _scan_lists(found: Scan) -> None:
     found.splits = {split: _pairs(found, names, images, masks, split) for split, names in stems.items()}
     _check_disjoint(found)
     listed = {stem for names in stems.values() for stem in names}
-    unlisted = [stem for stem in images if stem not in listed]
-    if unlisted:
-        what = f"{counted(len(unlisted), 'image')} in no split, not used. Add them to a split, or remove them."
-        found.add("note", "splits", what, *(images[stem].name for stem in unlisted))
-        found.splits[NO_SPLIT] = _pairs(found, unlisted, images, masks, NO_SPLIT)
+    extra = [stem for stem in images if stem not in listed]
+    if extra:
+        message = f"{counted(len(extra), 'image')} in no split, not used. Add them to a split, or remove them."
+        found.add("note", "splits", message, *(images[stem].name for stem in extra))
+        found.splits[NO_SPLIT] = _pairs(found, extra, images, masks, NO_SPLIT)
     _check_masks(found, images, masks, "masks")
 
 
@@ -166,11 +166,11 @@ def _files_by_stem(found: Scan, name: str) -> dict[str, Path]:
         return files
     for path in sorted(path for path in place.iterdir() if not path.name.startswith(".")):
         if path.suffix.lower() not in PHOTOGRAPHS + RASTERS:
-            what = f"{name}/{path.name} is not an image that regard reads; it is ignored."
-            found.add("note", "layout", what, path.name)
+            message = f"{name}/{path.name} is not an image that regard reads; it is ignored."
+            found.add("note", "layout", message, path.name)
         elif path.stem in files:
-            what = f"{name}/ holds both {files[path.stem].name} and {path.name}. Keep one."
-            found.add("error", "layout", what, files[path.stem].name, path.name)
+            message = f"{name}/ holds both {files[path.stem].name} and {path.name}. Keep one."
+            found.add("error", "layout", message, files[path.stem].name, path.name)
         else:
             files[path.stem] = path
     if not files:
@@ -183,8 +183,8 @@ def _stems(found: Scan, path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
-        what = f"{path.name} is not a list in UTF-8 ({error}). Write one image stem per line."
-        found.add("error", "splits", what, path.name)
+        message = f"{path.name} is not a list in UTF-8 ({error}). Write one image stem per line."
+        found.add("error", "splits", message, path.name)
         return []
     counts = Counter(_stem_of(line) for line in lines if line)
     if not counts:
@@ -206,11 +206,13 @@ def _pairs(
     for stem in stems:
         mask = next((masks[stem + suffix] for suffix in MASK_SUFFIXES if stem + suffix in masks), None)
         if stem not in images:
-            what = f"the split {split} lists {stem}, but there is no image of that name. Correct the list."
-            found.add("error", "no image", what, stem)
+            message = f"the split {split} lists {stem}, but there is no image of that name. Correct the list."
+            found.add("error", "no image", message, stem)
         elif mask is None:
-            what = f"image {images[stem].name} ({split}) has no mask. Add {stem}.png to the masks, or remove the image."
-            found.add("warning" if split == NO_SPLIT else "error", "no mask", what, images[stem].name)
+            message = (
+                f"image {images[stem].name} ({split}) has no mask. Add {stem}.png to the masks, or remove the image."
+            )
+            found.add("warning" if split == NO_SPLIT else "error", "no mask", message, images[stem].name)
         else:
             pairs.append(Pair(stem, images[stem], mask))
     return tuple(pairs)
@@ -224,8 +226,8 @@ def _check_disjoint(found: Scan) -> None:
             splits[pair.name].append(split)
     for name, its in splits.items():
         if len(its) > 1:
-            what = f"{name} is in {' and '.join(its)}: scores would be inflated. Keep it in one."
-            found.add("error", "leak", what, name)
+            message = f"{name} is in {' and '.join(its)}: scores would be inflated. Keep it in one."
+            found.add("error", "leak", message, name)
 
 
 def _check_masks(found: Scan, images: Mapping[str, Path], masks: Mapping[str, Path], place: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from regard.classes import ClassMap
-from regard.errors import ClassMismatch
+from regard.errors import ClassMismatch, counted
 from regard.io.image import RASTERS, is_deep, is_photograph, open_photograph, slices
 from regard.io.raster import Box, open_raster
 
@@ -22,27 +22,6 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
     """
     values = mask_values(path, box)
     return labels_of_colours(path, values, classes) if values.ndim == 3 else labels_of(path, values, classes)
-
-
-def labels_of(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
-    """The labels that a mask's values stand for.
-
-    Raises:
-        ClassMismatch: a value that no class has.
-    """
-    if np.issubdtype(values.dtype, np.floating):
-        values = np.where(np.isnan(values), classes.ignore_index, values)
-    values = translate(path, values, classes)
-    found = np.unique(values)
-    unknown = found[(found != classes.ignore_index) & ((found < 0) | (found >= len(classes)) | (found % 1 != 0))]
-    if unknown.size:
-        hint = " A 0/255 mask needs 255 rewritten as 1." if found.tolist() == [0, 255] else ""
-        count = np.count_nonzero(values == unknown[0])
-        raise ClassMismatch(
-            f"{path} holds label {unknown[0]} ({count} pixels); {len(classes)} classes allow 0 to {len(classes) - 1} "
-            f"and {classes.ignore_index} for no class. Correct the mask or classes.json.{hint}"
-        )
-    return values.astype(np.int64)
 
 
 def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
@@ -67,29 +46,65 @@ def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
     return values if box is None else values[slices(box)]
 
 
-def translate(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Shaped[np.ndarray, "h w"]:
-    """Labels for the values that a mask stores, where the classes say which these are.
+def labels_of(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
+    """The labels that the values of an index mask stand for.
 
     Raises:
-        ClassMismatch: a value that is of no class and not ignored.
+        ClassMismatch: a value of no class.
     """
+    return checked_labels(path, label_values(path, values, classes), classes)
+
+
+def label_values(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Shaped[np.ndarray, "h w"]:
+    """The values of an index mask with NaN as the ignore index and, where the classes have ``stored``, as labels.
+
+    Raises:
+        ClassMismatch: a value that is neither stored nor ignored.
+    """
+    if np.issubdtype(values.dtype, np.floating):
+        values = np.where(np.isnan(values), classes.ignore_index, values)
     if classes.stored is None:
         return values
     labels = {value: label for label, value in enumerate(classes.stored)}
     labels |= dict.fromkeys((*classes.stored_ignored, classes.ignore_index), classes.ignore_index)
-    present, places = np.unique(values, return_inverse=True)
+    present, indices = np.unique(values, return_inverse=True)
     unknown = [value for value in present.tolist() if value not in labels]
     if unknown:
         raise ClassMismatch(
             f"{path} holds value {unknown[0]}; the classes are stored as "
-            f"{', '.join(map(str, classes.stored[:8]))}, ... and {classes.ignore_index} is no class. "
+            f"{', '.join(map(str, classes.stored[:8]))}, ... and {classes.ignore_index} means no class. "
             "Correct the mask, or 'stored' in classes.json."
         )
-    return np.array([labels[value] for value in present.tolist()])[places].reshape(values.shape)
+    return np.array([labels[value] for value in present.tolist()])[indices].reshape(values.shape)
+
+
+def checked_labels(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
+    """The values as integer labels.
+
+    Raises:
+        ClassMismatch: a value that is neither a label nor the ignore index.
+    """
+    present, pixels = np.unique(values, return_counts=True)
+    count, ignore = len(classes), classes.ignore_index
+    wrong = (present != ignore) & ((present < 0) | (present >= count) | (present % 1 != 0))
+    if not wrong.any():
+        return values.astype(np.int64)
+    hint, found = "Correct the mask or classes.json.", set(present.tolist())
+    if found - {0, ignore} == {count} or (present[wrong].tolist() == [count] and 0 not in found):
+        hint = "The labels seem to begin at 1: subtract 1."
+    elif path.suffix.lower() in (".jpg", ".jpeg") or wrong.sum() > 20:
+        hint = "It was compressed with loss or resized smoothly: export it as PNG, resized by nearest neighbour."
+    elif found <= {0, 255}:
+        hint = "A 0/255 mask needs 255 rewritten as 1."
+    shown = ", ".join(f"{value:g}" for value in present[wrong][:5]) + (", ..." if wrong.sum() > 5 else "")
+    raise ClassMismatch(
+        f"{path} holds label{'s' if wrong.sum() > 1 else ''} {shown} ({counted(int(pixels[wrong].sum()), 'pixel')}); "
+        f"{count} classes allow 0 to {count - 1} and {ignore} for no class. {hint}"
+    )
 
 
 def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
-    """The labels that colours stand for; black and white that are no class's stand for none.
+    """The labels that colours stand for; black and white mean no class unless a class has them.
 
     Raises:
         ClassMismatch: a colour that no class has.
@@ -99,10 +114,11 @@ def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: 
     for label, (red, green, blue) in enumerate(classes.palette):
         labels[codes == red * 65536 + green * 256 + blue] = label
     labels[(labels < 0) & ((codes == 0) | (codes == 0xFFFFFF))] = classes.ignore_index
-    if (labels < 0).any():
-        colour = tuple(int(channel) for channel in values[labels < 0][0])
+    missing = labels < 0
+    if missing.any():
+        colour = tuple(int(channel) for channel in values[missing][0])
         raise ClassMismatch(
-            f"{path} holds colour {colour} ({np.count_nonzero(labels < 0)} pixels without a class); no class has it. "
-            "Add it to 'palette' in classes.json, or paint unlabelled pixels black."
+            f"{path} holds colour {colour} ({counted(int(missing.sum()), 'pixel')} without a class); no class has it. "
+            "Add it to 'palette' in classes.json, or make unlabelled pixels black."
         )
     return labels

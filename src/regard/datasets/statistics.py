@@ -1,4 +1,4 @@
-"""Mean and spread of the training images, band by band."""
+"""Statistics of training data: mean and standard deviation by band, class frequency, class weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Read = TypeVar("Read")
 
 
 def divisor_of(dtype: np.dtype) -> float:
-    """What raw values are divided by: 255 for 8-bit, 65535 for 16-bit unsigned, 1 for all else."""
+    """The divisor of raw values: 255 for 8-bit, 65535 for unsigned 16-bit, 1 for all others."""
     return {"uint8": 255.0, "uint16": 65535.0}.get(dtype.name, 1.0)
 
 
-def is_of_bytes(data: LabelledData) -> bool:
+def is_8_bit(data: LabelledData) -> bool:
     """Whether the first training image that can be read has 8 bits a band, as photographs have."""
     images = (image for image in _usable(lambda pair: pair.read_image(data.bands, None), data.split("train"), True))
     return next((image.values.dtype == np.uint8 for image in images if image is not None), True)
@@ -31,7 +31,7 @@ def is_of_bytes(data: LabelledData) -> bool:
 def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES, skip: bool = False) -> Scaling:
     """Mean and standard deviation over the valid pixels of up to ``images`` training images, evenly spread.
 
-    ``skip`` leaves out those that cannot be used.
+    ``skip`` leaves out those that cannot be read.
 
     Raises:
         DatasetError: no image has a valid pixel, or a band is constant.
@@ -60,7 +60,7 @@ def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES, s
 
 
 def _usable(read: Callable[[Pair], Read], pairs: Sequence[Pair], skip: bool) -> Iterator[Read | None]:
-    """What ``read`` gives of each pair; None in place of what it refuses, if that is to be skipped."""
+    """The result of ``read`` for each pair; None where it raises and ``skip`` is set."""
     for pair in pairs:
         try:
             yield read(pair)
@@ -71,7 +71,7 @@ def _usable(read: Callable[[Pair], Read], pairs: Sequence[Pair], skip: bool) -> 
 
 
 def class_pixels(data: LabelledData, *, skip: bool = False) -> Int[np.ndarray, "i k"]:
-    """The pixels of each class in the mask of each training image; ``skip`` takes masks of no use as empty.
+    """The pixels of each class in the mask of each training image; ``skip`` counts unreadable masks as empty.
 
     Raises:
         UnreadableImage, ClassMismatch: see ``read_mask``.
@@ -84,9 +84,9 @@ def class_pixels(data: LabelledData, *, skip: bool = False) -> Int[np.ndarray, "
 
 
 def balanced_weights(pixels: Int[np.ndarray, "i k"]) -> tuple[float, ...]:
-    """Class weights 1 / ln(1.02 + share of the labelled pixels), scaled to a mean of 1.
+    """Class weights 1 / ln(1.02 + class frequency), scaled to a mean of 1.
 
-    Source: Paszke et al. 2016 (ENet), section 5.2: bounded for rare classes, unlike the inverse share.
+    Source: Paszke et al. 2016 (ENet), section 5.2: bounded for rare classes, unlike the inverse frequency.
     """
     shares = pixels.sum(axis=0) / max(1, pixels.sum())
     weights = 1 / np.log(1.02 + shares)
@@ -94,12 +94,12 @@ def balanced_weights(pixels: Int[np.ndarray, "i k"]) -> tuple[float, ...]:
 
 
 def check_labels(data: LabelledData, *, skip: bool = False) -> None:
-    """Whether the training masks hold two classes at least; reads on until they do.
+    """Check that the training masks hold at least two classes; reads masks until they do.
 
-    ``skip`` passes over masks of no use.
+    ``skip`` passes over masks that cannot be read.
 
     Raises:
-        ClassMismatch: they hold one class or none: nothing can be learned.
+        ClassMismatch: they hold one class or none, so nothing can be learned.
     """
     ignore, found = data.classes.ignore_index, set[int]()
     for labels in _usable(lambda pair: pair.read_labels(data.classes), data.split("train"), skip):

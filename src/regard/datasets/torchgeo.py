@@ -1,4 +1,4 @@
-"""Data sets of samples ``{"image": (c, h, w), "mask": (h, w)}``, as torchgeo's are, as labelled data."""
+"""Labelled data from data sets of samples ``{"image": (c, h, w), "mask": (h, w)}``, such as those of torchgeo."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from regard.io.image import PHOTOGRAPH_BANDS, Pixels
 
 
 @dataclass(frozen=True, eq=False)
-class Item(Pair):
-    """One sample of a data set; its bands have these names, in this order."""
+class DatasetItem(Pair):
+    """One sample of a data set; ``names`` are those of its bands, in order."""
 
-    items: Any = None
+    dataset: Any = None
     index: int = 0
     names: tuple[str, ...] = ()
 
@@ -29,7 +29,7 @@ class Item(Pair):
         return self.names
 
     def read_image(self, bands: Sequence[int | str] | None, expected: Sequence[str] | None) -> Pixels:
-        values = np.asarray(self.items[self.index]["image"])
+        values = np.asarray(self.dataset[self.index]["image"])
         if len(values) != len(expected or self.names):
             raise BandMismatch(
                 f"{self.name} has {len(values)} bands; {len(expected or self.names)} are needed "
@@ -38,44 +38,46 @@ class Item(Pair):
         return Pixels(values, np.isfinite(values).all(axis=0))
 
     def read_labels(self, classes: ClassMap) -> Int[np.ndarray, "h w"]:
-        values = np.asarray(self.items[self.index]["mask"])
+        values = np.asarray(self.dataset[self.index]["mask"])
         return labels_of(Path(self.name), values.reshape(values.shape[-2:]), classes)
 
 
 def samples(
     splits: Mapping[str, Any], *, classes: ClassMap | Sequence[str] | None = None, bands: Sequence[str] | None = None
 ) -> LabelledData:
-    """Labelled data from a data set each for train, val, test: of torchgeo (not those of whole scenes) or alike.
+    """Labelled data from one data set per split: of torchgeo (single images, not whole scenes) or of the same form.
 
-    ``classes`` default to the data set's own. A data set whose masks hold other values than 0, 1, 2, ... needs a
-    ``ClassMap`` with ``stored``. ``bands`` name the bands in order: red, green, blue or band_1, band_2, ... by default.
+    Args:
+        splits: Data sets by ``train``, ``val``, ``test``.
+        classes: By default the data set's own; masks with other values than 0, 1, 2, ... need a ``ClassMap`` with
+            ``stored``.
+        bands: Names of the bands in order; by default red, green, blue, or band_1, band_2, ...
 
     Raises:
         DatasetError: an empty data set, one without image or mask, or without classes.
     """
-    made = {split: _items(split, items, bands) for split, items in splits.items()}
+    pairs = {split: _pairs(split, dataset, bands) for split, dataset in splits.items()}
     first = next(iter(splits.values()), None)
     named = classes if classes is not None else getattr(first, "classes", None)
     if first is None or not named:
         raise DatasetError(f"{type(first).__name__} does not name its classes. Give them: classes=[...].")
-    return LabelledData(Path(type(first).__name__), ClassMap.of(named), made)
+    return LabelledData(Path(type(first).__name__), ClassMap.of(named), pairs)
 
 
-def _items(split: str, items: Any, bands: Sequence[str] | None) -> tuple[Pair, ...]:
-    what = type(items).__name__
-    if not len(items):
-        raise DatasetError(f"{what} for {split} is empty. Is it downloaded?")
-    sample = items[0]
-    lacking = [part for part in ("image", "mask") if part not in sample]
-    if lacking:
+def _pairs(split: str, dataset: Any, bands: Sequence[str] | None) -> tuple[Pair, ...]:
+    name = type(dataset).__name__
+    if not len(dataset):
+        raise DatasetError(f"{name} for {split} is empty. Is it downloaded?")
+    sample = dataset[0]
+    missing = [part for part in ("image", "mask") if part not in sample]
+    if missing:
         raise DatasetError(
-            f"a sample of {what} has no {lacking[0]!r}, only {', '.join(sample)}. Give one for semantic "
+            f"a sample of {name} has no {missing[0]!r}, only {', '.join(sample)}. Give one for semantic "
             "segmentation, in a split that has labels."
         )
-    count = len(sample["image"])
+    count, path = len(sample["image"]), Path(name)
     names = tuple(bands or (PHOTOGRAPH_BANDS if count == 3 else (f"band_{number + 1}" for number in range(count))))
-    here = Path(what)
     return tuple(
-        Item(f"{what} {split} {index}", here, here, items=items, index=index, names=names)
-        for index in range(len(items))
+        DatasetItem(f"{name} {split} {index}", path, path, dataset=dataset, index=index, names=names)
+        for index in range(len(dataset))
     )

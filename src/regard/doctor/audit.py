@@ -102,11 +102,17 @@ def _compare_formats(inspections: Sequence[Inspection]) -> Iterator[Finding]:
     usual = max(names_by_format, key=lambda form: len(names_by_format[form]))
     for form, names in names_by_format.items():
         if form.dtype != usual.dtype:
-            what = f"{_listed(names)}: {form.dtype} values, most images have {usual.dtype}. Convert them to one type."
-            yield Finding("error", "bit depth", what, tuple(names))
+            message = (
+                f"{_listed(names)}: {form.dtype} values, most images have {usual.dtype}. Convert them to one type."
+            )
+            yield Finding("error", "bit depth", message, tuple(names))
         if form.bands != usual.bands:
-            what = f"{_listed(names)}: {form.bands} bands, most images have {usual.bands}. Use the same bands in all."
-            yield Finding("warning" if form.photograph and usual.photograph else "error", "bands", what, tuple(names))
+            message = (
+                f"{_listed(names)}: {form.bands} bands, most images have {usual.bands}. Use the same bands in all."
+            )
+            yield Finding(
+                "warning" if form.photograph and usual.photograph else "error", "bands", message, tuple(names)
+            )
 
 
 def _same_files(inspections: Sequence[Inspection]) -> Iterator[Finding]:
@@ -119,9 +125,9 @@ def _same_files(inspections: Sequence[Inspection]) -> Iterator[Finding]:
         splits = sorted({item.split for item in group} - {NO_SPLIT})
         names = [item.name for item in group]
         leak = len(splits) > 1
-        what = f"{' and '.join(names)} are the same file"
-        what += f", in {' and '.join(splits)}: scores would be inflated. Keep one." if leak else ". Keep one."
-        yield Finding("error" if leak else "warning", "leak" if leak else "same image", what, tuple(names))
+        message = f"{' and '.join(names)} are the same file"
+        message += f", in {' and '.join(splits)}: scores would be inflated. Keep one." if leak else ". Keep one."
+        yield Finding("error" if leak else "warning", "leak" if leak else "same image", message, tuple(names))
 
 
 def _near_duplicates(inspections: Sequence[Inspection]) -> Iterator[Finding]:
@@ -139,9 +145,11 @@ def _near_duplicates(inspections: Sequence[Inspection]) -> Iterator[Finding]:
                 if first.digest == second.digest:
                     continue
                 how = ", mirrored or rotated" if views[:, row, column].argmax() else ""
-                what = f"{first.name} ({first.split}) and {second.name} ({second.split}) are copies of one image{how}: "
-                what += "scores would be inflated. Keep both in one split."
-                yield Finding("error", "leak", what, (first.name, second.name))
+                message = (
+                    f"{first.name} ({first.split}) and {second.name} ({second.split}) are copies of one image{how}: "
+                )
+                message += "scores would be inflated. Keep both in one split."
+                yield Finding("error", "leak", message, (first.name, second.name))
 
 
 def _agreement(ours: Float[np.ndarray, "m 16 16"], theirs: Float[np.ndarray, "n 16 16"]) -> Float[np.ndarray, "2 m n"]:
@@ -167,12 +175,16 @@ def _check_values(inspections: Sequence[Inspection], classes: ClassMap) -> Itera
     two = [item for item, share in zip(masks, ignored, strict=True) if set(item.values) == none and share > limit]
     names = [item.pair.mask.name for item in two]
     if names:
-        what = f"{_listed(names)}: only 0 and {classes.ignore_index} (no class). A 0/255 mask needs 255 rewritten as 1."
-        yield Finding("error", "labels", what, tuple(names))
+        message = (
+            f"{_listed(names)}: only 0 and {classes.ignore_index} (no class). A 0/255 mask needs 255 rewritten as 1."
+        )
+        yield Finding("error", "labels", message, tuple(names))
     shifted = [item for item in inspections if len(classes) in item.values and 0 not in item.values]
     if len(shifted) > 1 and not any(0 in item.values for item in inspections):
-        what = f"no mask holds 0 and {len(shifted)} hold {len(classes)}: the labels begin at 1. Subtract 1 everywhere."
-        yield Finding("error", "labels", what, tuple(item.pair.mask.name for item in shifted))
+        message = (
+            f"no mask holds 0 and {len(shifted)} hold {len(classes)}: the labels begin at 1. Subtract 1 everywhere."
+        )
+        yield Finding("error", "labels", message, tuple(item.pair.mask.name for item in shifted))
 
 
 def _check_frequencies(pixels: Mapping[str, Int[np.ndarray, " k"]], classes: ClassMap) -> Iterator[Finding]:
@@ -184,17 +196,21 @@ def _check_frequencies(pixels: Mapping[str, Int[np.ndarray, " k"]], classes: Cla
         without = [split for split, counts in pixels.items() if counts.any() and not counts[label]]
         share = total[label] / total.sum()
         if not total[label]:
-            what = f"nothing is labelled {name!r} ({label}). Remove it from the classes."
-            yield Finding("warning", "absent class", what)
+            message = f"nothing is labelled {name!r} ({label}). Remove it from the classes."
+            yield Finding("warning", "absent class", message)
         elif "train" in without:
-            what = f"{name!r} ({label}) is scored but never in train, so it cannot be learned. Make another split."
-            yield Finding("error", "absent class", what)
+            message = f"{name!r} ({label}) is scored but never in train, so it cannot be learned. Make another split."
+            yield Finding("error", "absent class", message)
         elif without:
-            what = f"{name!r} ({label}) is not in {' and '.join(without)}: it has no score there. Make another split."
-            yield Finding("warning", "absent class", what)
+            message = (
+                f"{name!r} ({label}) is not in {' and '.join(without)}: it has no score there. Make another split."
+            )
+            yield Finding("warning", "absent class", message)
         elif share < RARE:
-            what = f"{name!r} ({label}) has {100 * share:.3f} % of the labelled pixels. Use --balance or class weights."
-            yield Finding("note", "rare class", what)
+            message = (
+                f"{name!r} ({label}) has {100 * share:.3f} % of the labelled pixels. Use --balance or class weights."
+            )
+            yield Finding("note", "rare class", message)
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:

@@ -37,11 +37,11 @@ def find_overlaps(inspections: Sequence[Inspection]) -> Iterator[Finding]:
             continue
         share = _shared_ground(first, second)
         if share > OVERLAP:
-            what = (
+            message = (
                 f"{first.name} ({first.split}) and {second.name} ({second.split}) share {100 * share:.0f} % of the "
                 "first's ground, labelled in both. Keep both in one split."
             )
-            yield Finding("error", "leak", what, (first.name, second.name))
+            yield Finding("error", "leak", message, (first.name, second.name))
 
 
 def _bounds(ground: Ground, target: Any) -> shapely.Polygon:
@@ -102,20 +102,20 @@ def _check_features(description: PolygonScenes, polygons: Polygons) -> Iterator[
     """Features that are not polygons, invalid ones, those without a value or of a class that is not listed."""
     file, column = description.labels, description.column
     if polygons.others:
-        what = f"{counted(polygons.others, 'feature')} without a polygon (points, lines, no geometry), not used."
-        yield Finding("note", "polygons", f"{file}: {what}", (file,))
+        message = f"{counted(polygons.others, 'feature')} without a polygon (points, lines, no geometry), not used."
+        yield Finding("note", "polygons", f"{file}: {message}", (file,))
     broken = ~shapely.is_valid(polygons.shapes)
     if broken.any():
         reason = shapely.is_valid_reason(polygons.shapes[broken][0]).split("[")[0]
-        what = f"invalid ({reason}, ...), so their labels are doubtful. Repair them: ogr2ogr -makevalid."
-        yield Finding("warning", "polygons", f"{file}: {_named(polygons, broken)} {what}", (file,))
+        message = f"invalid ({reason}, ...), so their labels are doubtful. Repair them: ogr2ogr -makevalid."
+        yield Finding("warning", "polygons", f"{file}: {_named(polygons, broken)} {message}", (file,))
     classes = np.array([text_of(value) for value in polygons.values[0]])
     if (classes == "").any():
-        what = f"{_named(polygons, classes == '')} without a value in {column!r}, not used."
-        yield Finding("note", "polygons", f"{file}: {what}", (file,))
+        message = f"{_named(polygons, classes == '')} without a value in {column!r}, not used."
+        yield Finding("note", "polygons", f"{file}: {message}", (file,))
     for name in sorted(set(classes.tolist()) - {"", *(description.classes or classes.tolist())}):
-        what = f"{_named(polygons, classes == name)} of {name!r}, which is not among the classes. List it, or "
-        yield Finding("error", "classes", f"{file}: {what}correct the column.", (file,))
+        message = f"{_named(polygons, classes == name)} of {name!r}, which is not among the classes. List it, or "
+        yield Finding("error", "classes", f"{file}: {message}correct the column.", (file,))
 
 
 def _check_systems(base: Path, description: PolygonScenes, polygons: Polygons) -> Iterator[Finding]:
@@ -140,8 +140,8 @@ def _check_places(assigned: Assigned, polygons: Polygons) -> Iterator[Finding]:
     file, scenes, split = assigned.description.labels, assigned.scenes, assigned.split
     outside = (scenes[0].values[0] != "") & ~np.any([scene.on_scene for scene in scenes], axis=0)
     if outside.any():
-        what = f"{_named(polygons, outside)} outside every scene, not used. Add their scene, or check the CRS."
-        yield Finding("warning", "polygons", f"{file}: {what}", (file,))
+        message = f"{_named(polygons, outside)} outside every scene, not used. Add their scene, or check the CRS."
+        yield Finding("warning", "polygons", f"{file}: {message}", (file,))
     shapes = shapely.make_valid(scenes[0].shapes)
     first, second = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     apart = (split[first] < split[second]) & (split[first] != "")
@@ -152,11 +152,11 @@ def _check_places(assigned: Assigned, polygons: Polygons) -> Iterator[Finding]:
     if leaks.size:
         worst = leaks[shared[leaks].argmax()]
         names = [f"{polygons.numbers[index]} ({split[index]})" for index in (first[worst], second[worst])]
-        what = (
+        message = (
             f"{file}: {counted(leaks.size, 'pair')} of polygons of two splits overlap; {' and '.join(names)} share "
             f"{100 * shared[worst]:.0f} % of the smaller: scores would be inflated. Keep such polygons in one split."
         )
-        yield Finding("error", "leak", what, (file,))
+        yield Finding("error", "leak", message, (file,))
 
 
 def _named(polygons: Polygons, chosen: Bool[np.ndarray, " n"]) -> str:

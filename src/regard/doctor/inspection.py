@@ -14,8 +14,8 @@ from PIL import Image
 from regard.classes import ClassMap
 from regard.datasets.folder import Finding, Grade
 from regard.datasets.labelled_data import Pair
-from regard.datasets.mask import labels_of_colours, mask_values, translate
-from regard.errors import ClassMismatch, RegardError, counted
+from regard.datasets.mask import checked_labels, label_values, labels_of_colours, mask_values
+from regard.errors import ClassMismatch, RegardError
 from regard.io.image import PHOTOGRAPHS, is_deep, is_photograph
 from regard.io.raster import Box, apply, open_raster
 
@@ -114,24 +114,18 @@ def _check_mask(found: Inspection, classes: ClassMap | None) -> Int[np.ndarray, 
             return None
         if values.ndim == 3:
             return labels_of_colours(path, values, classes)
-        if np.issubdtype(values.dtype, np.floating):
-            values = np.where(np.isnan(values), classes.ignore_index, values)
-        values = translate(path, values, classes)
+        values = label_values(path, values, classes)
+        present, pixels = np.unique(values, return_counts=True)
+        found.values = dict(zip(map(float, present), pixels.tolist(), strict=True))
+        labels = checked_labels(path, values, classes)
     except RegardError as error:
         found.add("error", "labels" if isinstance(error, ClassMismatch) else "unreadable", str(error))
         return None
-    present, pixels = np.unique(values, return_counts=True)
-    found.values = dict(zip(map(float, present), pixels.tolist(), strict=True))
-    wrong = [value for value in found.values if not _is_label(value, classes)]
-    if wrong:
-        found.add("error", "labels", _about_values(path, found.values, wrong, classes))
-        return None
-    labels = values.astype(np.int64)
     if _is_smoothed(labels):
-        what = (
+        message = (
             "has strips of other classes between classes, as smooth resizing makes them. Resize by nearest neighbour."
         )
-        found.add("warning", "labels", f"{path.name} {what}")
+        found.add("warning", "labels", f"{path.name} {message}")
     return labels
 
 
@@ -145,26 +139,6 @@ def _thin_steps(line: Int[np.ndarray, " n"]) -> float:
     steps, lengths = np.sign(np.diff(line[starts])), np.diff(starts)
     between = (steps[1:] * steps[:-1] > 0) & (lengths[1:] <= THIN)
     return np.count_nonzero(between) / len(starts)
-
-
-def _is_label(value: float, classes: ClassMap) -> bool:
-    return value == classes.ignore_index or (value % 1 == 0 and 0 <= value < len(classes))
-
-
-def _about_values(path: Path, values: dict[float, int], wrong: list[float], classes: ClassMap) -> str:
-    shown = ", ".join(f"{value:g}" for value in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
-    hint = "Correct the mask or classes.json."
-    if set(values) - {0, classes.ignore_index} == {len(classes)} or (wrong == [len(classes)] and 0 not in values):
-        hint = "The labels seem to begin at 1: subtract 1."
-    elif path.suffix.lower() in (".jpg", ".jpeg") or len(wrong) > 20:
-        hint = "It was compressed with loss or resized smoothly: export it as PNG, resized by nearest neighbour."
-    elif set(values) <= {0, 255}:
-        hint = "A 0/255 mask needs 255 rewritten as 1."
-    pixels = counted(sum(values[value] for value in wrong), "pixel")
-    return (
-        f"{path.name} holds {shown} ({pixels}); {len(classes)} classes allow 0 to {len(classes) - 1} and "
-        f"{classes.ignore_index} for no class. {hint}"
-    )
 
 
 def _pixel_format(path: Path) -> PixelFormat:
@@ -198,12 +172,12 @@ def _check_grids(found: Inspection) -> None:
     if mask is None or image is None:
         return
     if image.crs != mask.crs:
-        what = f"{name} is in {image.crs}, its mask in {mask.crs}. Warp the mask to the image's grid."
-        found.add("error", "coordinates", what)
+        message = f"{name} is in {image.crs}, its mask in {mask.crs}. Warp the mask to the image's grid."
+        found.add("error", "coordinates", message)
     elif not image.transform.almost_equals(mask.transform, 1e-3 * abs(image.transform.a)):
         right, down = [round(x, 1) for x in apply(~image.transform, mask.transform.c, mask.transform.f)]
-        what = f"the mask of {name} lies {down} pixels below and {right} right of it, or has other pixels. "
-        found.add("error", "coordinates", what + "Warp it to the image's grid: gdalwarp.")
+        message = f"the mask of {name} lies {down} pixels below and {right} right of it, or has other pixels. "
+        found.add("error", "coordinates", message + "Warp it to the image's grid: gdalwarp.")
 
 
 def _check_contrast(found: Inspection, image: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"]) -> None:
@@ -213,13 +187,13 @@ def _check_contrast(found: Inspection, image: Shaped[np.ndarray, "c h w"], valid
         return
     values = image[:, valid]
     if (values.max(axis=1) == values.min(axis=1)).all():
-        what = f"{name} is blank: every pixel is {values[:, 0].tolist()}. Take it off the list."
-        found.add("warning", "blank", what)
+        message = f"{name} is blank: every pixel is {values[:, 0].tolist()}. Take it off the list."
+        found.add("warning", "blank", message)
     elif values.dtype == np.uint8 and values[:, ::16].std(axis=1).max() < 1:
         found.add("warning", "blank", f"{name} is nearly blank (grey levels vary by less than 1). Please check it.")
 
 
 def _add_size(found: Inspection, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
     turned = " One of them is rotated by 90 degrees." if mask == image[::-1] else ""
-    what = f"{found.pair.image.name} is {image[1]} x {image[0]} pixels, its mask {mask[1]} x {mask[0]}.{turned}"
-    found.add("error", "size", f"{what} Export both at one size.")
+    message = f"{found.pair.image.name} is {image[1]} x {image[0]} pixels, its mask {mask[1]} x {mask[0]}.{turned}"
+    found.add("error", "size", f"{message} Export both at one size.")

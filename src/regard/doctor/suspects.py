@@ -60,11 +60,11 @@ def _find_suspects(model: Segmenter, data: LabelledData, pairs: Iterable[Pair]) 
 
 
 def _finding(suspect: Suspect, outlier: bool) -> Finding:
-    what = f"{suspect.name}: loss {suspect.loss:.2f}{suspect.contradiction}."
+    message = f"{suspect.name}: loss {suspect.loss:.2f}{suspect.contradiction}."
     if outlier:
-        what = f"{what} Far above the other images: please check."
-        return Finding("warning", "doubtful labels", what, (suspect.name,))
-    return Finding("note", "highest loss", what, (suspect.name,))
+        message = f"{message} Far above the other images: please check."
+        return Finding("warning", "doubtful labels", message, (suspect.name,))
+    return Finding("note", "highest loss", message, (suspect.name,))
 
 
 def _suspect(model: Segmenter, data: LabelledData, pair: Pair) -> Suspect | None:

@@ -26,7 +26,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 class Agreement(NamedTuple):
-    """``equal``: share of the pixels whose label is that of float32; ``faster``: than float32, by processor time."""
+    """``equal``: how many pixels, of 1, have the label of float32; ``faster``: than float32, by processor time."""
 
     way: str
     equal: float

@@ -93,8 +93,10 @@ def check_classes(model: Segmenter, data: LabelledData) -> None:
     if ours == theirs:
         return
     if len(ours) != len(theirs):
-        what = f"{len(theirs)} classes ({', '.join(theirs)}); the model has {len(ours)} ({', '.join(ours)})"
+        difference = f"{len(theirs)} classes ({', '.join(theirs)}); the model has {len(ours)} ({', '.join(ours)})"
     else:
         index = next(i for i in range(len(ours)) if ours[i] != theirs[i])
-        what = f"{theirs[index]!r} as class {index}; the model has {ours[index]!r}"
-    raise ClassMismatch(f"{data.root} has {what}. Use data with the model's classes, or train a model on this data.")
+        difference = f"{theirs[index]!r} as class {index}; the model has {ours[index]!r}"
+    raise ClassMismatch(
+        f"{data.root} has {difference}. Use data with the model's classes, or train a model on this data."
+    )

@@ -116,12 +116,12 @@ class Scores:
 
     @property
     def recall(self) -> dict[str, float | None]:
-        """Share of a class's pixels that were found, 0..1."""
+        """How many of a class's reference pixels were predicted as it, 0..1."""
         return self._by_class(ops.recall(self._counts))
 
     @property
     def precision(self) -> dict[str, float | None]:
-        """Share of the pixels predicted as a class that are of it, 0..1."""
+        """How many of the pixels predicted as a class are of it, 0..1."""
         return self._by_class(ops.precision(self._counts))
 
     @property

@@ -81,7 +81,7 @@ def test_black_is_a_class_where_the_palette_says_so(tmp_path: Path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.array([[[3, 0, 0]]], np.uint8), r"holds label 3 \(1 pixels\); 3 classes allow 0 to 2 and 255"),
+        (np.array([[[3, 0, 0]]], np.uint8), r"holds label 3 \(1 pixel\); 3 classes allow 0 to 2 and 255"),
         (np.array([[[300, 0, 0]]], np.uint16), "holds label 300"),  # 44 in eight bits
         (np.array([[[-1, -1, 0]]], np.int16), r"holds label -1 \(2 pixels\)"),
         (np.array([[[1.5, 0, 0]]], np.float32), "holds label 1.5"),
@@ -95,5 +95,5 @@ def test_values_without_a_class_are_refused(tmp_path: Path, values: np.ndarray, 
 
 def test_a_colour_without_a_class_is_refused(tmp_path: Path):
     path = save_image(tmp_path / "mask.png", np.array([[[200, 40, 40], [1, 2, 3]]]))
-    with pytest.raises(ClassMismatch, match=r"holds colour \(1, 2, 3\) \(1 pixels without a class\)"):
+    with pytest.raises(ClassMismatch, match=r"holds colour \(1, 2, 3\) \(1 pixel without a class\)"):
         read_mask(path, CLASSES)
