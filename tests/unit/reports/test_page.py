@@ -112,9 +112,9 @@ def run(tmp_path: Path, tiny_model: Segmenter, toy: LabelledData) -> Run:
     record = Record(tmp_path / "run", tiny_model, toy, config)
     record.start(0)
     for step in range(1, 41):
-        record.training(step, {"loss": 2 / step, "main": 1 / step, "regions": 1.5 / step, "rate": 1e-3})
+        record.add_step(step, {"loss": 2 / step, "main": 1 / step, "regions": 1.5 / step, "rate": 1e-3})
         if step % 20 == 0:
-            record.validation(step, tiny_model, evaluate(tiny_model, toy))
+            record.add_scores(step, tiny_model, evaluate(tiny_model, toy))
     record.finish()
     return Run(record.folder, record.best_file, record.best_scores())
 
