@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from regard.checkpoints.file import load
+from regard.checkpoints.file import load, save
 
 BUNDLED = Path(__file__).parents[2] / "src" / "regard" / "bundled"
 FACTS = {
@@ -33,7 +33,7 @@ def main() -> None:
     run, name = Path(sys.argv[1]), sys.argv[2]
     model = load(run / "best.safetensors")
     model.card = model.card.model_copy(update=FACTS[name])
-    target = model.save(BUNDLED / f"{name}.safetensors", half=True)
+    target = save(model, BUNDLED / f"{name}.safetensors", half=True)
     print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB, {model.card.scores}")
 
 

@@ -13,7 +13,7 @@ from regard._version import __version__
 if TYPE_CHECKING:
     from regard.card import Card
     from regard.checkpoints.create import create
-    from regard.checkpoints.file import load
+    from regard.checkpoints.file import load, save
     from regard.checkpoints.foreign.convert import convert
     from regard.classes import ClassMap
     from regard.datasets.folder import folder
@@ -45,6 +45,7 @@ _HOMES = {
     "load": "regard.checkpoints.file",
     "predict": "regard.mapping.predict",
     "report": "regard.reports.page",
+    "save": "regard.checkpoints.file",
     "train": "regard.training.train",
 }
 
@@ -66,6 +67,7 @@ __all__ = [
     "load",
     "predict",
     "report",
+    "save",
     "train",
 ]
 

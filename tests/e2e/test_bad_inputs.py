@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 import regard.cli as cli
 from regard.checkpoints.create import create
-from regard.checkpoints.file import load
+from regard.checkpoints.file import load, save
 from regard.checkpoints.foreign.convert import convert
 from regard.datasets.folder import folder
 from regard.errors import (
@@ -404,12 +404,12 @@ MODELS = {
     "backbone weights of another network": Case(
         lambda w: tiny(pretrained=w.foreign()), CheckpointError, ("foreign.safetensors does not fit", "test_resnet")
     ),
-    "model saved as .pth": Case(lambda w: w.model.save(w.root / "m.pth"), ConfigError, ("got m.pth", "m.safetensors")),
+    "model saved as .pth": Case(lambda w: save(w.model, w.root / "m.pth"), ConfigError, ("got m.pth", "m.safetensors")),
 }
 
 OUTPUTS = {
     "model into a file's inside": Case(
-        lambda w: w.model.save(w.put("file", "x") / "m.safetensors"), OutputError, ("cannot write", "Choose a folder")
+        lambda w: save(w.model, w.put("file", "x") / "m.safetensors"), OutputError, ("cannot write", "Choose a folder")
     ),
     "map into a file's inside": Case(
         lambda w: w.predict(w.tif(), to=w.put("file", "x") / "map.tif"), OutputError, ("cannot write to", "Choose")
@@ -450,7 +450,7 @@ CASES = {**IMAGES, **LABELS, **FOLDERS, **MODELS, **OUTPUTS}
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Segmenter, Path]:
     model = tiny()
-    return model, model.save(tmp_path_factory.mktemp("model") / "good.safetensors")
+    return model, save(model, tmp_path_factory.mktemp("model") / "good.safetensors")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from rasterio.transform import Affine
 
 import regard.cli as cli
-from regard.checkpoints.file import load
+from regard.checkpoints.file import load, save
 from support import save_image, tiny, write_set, write_tif
 
 
@@ -46,7 +46,7 @@ def test_help_and_import_load_nothing_heavy() -> None:
 
 def test_predict_imports_no_trainer(tmp_path: Path) -> None:
     """A photograph and a raster are mapped without Lightning, TensorBoard, or the part of regard that trains."""
-    tiny().save(tmp_path / "m.safetensors")
+    save(tiny(), tmp_path / "m.safetensors")
     save_image(tmp_path / "a.png", [[[200, 40, 40]] * 50] * 40)
     write_tif(tmp_path / "b.tif", np.full((3, 40, 50), 90, np.uint8))
     code = (
@@ -63,7 +63,7 @@ def test_predict_imports_no_trainer(tmp_path: Path) -> None:
 
 
 def test_predict_writes_and_reports_json(tmp_path: Path) -> None:
-    model = tiny().save(tmp_path / "m.safetensors")
+    model = save(tiny(), tmp_path / "m.safetensors")
     image = save_image(tmp_path / "a.jpg", [[[200, 40, 40]] * 50] * 40)
     result = regard("predict", model, image, "-o", tmp_path / "a.png", "--json")
     assert result.returncode == 0, result.stderr
@@ -73,7 +73,7 @@ def test_predict_writes_and_reports_json(tmp_path: Path) -> None:
 
 
 def test_several_sources_go_to_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = tiny().save(tmp_path / "m.safetensors")
+    model = save(tiny(), tmp_path / "m.safetensors")
     images = [save_image(tmp_path / f"{name}.png", [[[9, 9, 9]] * 40] * 40) for name in "ab"]
     code, out, _ = run_here(capsys, "predict", model, *images, "-o", tmp_path / "out")
     assert code == 0 and (tmp_path / "out" / "a.png").is_file() and (tmp_path / "out" / "b.png").is_file()
@@ -143,7 +143,7 @@ def test_a_reader_that_has_had_enough_is_no_error(
 
 
 def test_a_scene_without_data_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = tiny().save(tmp_path / "m.safetensors")
+    model = save(tiny(), tmp_path / "m.safetensors")
     scene = write_tif(tmp_path / "none.tif", np.zeros((3, 40, 50), np.uint8), nodata=0)
     code, _, error = run_here(
         capsys, "predict", model, scene, "-o", tmp_path / "map.tif", "--areas", tmp_path / "a.csv"
@@ -162,7 +162,7 @@ def test_doctor_names_what_is_installed(capsys: pytest.CaptureFixture[str]) -> N
 def test_check_reads_a_data_set_and_asks_a_model(
     capsys: pytest.CaptureFixture[str], set_folder: Path, tmp_path: Path
 ) -> None:
-    tiny().save(tmp_path / "model.safetensors")
+    save(tiny(), tmp_path / "model.safetensors")
     page = tmp_path / "page.html"
     code, out, _ = run_here(
         capsys, "check", f"{set_folder}", "--model", f"{tmp_path}/model.safetensors", "-o", f"{page}", "--json"
@@ -181,7 +181,7 @@ def test_check_reads_a_data_set_and_asks_a_model(
 def test_train_by_recipe_from_a_model_of_other_classes(
     capsys: pytest.CaptureFixture[str], set_folder: Path, tmp_path: Path
 ) -> None:
-    tiny(classes=("sky", "blue thing")).save(tmp_path / "old.safetensors")
+    save(tiny(classes=("sky", "blue thing")), tmp_path / "old.safetensors")
     options = ("--steps", 2, "--batch", 2, "--crop", 32, "--crop-width", 32, "--workers", 0, "--json")
     code, out, _ = run_here(
         capsys,
@@ -211,7 +211,7 @@ def test_wrong_settings_and_patterns_are_told_by_their_option(
 def test_an_area_may_begin_west_of_greenwich(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     west = {"crs": "EPSG:4326", "transform": Affine(0.1, 0, -80, 0, -0.1, 40)}
     scene = write_tif(tmp_path / "scene.tif", np.full((3, 64, 64), 90, dtype=np.uint8), **west)
-    model = tiny().save(tmp_path / "m.safetensors")
+    model = save(tiny(), tmp_path / "m.safetensors")
     code, out, _ = run_here(
         capsys, "predict", model, scene, "-o", tmp_path / "map.tif", "--aoi", "-79,35,-76,39", "--dry-run"
     )
@@ -222,7 +222,7 @@ def test_what_is_looked_at_before_and_after_may_be_a_pattern_but_is_one_raster(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tif(tmp_path / "scene1.tif", np.full((3, 64, 64), 90, dtype=np.uint8))
-    model = tiny().save(tmp_path / "m.safetensors")
+    model = save(tiny(), tmp_path / "m.safetensors")
     verified = ("predict", model, tmp_path / "scene*.tif", "-o", tmp_path / "map.tif", "--verify")
     code, out, _ = run_here(capsys, *verified)
     assert (code, "0.00 % of the labels differ" in out) == (0, True)
@@ -242,7 +242,7 @@ def test_what_is_looked_at_before_and_after_may_be_a_pattern_but_is_one_raster(
 def test_options_that_would_do_nothing_are_refused(
     capsys: pytest.CaptureFixture[str], set_folder: Path, tmp_path: Path
 ) -> None:
-    model = tiny().save(tmp_path / "m.safetensors")
+    model = save(tiny(), tmp_path / "m.safetensors")
     picture = save_image(tmp_path / "photo.png", np.zeros((20, 20, 3)))
     scene, page = write_tif(tmp_path / "map.tif", np.zeros((1, 20, 20), np.uint8)), tmp_path / "page.html"
     (tmp_path / "file").touch()

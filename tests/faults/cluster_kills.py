@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from regard.checkpoints.file import save
 from regard.io.source import Source
 from regard.mapping.cluster import run_on_cluster
 from regard.mapping.task import Scene, predict_scene
@@ -41,7 +42,7 @@ def main(wanted: int, count: int) -> None:
     view = {"tile": 64, "overlap": 32, "overwrite": False}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        model = str(tiny().save(root / "model.safetensors"))
+        model = str(save(tiny(), root / "model.safetensors"))
         for number in range(count):
             values = np.random.default_rng(number).integers(0, 256, size=(3, 300, 200), dtype=np.uint8)
             write_tif(root / "tiles" / f"tile{number}.tif", values)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import complexity
-from regard.checkpoints.catalogue import catalogue
+from regard.checkpoints.create import catalogue
 from regard.checkpoints.file import load
 from regard.checkpoints.foreign.convert import convert
 from tests.parity import fixtures

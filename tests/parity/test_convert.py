@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from regard.checkpoints.file import load, read_header
+from regard.checkpoints.file import load, read_header, save
 from regard.checkpoints.foreign.convert import convert
 from regard.classes import known_classes
 from regard.errors import CheckpointError, ClassMismatch, ConfigError, OutputError, UnknownName
@@ -70,7 +70,7 @@ def test_every_container_gives_the_same_tensors(wrap: str, state, tmp_path: Path
 
 def test_a_converted_file_round_trips_bit_for_bit(state, tmp_path: Path):
     first = load(convert(saved(state, tmp_path / "x.pth"), tmp_path / "first.safetensors").path)
-    second = load(first.save(tmp_path / "second.safetensors"))
+    second = load(save(first, tmp_path / "second.safetensors"))
     headers = [read_header(tmp_path / f"{name}.safetensors") for name in ("first", "second")]
     assert headers[0] == headers[1] and headers[0]["sha256"]
     image = torch.randn(1, 3, 47, 60)
@@ -247,7 +247,7 @@ def test_a_card_with_another_number_of_classes_than_the_weights_is_refused(state
     with pytest.raises(
         CheckpointError, match=r"auxiliary\.2\.bias is \(19,\), expected \(21,\).*card and weights disagree"
     ):
-        load(model.save(tmp_path / "wrong.safetensors"))
+        load(save(model, tmp_path / "wrong.safetensors"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regard.checkpoints.file import load
+from regard.checkpoints.file import load, save
 from regard.classes import ClassMap
 from regard.datasets.mask import read_mask
 from regard.errors import RegardError
@@ -33,7 +33,7 @@ def look(path: Path) -> None:
 
 
 def model_file(path: Path) -> Path:
-    return tiny(width=8).save(path)
+    return save(tiny(width=8), path)
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regard.card import Card
 from regard.checkpoints.create import build, unscaled
-from regard.checkpoints.file import find_model, fit, read_model
+from regard.checkpoints.file import find, fit, read_model
 from regard.classes import ClassMap
 from regard.models import Segmenter
 
@@ -33,7 +33,7 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
     Raises:
         UnknownName, CheckpointError: see ``load``.
     """
-    path = find_model(source)
+    path = find(source)
     old, tensors = read_model(path)
     old = old.model_copy(update={"config": {**old.config, **config}})
     card = old.model_copy(update={"classes": classes, "scores": {}, "protocol": ""})

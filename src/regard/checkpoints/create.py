@@ -1,10 +1,12 @@
-"""A new model by name."""
+"""A new model by name, and the catalogue of networks."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from regard._version import __version__
 from regard.card import RGB, Card
@@ -84,3 +86,24 @@ def band_names(in_channels: int, bands: Sequence[str] | None) -> tuple[str, ...]
             f"{len(bands)} band names ({', '.join(bands)}) but in_channels={in_channels}. Give as many of both."
         )
     return tuple(bands)
+
+
+class Row(NamedTuple):
+    """A network with 19 classes: parameters in millions, and 10^9 multiplications to predict 512 x 1024 pixels.
+
+    ``converts`` names the code bases whose checkpoints become it.
+    """
+
+    name: str
+    architecture: str
+    config: dict[str, Any]
+    parameters: float
+    gmac: float
+    stride: int
+    converts: tuple[str, ...]
+
+
+def catalogue() -> list[Row]:
+    """One row a network, by architecture and size: the table of ``regard models``."""
+    rows = json.loads((resources.files("regard") / "checkpoints" / "catalogue.json").read_text(encoding="utf-8"))
+    return [Row(**{**row, "converts": tuple(row["converts"])}) for row in rows]

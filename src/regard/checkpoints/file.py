@@ -1,7 +1,8 @@
-"""A saved model is one .safetensors whose header carries its card."""
+"""A saved model is one .safetensors whose header carries its card: load it, save it, publish it."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -14,14 +15,15 @@ from torch import Tensor
 
 from regard.card import Card
 from regard.checkpoints.create import build
-from regard.checkpoints.hub import PREFIX, fetch
+from regard.checkpoints.hub import PREFIX, fetch, readme, upload
 from regard.classes import first_reason
 from regard.errors import CheckpointError, ConfigError, unknown
+from regard.files import write_text
 from regard.inference.compute import Precision
-from regard.inference.optimise import has_fast_bfloat16, in_bfloat16, make_fast
+from regard.inference.optimise import optimise
 from regard.inference.runtimes import RUNTIMES, open_exported
 from regard.models import Segmenter
-from regard.tensor_files import digest, read_tensors
+from regard.tensor_files import digest, read_tensors, write_tensors
 
 
 def load(
@@ -36,7 +38,7 @@ def load(
     """A saved model, ready to predict (eval mode): a path, the name of a bundled model, or ``hf:user/repo``.
 
     ``config`` changes settings that keep the weights, such as ``output_stride=8`` (finer, slower). ``fast``
-    rebuilds the network for prediction alone (see ``make_fast``): the same answers but for rounding. ``precision``
+    optimises the network for prediction (see ``make_fast``): the same logits but for rounding. ``precision``
     ``auto`` does so too, in bfloat16 where the processor or GPU has fast products of it: other labels for less than
     one pixel in a hundred. An exported ``.onnx`` or ``.xml`` runs on ``runtime``: onnxruntime or openvino.
 
@@ -47,23 +49,86 @@ def load(
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"got precision {precision!r}; need {', '.join(get_args(Precision))}. Choose one of these.")
-    path = find_model(source)
+    path = find(source)
     if path.suffix in RUNTIMES:
         if fast or config or device != "cpu":
-            raise ConfigError(
-                f"{path.name} is exported and runs on the CPU as it is. Leave device, fast and settings out."
-            )
+            raise ConfigError(f"{path.name} is exported and runs on the CPU as it is. Omit device, fast and settings.")
         return open_exported(path, runtime=runtime, precision=precision)
     if runtime is not None:
-        raise ConfigError(f"runtime {runtime!r} is for exported models (.onnx, .xml); got {path.name}. Leave it out.")
-    card, tensors = read_model(path)
+        raise ConfigError(f"runtime {runtime!r} is for exported models (.onnx, .xml); got {path.name}. Omit it.")
     _check_device(device)
+    model = open_saved(path, **config)
+    return optimise(model, device, precision).to(device) if fast or precision != "float32" else model.to(device)
+
+
+def find(source: str | Path) -> Path:
+    """The file behind a path, a bundled name, or ``hf:user/repo``, fetched if need be.
+
+    Raises:
+        UnknownName: neither a file nor a bundled model.
+        CheckpointError: no such file, or not to be had from the hub.
+    """
+    if isinstance(source, str) and source.startswith(PREFIX):
+        return fetch(source)
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix == ".safetensors" or path.parent != Path():
+        raise CheckpointError(f"{path} does not exist. Give a .safetensors file or one of: {', '.join(bundled())}.")
+    if str(source) not in bundled():
+        raise unknown("model", str(source), bundled())
+    return bundled()[str(source)]
+
+
+def open_saved(path: Path, **config: Any) -> Segmenter:
+    """The network in a ``.safetensors``, as its card says but for ``config``, in eval mode.
+
+    Raises:
+        CheckpointError: see :func:`read_model` and :func:`fit`.
+    """
+    card, tensors = read_model(path)
     model = build(card.model_copy(update={"config": {**card.config, **config}}))
     fit(model, tensors, path)
-    model = make_fast(model) if fast or precision != "float32" else model.eval()
-    if precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device)):
-        model = in_bfloat16(model).eval()
-    return model.to(device)
+    return model.eval()
+
+
+def save(model: Segmenter, path: str | Path, *, half: bool = False) -> Path:
+    """Write weights and card into one ``.safetensors``; ``half`` stores the floats as float16.
+
+    A ``path`` without a suffix is a folder as the Hugging Face Hub wants it: ``model.safetensors`` and a
+    ``README.md`` with classes, scores and licence.
+
+    Raises:
+        ConfigError: the name does not end in ``.safetensors``, or the model was loaded with ``fast=True``.
+        OutputError: it cannot be written there.
+    """
+    model.check_plain("saved")
+    target = Path(path)
+    if not target.suffix:
+        target.mkdir(parents=True, exist_ok=True)
+        write_text(target / "README.md", readme(model.card))
+        target = target / "model.safetensors"
+    if target.suffix != ".safetensors":
+        raise ConfigError(
+            f"a model is saved as one .safetensors file; got {target.name}. Name it {target.stem}.safetensors."
+        )
+    tensors = dict(model.state_dict())
+    if half:
+        tensors = {name: value.half() if value.dtype == torch.float32 else value for name, value in tensors.items()}
+    header = {"format": "pt", "regard": model.card.model_dump_json(), "sha256": digest(tensors)}
+    write_tensors(target, tensors, header)
+    return target
+
+
+def push_to_hub(model: Segmenter, repository: str, *, private: bool = False, message: str = "Upload model") -> str:
+    """Publish a model with its README as ``repository`` = ``"user/name"``; the address of the commit.
+
+    Raises:
+        CheckpointError: see :func:`regard.checkpoints.hub.upload`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        save(model, folder)
+        return upload(folder, repository, private=private, message=message)
 
 
 def _check_device(device: str) -> None:
@@ -93,31 +158,6 @@ def read_model(path: Path) -> tuple[Card, dict[str, Tensor]]:
             f"{path}: the tensors are not those that were saved (SHA-256 differs). Fetch the file again."
         )
     return card, tensors
-
-
-def find_model(source: str | Path) -> Path:
-    """The file behind a path, a bundled name, or ``hf:user/repo``, fetched if need be.
-
-    Raises:
-        UnknownName, CheckpointError: see :func:`load`.
-    """
-    return fetch(source) if isinstance(source, str) and source.startswith(PREFIX) else find(source)
-
-
-def find(source: str | Path) -> Path:
-    """The file behind a path or a bundled name.
-
-    Raises:
-        UnknownName: neither.
-    """
-    path = Path(source)
-    if path.is_file():
-        return path
-    if path.suffix == ".safetensors" or path.parent != Path():
-        raise CheckpointError(f"{path} does not exist. Give a .safetensors file or one of: {', '.join(bundled())}.")
-    if str(source) not in bundled():
-        raise unknown("model", str(source), bundled())
-    return bundled()[str(source)]
 
 
 def read_header(path: Path) -> dict[str, str]:

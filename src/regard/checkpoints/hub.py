@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: fetch a model by name, and publish one.
+"""The Hugging Face Hub: fetch a model by name, publish a folder, and write the README that the hub shows.
 
 Address, token and cache are huggingface_hub's own settings (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME``).
 """
@@ -6,12 +6,11 @@ Address, token and cache are huggingface_hub's own settings (``HF_ENDPOINT``, ``
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from regard.card import Card
 from regard.errors import CheckpointError
-from regard.models import Segmenter
 
 PREFIX = "hf:"
 FILE = "model.safetensors"
@@ -50,8 +49,8 @@ def parse(name: str) -> tuple[str, str, str | None]:
     return "/".join(parts[:2]), "/".join(parts[2:]) or FILE, revision or None
 
 
-def push_to_hub(model: Segmenter, repository: str, *, private: bool = False, message: str = "Upload model") -> str:
-    """Publish a model with its README as ``repository`` = ``"user/name"``; the address of the commit.
+def upload(folder: str | Path, repository: str, *, private: bool = False, message: str = "Upload model") -> str:
+    """Publish the files of a folder as ``repository`` = ``"user/name"``; the address of the commit.
 
     Raises:
         CheckpointError: the hub refuses (no token, no right, a bad name) or cannot be reached.
@@ -59,16 +58,82 @@ def push_to_hub(model: Segmenter, repository: str, *, private: bool = False, mes
     from huggingface_hub import HfApi
 
     hub: Any = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(folder)
-        try:
-            hub.create_repo(repository, private=private, exist_ok=True)
-            return str(hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=message))
-        except Exception as error:
-            raise CheckpointError(
-                f"{repository} could not be published ({_reason(error)}). Log in with `hf auth login` or set HF_TOKEN."
-            ) from None
+    try:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        return str(hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=message))
+    except Exception as error:
+        raise CheckpointError(
+            f"{repository} could not be published ({_reason(error)}). Log in with `hf auth login` or set HF_TOKEN."
+        ) from None
 
 
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+def readme(card: Card) -> str:
+    """A model's card in Markdown, with the hub's front matter: classes, bands, scores, licence, how to use it."""
+    return "\n".join([*_front_matter(card), "", *_body(card), ""])
+
+
+def _front_matter(card: Card) -> list[str]:
+    tags = ["regard", "semantic-segmentation", card.architecture]
+    return [
+        "---",
+        "library_name: regard",
+        "pipeline_tag: image-segmentation",
+        "license: other",
+        f"license_name: {_quoted(card.licence or 'not stated')}",
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+        "---",
+    ]
+
+
+def _body(card: Card) -> list[str]:
+    backbone = card.config.get("backbone", "")
+    resolution = f"- Ground resolution: {card.ground_resolution:g} m" if card.ground_resolution else ""
+    facts = [
+        f"- Bands: {', '.join(card.bands)}",
+        resolution,
+        f"- Origin: {card.origin}" if card.origin else "",
+        f"- Credit: {card.credit}" if card.credit else "",
+        f"- Licence: {card.licence or 'not stated; ask the maker'}",
+    ]
+    scores = [f"| {name} | {value:.4f} |" for name, value in card.scores.items()]
+    return [
+        f"# {card.architecture} on {backbone}",
+        "",
+        f"Semantic segmentation into {len(card.classes)} classes.",
+        "",
+        *(fact for fact in facts if fact),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import regard",
+        "",
+        'model = regard.load("hf:USER/NAME")  # or the path of model.safetensors',
+        'regard.predict(model, "image.jpg")',
+        "```",
+        "",
+        "## Scores",
+        "",
+        *([f"On {card.protocol}.", ""] if card.protocol else []),
+        *(["| measure | value |", "| --- | --- |", *scores] if scores else ["None recorded."]),
+        "",
+        "## Classes",
+        "",
+        "| label | class | colour |",
+        "| --- | --- | --- |",
+        *(
+            f"| {label} | {name} | `#{red:02x}{green:02x}{blue:02x}` |"
+            for label, (name, (red, green, blue)) in enumerate(
+                zip(card.classes.names, card.classes.palette, strict=True)
+            )
+        ),
+    ]
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'

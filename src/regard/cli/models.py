@@ -64,7 +64,7 @@ def export(model: Model, out: Path, /, *, normalise: bool = False, int8: Path | 
 @app.command
 def models() -> Answer:
     """List the bundled models, and the networks with their size, cost and what converts into them."""
-    from regard.checkpoints.catalogue import catalogue
+    from regard.checkpoints.create import catalogue
     from regard.checkpoints.file import bundled, parse_card, read_header
 
     cards = {name: parse_card(path, read_header(path)) for name, path in bundled().items()}

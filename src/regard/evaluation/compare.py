@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from regard.checkpoints.file import bundled, find_model, load
+from regard.checkpoints.file import bundled, find, load
 from regard.datasets.labelled_data import LabelledData
 from regard.evaluation.evaluate import check_classes, count_errors
 from regard.evaluation.scores import Scores
@@ -50,7 +50,7 @@ def compare(model: str | Path, data: LabelledData, *, split: str = "val") -> lis
         ClassMismatch: the model's classes are not the data's.
         UnknownName, CheckpointError, UnreadableImage, BandMismatch: see :func:`regard.load` and ``LabelledData``.
     """
-    exported = find_model(model).suffix in RUNTIMES
+    exported = find(model).suffix in RUNTIMES
     networks = {way: load(model, **settings) for way, settings in WAYS.items() if not (exported and way == "fast")}
     check_classes(networks["float32"], data)
     confusions: dict[str, list[np.ndarray]] = {way: [] for way in networks}

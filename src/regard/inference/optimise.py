@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from regard.blocks import ObjectAttention, ObjectContext
+from regard.inference.compute import Precision
 from regard.inference.runtimes import Runner
 from regard.models import MultiScaleOCRNet, OCRNet, Segmenter
 from regard.ops.attention import to_map, to_tokens, without_autocast
@@ -32,6 +33,13 @@ COARSE = 4  # how many times smaller a map must be for its own grid to be worth 
 COLUMNS, ROWS = 32, 16  # of the enlarged map, made at once: the matrices have few numbers but zeros away from there
 
 Maps = list[Float[Tensor, "b _ _ _"]]
+
+
+def optimise(model: Segmenter, device: str, precision: Precision) -> Segmenter:
+    """:func:`make_fast`, and in bfloat16 if ``precision`` says so, or is ``auto`` and ``device`` is faster in it."""
+    model = make_fast(model)
+    rounded = precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
+    return in_bfloat16(model).eval() if rounded else model
 
 
 @torch.inference_mode()

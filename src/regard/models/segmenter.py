@@ -1,4 +1,4 @@
-"""What all networks share: identity, size of the answer, and saving. No forward."""
+"""What all networks share: card and config, device, and logits brought to the size of the image."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from regard.card import Card
-from regard.checkpoints.readme import readme
 from regard.classes import ClassMap, first_reason
 from regard.errors import ConfigError
-from regard.files import write_text
 from regard.models.backbone import build_backbone
 from regard.ops.normalise import Scaling
 from regard.ops.resize import resize_logits
-from regard.tensor_files import digest, write_tensors
 
 
 class ModelConfig(BaseModel):
@@ -160,30 +157,3 @@ class Segmenter(nn.Module):
                 f"a model loaded with fast=True, in another precision or from an exported file cannot be {purpose}. "
                 "Load its .safetensors without."
             )
-
-    def save(self, path: str | Path, *, half: bool = False) -> Path:
-        """Write weights and card into one ``.safetensors``; ``half`` stores the floats as float16.
-
-        A ``path`` without a suffix is a folder as the Hugging Face Hub wants it: ``model.safetensors`` and a
-        ``README.md`` with classes, scores and licence.
-
-        Raises:
-            ConfigError: the name does not end in ``.safetensors``, or the model was loaded with ``fast=True``.
-            OutputError: it cannot be written there.
-        """
-        self.check_plain("saved")
-        target = Path(path)
-        if not target.suffix:
-            target.mkdir(parents=True, exist_ok=True)
-            write_text(target / "README.md", readme(self.card))
-            target = target / "model.safetensors"
-        if target.suffix != ".safetensors":
-            raise ConfigError(
-                f"a model is saved as one .safetensors file; got {target.name}. Name it {target.stem}.safetensors."
-            )
-        tensors = dict(self.state_dict())
-        if half:
-            tensors = {name: value.half() if value.dtype == torch.float32 else value for name, value in tensors.items()}
-        header = {"format": "pt", "regard": self.card.model_dump_json(), "sha256": digest(tensors)}
-        write_tensors(target, tensors, header)
-        return target

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from regard._version import __version__
+from regard.checkpoints.file import save
 from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData
 from regard.errors import TrainingError
@@ -111,9 +112,9 @@ class Record:
             facts = {name: value for name, value in scores.as_dict().items() if name != "classes"}
             self._append({"step": step, "window": self.window, **facts})
             self._write_table()
-        model.save(self.folder / "last.safetensors")
+        save(model, self.folder / "last.safetensors")
         if best:
-            model.save(self.best_file)
+            save(model, self.best_file)
 
     def is_scored(self, step: int) -> bool:
         """Whether the scores of this step, and so its models, are written."""

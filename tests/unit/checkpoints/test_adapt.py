@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from regard.checkpoints.adapt import adapt
+from regard.checkpoints.file import save
 from regard.classes import ClassMap
 from support import NAMES, tiny
 
@@ -17,7 +18,7 @@ RGB = ("red", "green", "blue")
 @pytest.mark.parametrize("architecture", ["danet", "ocrnet", "danet_ocr"])
 def test_rows_follow_their_class_by_name(architecture: str, tmp_path: Path):
     old = tiny(architecture)
-    old.save(tmp_path / "old.safetensors")
+    save(old, tmp_path / "old.safetensors")
     names = ["blue thing", "new thing", "red thing", "other thing"]
     model, notes = adapt(tmp_path / "old.safetensors", classes=ClassMap.of(names), bands=RGB)
     before, after = old.state_dict(), model.state_dict()
@@ -38,7 +39,7 @@ def test_rows_follow_their_class_by_name(architecture: str, tmp_path: Path):
 
 def test_the_same_classes_in_another_order_answer_in_that_order(tmp_path: Path):
     old = tiny("ocrnet")
-    old.save(tmp_path / "old.safetensors")
+    save(old, tmp_path / "old.safetensors")
     order = [2, 0, 1]
     model, _ = adapt(tmp_path / "old.safetensors", classes=ClassMap.of([NAMES[i] for i in order]), bands=RGB)
     image = torch.randn(1, 3, 64, 64)
@@ -47,7 +48,7 @@ def test_the_same_classes_in_another_order_answer_in_that_order(tmp_path: Path):
 
 def test_the_same_classes_and_bands_are_the_same_model(tmp_path: Path):
     old = tiny()
-    old.save(tmp_path / "old.safetensors")
+    save(old, tmp_path / "old.safetensors")
     model, notes = adapt(tmp_path / "old.safetensors", classes=old.classes, bands=old.bands)
     assert notes == () and all(torch.equal(value, model.state_dict()[name]) for name, value in old.state_dict().items())
     assert model.card.mean == old.card.mean
@@ -55,7 +56,7 @@ def test_the_same_classes_and_bands_are_the_same_model(tmp_path: Path):
 
 def test_bands_are_inflated_by_name(tmp_path: Path):
     old = tiny()
-    old.save(tmp_path / "old.safetensors")
+    save(old, tmp_path / "old.safetensors")
     bands = ("nir", "red", "green", "blue", "swir")
     model, notes = adapt(tmp_path / "old.safetensors", classes=old.classes, bands=bands)
     before, after = old.state_dict(), model.state_dict()

@@ -8,9 +8,8 @@ import pytest
 import torch
 from hub_server import COMMIT, Files, serve
 
-from regard.checkpoints.file import load
-from regard.checkpoints.hub import parse, push_to_hub
-from regard.checkpoints.readme import readme
+from regard.checkpoints.file import load, push_to_hub, save
+from regard.checkpoints.hub import parse, readme
 from regard.errors import CheckpointError
 from support import NAMES, tiny
 
@@ -19,7 +18,7 @@ from support import NAMES, tiny
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A hub with one repository, and the client's settings that point to it."""
     model = tiny("ocrnet", key_width=8)
-    folder = model.save(tmp_path / "published").parent
+    folder = save(model, tmp_path / "published").parent
     files: Files = {("ann/streets", path.name): path.read_bytes() for path in folder.iterdir()}
     files["ann/streets", "old/best.safetensors"] = files["ann/streets", "model.safetensors"]
     files["ann/broken", "model.safetensors"] = files["ann/streets", "model.safetensors"][:-50]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import regard
+from regard.checkpoints.file import save
 from regard.errors import ClassMismatch
 from regard.evaluation.compare import compare
 from regard.evaluation.evaluate import evaluate
@@ -19,7 +20,7 @@ from support import tiny, write_set
 
 def test_labels_and_scores_are_those_of_each_way(tmp_path: Path) -> None:
     data = regard.folder(write_set(tmp_path / "set"))
-    path = tiny().save(tmp_path / "m.safetensors")
+    path = save(tiny(), tmp_path / "m.safetensors")
     rows = {row.way: row for row in compare(path, data)}
     assert list(rows) == ["float32", "fast", "auto"]
     assert rows["float32"].equal == 1.0
@@ -38,4 +39,4 @@ def test_labels_and_scores_are_those_of_each_way(tmp_path: Path) -> None:
 def test_other_classes_are_refused(tmp_path: Path) -> None:
     data = regard.folder(write_set(tmp_path / "set"))
     with pytest.raises(ClassMismatch, match="the model has 2"):
-        compare(tiny(classes=("a", "b")).save(tmp_path / "m.safetensors"), data)
+        compare(save(tiny(classes=("a", "b")), tmp_path / "m.safetensors"), data)

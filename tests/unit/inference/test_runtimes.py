@@ -12,6 +12,7 @@ import rasterio
 import torch
 
 import regard
+from regard.checkpoints.file import save
 from regard.errors import CheckpointError, ConfigError, MissingExtra
 from regard.export.export import export
 from regard.inference.views import class_scores
@@ -33,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     export(model, place / "m.onnx")
     export(model, place / "raw.xml", normalise=True)
     jaxtyping.config.update("jaxtyping_disable", False)
-    model.save(place / "m.safetensors")
+    save(model, place / "m.safetensors")
     return place
 
 
@@ -91,7 +92,7 @@ def test_an_exported_file_is_for_prediction_alone(folder: Path, tmp_path: Path) 
     with pytest.raises(ConfigError, match="cannot be explained"):
         regard.explain(model, save_image(tmp_path / "image.png", np.zeros((40, 40, 3))), (5, 5))
     with pytest.raises(ConfigError, match="cannot be saved"):
-        model.save(tmp_path / "m.safetensors")
+        save(model, tmp_path / "m.safetensors")
 
 
 @pytest.mark.usefixtures("unchecked")

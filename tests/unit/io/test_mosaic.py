@@ -13,6 +13,7 @@ import rasterio
 from rasterio.transform import Affine
 
 import regard.cli as cli
+from regard.checkpoints.file import save
 from regard.errors import BandMismatch, OutputError, RegardError, UnreadableImage
 from regard.io.mosaic import mosaic
 from regard.io.raster import Box, open_raster
@@ -177,7 +178,7 @@ def test_the_map_is_that_of_one_file_also_after_a_stop(tmp_path: Path, monkeypat
 
 
 def test_the_command(tmp_path: Path, tiny_model: Segmenter, capsys: pytest.CaptureFixture[str]):
-    saved = tiny_model.save(tmp_path / "m.safetensors")
+    saved = save(tiny_model, tmp_path / "m.safetensors")
     files = cut(tmp_path, VALUES)
     made = str(tmp_path / "map.tif")
     command = ["predict", str(saved), str(tmp_path / "tile*.tif"), "--mosaic", "-o", made, "--json"]

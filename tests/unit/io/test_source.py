@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import rasterio.shutil
 
+from regard.checkpoints.file import save
 from regard.errors import OutputError, ScenesFailed, UnreadableImage
 from regard.io.image import image_size
 from regard.io.raster import Box, open_raster
@@ -96,7 +97,7 @@ def test_messages_show_the_address_as_it_was_written(typed: str, server: str, ti
         assert str(raised.value).startswith(f"{address}: the header cannot be read")
     with pytest.raises(ScenesFailed) as failed:
         predict_many(
-            str(tiny_model.save(tmp_path / "tiny.safetensors")), [address, f"{server}/x.tif"], tmp_path / "maps"
+            str(save(tiny_model, tmp_path / "tiny.safetensors")), [address, f"{server}/x.tif"], tmp_path / "maps"
         )
     assert f" {address}: UnreadableImage: {address}: the header" in str(failed.value)
 

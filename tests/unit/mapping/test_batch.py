@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regard.checkpoints.file import save
 from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
 from regard.io.source import Source
 from regard.mapping import batch as many
@@ -28,7 +29,7 @@ def world(tmp_path: Path, tiny_model: Segmenter) -> tuple[str, Path]:
     for number in range(5):
         values = np.random.default_rng(number).integers(0, 256, size=(3, 70, 60), dtype=np.uint8)
         write_tif(tmp_path / "tiles" / f"tile{number}.tif", values)
-    return str(tiny_model.save(tmp_path / "model.safetensors")), tmp_path
+    return str(save(tiny_model, tmp_path / "model.safetensors")), tmp_path
 
 
 def made(folder: Path) -> dict[str, bytes]:

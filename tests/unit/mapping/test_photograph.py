@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regard.checkpoints.file import save
 from regard.classes import ClassMap
 from regard.errors import ConfigError, OutputError, ScenesFailed
 from regard.files import write_bytes
@@ -29,7 +30,7 @@ def photographs(tmp_path: Path) -> list[Path]:
 
 def test_no_photograph_is_replaced_by_its_map(photographs: list[Path], tiny_model: Segmenter, tmp_path: Path):
     before = [path.read_bytes() for path in photographs]
-    model = str(tiny_model.save(tmp_path / "m.safetensors"))
+    model = str(save(tiny_model, tmp_path / "m.safetensors"))
     for overwrite in (False, True):
         with pytest.raises(OutputError, match="is the input itself"):
             predict(tiny_model, photographs[0], photographs[0], overwrite=overwrite)
@@ -43,7 +44,7 @@ def test_no_photograph_is_replaced_by_its_map(photographs: list[Path], tiny_mode
 def test_a_map_that_is_done_is_left_alone_and_no_other_file_is_replaced(
     photographs: list[Path], tiny_model: Segmenter, tmp_path: Path
 ):
-    model, out = str(tiny_model.save(tmp_path / "m.safetensors")), tmp_path / "maps"
+    model, out = str(save(tiny_model, tmp_path / "m.safetensors")), tmp_path / "maps"
     predict_many(model, photographs, out, overwrite=False)
     made = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert len(made) == 2

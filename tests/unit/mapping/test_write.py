@@ -83,7 +83,7 @@ import sys, time
 from pathlib import Path
 from regard.mapping.journal import Journal
 from regard.mapping.predict import predict
-from regard.checkpoints.file import load
+from regard.checkpoints.file import load, save
 keep = Journal.keep
 Journal.keep = lambda journal, layers: (time.sleep(0.05), keep(journal, layers))
 predict(load(sys.argv[1]), sys.argv[2], sys.argv[3], confidence=sys.argv[4], tile=64, overlap=32)
@@ -94,7 +94,7 @@ predict(load(sys.argv[1]), sys.argv[2], sys.argv[3], confidence=sys.argv[4], til
 def test_killed_runs_leave_nothing_half_written_and_end_alike(
     scene: Path, tiny_model: Segmenter, tmp_path: Path
 ) -> None:
-    model = tiny_model.save(tmp_path / "model.safetensors")
+    model = save(tiny_model, tmp_path / "model.safetensors")
     whole, sure = tmp_path / "a" / "map.tif", tmp_path / "a" / "sure.tif"
     predict(tiny_model, scene, whole, confidence=sure, **SMALL)
     target, beside = tmp_path / "b" / "map.tif", tmp_path / "b" / "sure.tif"
@@ -286,7 +286,7 @@ def test_another_resolution_changes_the_view_and_not_the_grid(scene: Path, tmp_p
 
 
 def test_a_map_is_verified_and_planned(scene: Path, tiny_model: Segmenter, tmp_path: Path) -> None:
-    model = str(tiny_model.save(tmp_path / "model.safetensors"))
+    model = str(save(tiny_model, tmp_path / "model.safetensors"))
     path = predict(tiny_model, scene, tmp_path / "map.tif", **SMALL)
     honest = verify_map(model, scene, path, windows=2, **SMALL)
     assert honest["pixels"] > 0 and honest["changed_percent"] < 60

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from regard.checkpoints.create import create
-from regard.checkpoints.file import load
+from regard.checkpoints.file import load, save
 from regard.errors import ConfigError
 from regard.models import MODELS, Segmenter
 
@@ -78,7 +78,7 @@ def test_every_parameter_gets_a_finite_gradient(variant: str):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_saved_model_gives_the_same_bits(variant: str, tmp_path):
     model = make(variant)
-    again = load(model.save(tmp_path / "model.safetensors"))
+    again = load(save(model, tmp_path / "model.safetensors"))
     assert again.card == model.card
     image = torch.randn(1, 3, 33, 47)
     with torch.inference_mode():

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from regard.checkpoints.file import load
-from regard.checkpoints.readme import readme
+from regard.checkpoints.hub import readme
 from regard.classes import ClassMap
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData

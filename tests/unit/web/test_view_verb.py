@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import regard.cli as cli
+from regard.checkpoints.file import save
 from support import tiny, write_tif
 from web_support import picture
 
@@ -26,7 +27,7 @@ def test_without_the_extra_it_says_what_to_install(
 
 
 def test_what_cannot_be_shown_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = tiny().save(tmp_path / "m.safetensors")
+    model = save(tiny(), tmp_path / "m.safetensors")
     scene = write_tif(tmp_path / "s.tif", picture((40, 40)))
     for arguments, words, code in (
         ([tmp_path / "none.tif"], "none.tif does not exist", 1),

@@ -11,7 +11,7 @@ from torch import Tensor
 from regard._version import __version__
 from regard.card import Card
 from regard.checkpoints.create import build, unscaled
-from regard.checkpoints.file import fit
+from regard.checkpoints.file import fit, save
 from regard.checkpoints.foreign import (
     danet,
     hrnet,
@@ -81,7 +81,7 @@ def convert(
     model = build(card)
     settled, folded = settle(renamed, model.state_dict(), family.zeros)
     fit(model, settled, path)
-    written = model.eval().save(target)
+    written = save(model.eval(), target)
     notes += [f"classes: {origin}"]
     return Conversion(written, family.name, model.card, len(settled), tuple(folded), tuple(dropped), tuple(notes))
 
