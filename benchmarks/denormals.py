@@ -14,7 +14,6 @@ import torch
 import regard
 from benchmarks import parser
 from benchmarks.measure import spent
-from regard.inference.views import scaling_of
 from regard.ops.normalise import prepare
 
 
@@ -30,7 +29,7 @@ def measure(name: str, root: str, *, pairs: int = 7, side: int = 416) -> None:
     torch.set_num_threads(1)
     model, data = regard.load(name), regard.folder(root)
     sample = data.read(data.split("val")[0], expected=model.bands)
-    image = prepare(sample.image, sample.valid, scaling_of(model))[None, :, :side, :side]
+    image = prepare(sample.image, sample.valid, model.scaling)[None, :, :side, :side]
     ratios = []
     with torch.inference_mode():
         model.logits(image)

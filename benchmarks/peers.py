@@ -37,7 +37,6 @@ from benchmarks import parser
 from benchmarks.measure import steady
 from benchmarks.scenes import model_named, real_scene
 from benchmarks.stand_ins import stand_in_for_gdal, stand_in_for_mmcv_operations
-from regard.inference.views import scaling_of
 from regard.mapping.predict import predict
 from regard.memory import keep_freed_memory, peak_memory_mb
 from regard.models import Segmenter
@@ -65,7 +64,7 @@ class Timed:
 
 def normalised(model: Segmenter, values: Tensor) -> Tensor:
     """Raw values ``(b, c, h, w)`` as the network wants them."""
-    how = scaling_of(model)
+    how = model.scaling
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (how.mean, how.std))
     return (values / how.divisor - mean) / std
 
@@ -115,7 +114,7 @@ def by_mmseg(model: Segmenter, scene: Path, out: Path) -> Timed:
     from mmseg.models.segmentors import BaseSegmentor
 
     init_default_scope("mmseg")
-    how = scaling_of(model)
+    how = model.scaling
     scaled = {name: [how.divisor * x for x in numbers] for name, numbers in (("mean", how.mean), ("std", how.std))}
     timed = Timed(lambda images, _: model(images))
 

@@ -1,6 +1,6 @@
 """Buildings over Nepal, Zanzibar and Kampala as one data set of several ground resolutions.
 
-    python experiments/buildings/data.py DATA OUT
+    python -m experiments.buildings.data DATA OUT
 
 DATA holds the folders `banepa` and `oam_buildings`. Map tiles that touch are joined again into mosaics, one a
 resolution; overlapping squares of 512 pixels are cut from the mosaics, so that a training crop may cross the edge of a

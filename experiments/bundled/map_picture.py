@@ -1,7 +1,7 @@
 """docs/map.png: a part of the Dubai scene that dubai-s never saw, next to its map.
 
 regard predict dubai-s DATA/dubai_scene/image.tif -o map.tif --aoi 320000,2772042,322149,2773521
-python experiments/bundled/map_picture.py DATA/dubai_scene/image.tif map.tif docs/map.png
+python -m experiments.bundled.map_picture DATA/dubai_scene/image.tif map.tif docs/map.png
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Put a trained model into the package: its best weights as float16, with data, licence and credit on its card.
 
-python experiments/bundled/publish.py OUT/dubai-s dubai-s
+python -m experiments.bundled.publish OUT/dubai-s dubai-s
 """
 
 from __future__ import annotations

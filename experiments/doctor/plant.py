@@ -1,6 +1,6 @@
 """Plant faults in a copy of the Dubai set, one file each, and see whether ``regard check`` names every one.
 
-python experiments/doctor/plant.py ../shared/data/dubai COPY > experiments/doctor/found.md
+python -m experiments.doctor.plant ../shared/data/dubai COPY > experiments/doctor/found.md
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How well single pixels tell the classes apart: a normal distribution for each class over the bands, no network.
 
-python experiments/landsat/pixels.py OUT/fields.json
+python -m experiments.landsat.pixels OUT/fields.json
 """
 
 from __future__ import annotations

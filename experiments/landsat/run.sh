@@ -5,7 +5,6 @@
 set -euo pipefail
 DATA=${1:?usage: run.sh DATA OUT}
 OUT=${2:?usage: run.sh DATA OUT}
-HERE=$(dirname "$0")
 mkdir -p "$OUT"
 cp "$DATA/landsat7_nc/image.tif" "$OUT/image.tif"
 # The GeoJSON says EPSG:4326 by its format; its coordinates are the scene's.
@@ -30,7 +29,7 @@ for seed in 0 1 2; do
         regard evaluate "$OUT/seed$seed/$which.safetensors" "$OUT/fields.json" --save "$OUT/seed$seed/${which}_whole.json"
     done
 done
-python "$HERE/pixels.py" "$OUT/fields.json"
+python -m experiments.landsat.pixels "$OUT/fields.json"
 regard predict "$OUT/seed0/best.safetensors" "$OUT/image.tif" -o "$OUT/map.tif" --tile 96 --overlap 32
 gdal_translate -q -b 3 -b 2 -b 1 "$OUT/image.tif" "$OUT/three.tif"
 if regard predict "$OUT/seed0/best.safetensors" "$OUT/three.tif" -o "$OUT/no.tif"; then exit 1; fi
