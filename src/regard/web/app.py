@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import resources
 from typing import Annotated, Any
 
@@ -13,16 +12,13 @@ from anyio import from_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from jaxtyping import Bool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import Message, Receive, Scope, Send
 
 from regard.errors import RegardError
 from regard.web.grid import FINEST, SIDE, Address
 from regard.web.live_prediction import Busy, GaveUp, GoingOn
 from regard.web.viewer import Viewer
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 KINDS = {
     "html": "text/html; charset=utf-8",
@@ -203,13 +199,19 @@ class Guard:
         if scope["type"] != "http":
             return
         status = self._refusal(scope)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
         if status:
-            return await _refuse(status, send)
+            return await Response(status_code=status)(scope, receive, send_with_headers)
         path: str = scope["path"].removeprefix(f"/{self.token}")
-        return await self.app({**scope, "path": path, "raw_path": path.encode()}, receive, _with_headers(send))
+        return await self.app({**scope, "path": path, "raw_path": path.encode()}, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> int:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = Headers(scope=scope)
         given, slash, _ = scope["path"].removeprefix("/").partition("/")
         if not self._is_ours(headers.get("host", "")):
             return 421
@@ -233,20 +235,3 @@ class Guard:
         except ValueError:
             return False
         return True
-
-
-async def _refuse(status: int, send: Send) -> None:
-    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"content-length", b"0")]})
-    await send({"type": "http.response.body", "body": b""})
-
-
-def _with_headers(send: Send) -> Send:
-    added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *added]
-        await send(message)
-
-    return sending

@@ -126,6 +126,20 @@ def test_hostile_requests_are_refused(client: TestClient) -> None:
         assert client.get("/about.json").status_code == 200, kind
 
 
+def test_a_link_from_another_site_opens_the_page(client: TestClient) -> None:
+    headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client.get("/", headers=headers).status_code == 200
+
+
+def test_rough_tiles_of_the_scene_are_not_cached(plain: Viewer, client: TestClient) -> None:
+    plain.layers["scene"].factor = 2
+    for loaded in (False, True):
+        (plain.layers["scene"].ready.set if loaded else plain.layers["scene"].ready.clear)()
+        plain.layers["scene"].begun.set()
+        cached = {zoom: client.get(f"/scene/{zoom}/0/0.png").headers["cache-control"] for zoom in (0, 1)}
+        assert cached == {0: "private, max-age=86400" if loaded else "no-store", 1: "private, max-age=86400"}
+
+
 def test_without_the_token_there_is_nothing(plain: Viewer) -> None:
     outside = TestClient(client_of(plain).app, base_url="http://127.0.0.1", raise_server_exceptions=False)
     for token in ("", "x", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "ü" * 5, "%00", ".", "static"):
