@@ -1,4 +1,4 @@
-"""The main job from end to end with what comes with regard: map, train, evaluate, report. No network."""
+"""The main job from end to end with bundled models and images: map, train, evaluate, report. No network access."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from regard.inference.segmentation import Segmentation
 from regard.mapping.predict import predict
 from regard.models import Segmenter
 from regard.reports.page import report
-from regard.training.record import Run
+from regard.training.record import Run, read_metrics
 from regard.training.train import train
 
 SCENE = "globe/americas_atlantic.tif"
@@ -34,7 +34,7 @@ STEPS = 40
 
 
 def run(out: Path) -> dict[str, Any]:
-    """Do everything, telling what is done; the files by what they show, the scores, and the seconds of each part.
+    """Do all steps and print each; the files by what they show, the scores, the losses and the seconds of each step.
 
     Raises:
         OutputError: ``out`` cannot be written to.
@@ -57,10 +57,10 @@ def run(out: Path) -> dict[str, Any]:
         city = folder(sample / "city")
         model = load("dubai-s")
         files |= map_city(model, city, out)
-    with step("train", f"3  Training new heads on 24 tiles for {STEPS} steps: see the loss fall"):
+    with step("train", f"3  Training new heads on 24 tiles for {STEPS} steps"):
         finished = fine_tune(model, city, out / "run")
         files["new model"] = str(finished.best)
-    with step("evaluate", "4  Scoring dubai-s on the 6 tiles kept back"):
+    with step("evaluate", "4  Scoring dubai-s on the 6 held-out tiles"):
         scores = evaluate(model, city)
         files["scores"] = str(scores.save(out / "scores.json"))
         print(scores.table(), file=sys.stderr)
@@ -73,31 +73,33 @@ def run(out: Path) -> dict[str, Any]:
 def map_globe(scene: Path, out: Path) -> dict[str, str]:
     """The class map of the georeferenced scene, its confidence, and pictures of both."""
     model = load("globe-s")
-    to, confidence = out / "map.tif", out / "confidence.tif"
-    predict(model, scene, to, confidence=confidence, tile=512, overlap=128, progress=True)
-    image, labels = scene_and_map(scene, to, model.classes)
+    class_map, confidence = out / "map.tif", out / "confidence.tif"
+    predict(model, scene, class_map, confidence=confidence, tile=512, overlap=128, overwrite=True, progress=True)
+    image, labels = scene_and_map(scene, class_map, model.classes)
     panel([image, labels], model.classes, out / "globe.png", columns=1)
     panel([("overlay", blend(image[1], labels[1]))], model.classes, out / "overlay.png")
     names = {"map": "map.tif", "style for QGIS": "map.qml", "confidence": "confidence.tif"}
-    return {what: str(out / name) for what, name in (names | {"globe": "globe.png", "overlay": "overlay.png"}).items()}
+    names |= {"globe": "globe.png", "overlay": "overlay.png"}
+    return {shown: str(out / name) for shown, name in names.items()}
 
 
 def map_city(model: Segmenter, city: LabelledData, out: Path) -> dict[str, str]:
-    """A tile, its label and its prediction side by side."""
+    """A tile, its reference labels and its prediction side by side."""
     pair = next(pair for pair in city.split("val") if pair.name == TILE)
-    predicted = predict(model, pair.image, out / "city_labels.png")
+    predicted = predict(model, pair.image)
     assert isinstance(predicted, Segmentation)
-    truth = read_mask(pair.mask, city.classes)
+    labels = predicted.save(out / "city_labels.png")
+    reference = read_mask(pair.mask, city.classes)
     pictures = [
         ("image", photograph(pair.image)),
-        ("label", paint(truth, city.classes)),
+        ("reference", paint(reference, city.classes)),
         ("dubai-s", predicted.colours()),
     ]
-    return {"city": str(panel(pictures, city.classes, out / "city.png")), "city labels": str(out / "city_labels.png")}
+    return {"city": str(panel(pictures, city.classes, out / "city.png")), "city labels": str(labels)}
 
 
 def fine_tune(model: Segmenter, city: LabelledData, out: Path) -> Run:
-    """A fresh network on the trained backbone, for a minute; an earlier run in the folder is replaced."""
+    """Train new heads on the trained backbone for a minute; an earlier run in the folder is replaced."""
     if (out / "run.json").is_file():
         shutil.rmtree(out)
     config = dict(model.card.config)
@@ -109,7 +111,5 @@ def fine_tune(model: Segmenter, city: LabelledData, out: Path) -> Run:
 
 def losses(finished: Run) -> dict[str, float]:
     """The mean training loss over the first and the last five steps."""
-    from regard.training.record import read_metrics
-
     values = [line["loss"] for line in read_metrics(finished.folder) if "loss" in line]
     return {"first": float(np.mean(values[:5])), "last": float(np.mean(values[-5:]))}

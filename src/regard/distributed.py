@@ -1,4 +1,4 @@
-"""Work that is spread over the processes that run together: those of a training, or those that torchrun started."""
+"""Work shared by the processes of a distributed run: those of a training, or those that torchrun started."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ R = TypeVar("R")
 
 
 @contextmanager
-def joined() -> Iterator[bool]:
-    """Join the processes that torchrun started, if it did; whether this is the first of them."""
+def process_group() -> Iterator[bool]:
+    """Join the process group that torchrun set up, if it did; whether this is the process of rank 0."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield True
         return
@@ -26,37 +26,37 @@ def joined() -> Iterator[bool]:
         distributed.destroy_process_group()
 
 
-def spread(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """What ``work`` makes of each item: item i in process i mod n; every process gets all of it, in order.
+def distributed_map(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """``work`` of each item, in order, in every process; the process of rank i mod n computes item i.
 
     Raises:
-        Exception: what ``work`` raised, in every process.
+        Exception: what ``work`` raised in any process is raised in every process.
     """
-    rank, size = processes()
+    rank, size = rank_and_size()
     if size == 1:
         return [work(item) for item in items]
-    mine: list[R] = []
+    results: list[R] = []
     fault = None
     try:
-        mine = [work(item) for item in items[rank::size]]
+        results = [work(item) for item in items[rank::size]]
     except Exception as error:  # the other processes wait for this one, whatever it is
         fault = error
-    parts: list[Any] = [None] * size
-    distributed.all_gather_object(parts, (mine, fault))
-    for _, its in parts:
-        if its is not None:
-            raise its
-    return [parts[number % size][0][number // size] for number in range(len(items))]
+    gathered: list[Any] = [None] * size
+    distributed.all_gather_object(gathered, (results, fault))
+    for _, raised in gathered:
+        if raised is not None:
+            raise raised
+    return [gathered[number % size][0][number // size] for number in range(len(items))]
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every process the first one's batch statistics, of which each gathers its own without SyncBatchNorm."""
-    if processes()[1] > 1:
+    """Give every process the batch statistics of rank 0; without SyncBatchNorm each process gathers its own."""
+    if rank_and_size()[1] > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
 
-def processes() -> tuple[int, int]:
-    """The number of this process, and of how many that run together."""
-    together = distributed.is_available() and distributed.is_initialized()
-    return (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+def rank_and_size() -> tuple[int, int]:
+    """The rank of this process, and the number of processes."""
+    initialized = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if initialized else (0, 1)

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar where there is one, else a plain line now and then."""
+"""Progress on standard error: a bar on a terminal, else a plain line every ten seconds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts from ``start`` to ``total`` on standard error; nothing is shown unless ``enabled``."""
+    """A progress bar on standard error, from ``start`` to ``total`` units; nothing unless ``enabled``."""
 
-    def __init__(self, what: str, total: int, *, start: int = 0, unit: str = "", enabled: bool = True) -> None:
-        self.what = what
+    def __init__(self, label: str, total: int, *, start: int = 0, unit: str = "", enabled: bool = True) -> None:
+        self.label = label
         self.total = total
         self.start = self.done = start
         self.unit = unit
@@ -32,10 +32,10 @@ class Progress:
             TextColumn("{task.fields[facts]}"),
         )
         self._bar = RichProgress(*columns, console=console) if console.is_terminal and enabled else None
-        self._task = self._bar.add_task(what, total=total, completed=start, facts="") if self._bar else None
+        self._task = self._bar.add_task(label, total=total, completed=start, facts="") if self._bar else None
 
     def advance(self, count: int = 1, facts: str = "") -> None:
-        """``count`` more are done; ``facts`` is shown behind the bar."""
+        """``count`` more units are done; ``facts`` is shown behind the bar."""
         self.done += count
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=count, facts=facts)
@@ -43,21 +43,18 @@ class Progress:
         now = time.monotonic()
         if self.enabled and (now - self._last_line >= SECONDS_BETWEEN_LINES or self.done >= self.total):
             self._last_line = now
-            print(
-                f"{self.what} {self.done}/{self.total}{self.unit}  {facts}  {self._left(now)}".rstrip(),
-                file=sys.stderr,
-                flush=True,
-            )
+            text = f"{self.label} {self.done}/{self.total}{self.unit}  {facts}  {self._left(now)}"
+            print(text.rstrip(), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays above the bar."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         elif self.enabled:
             print(text, file=sys.stderr, flush=True)
 
     def rate(self, fresh: int = 0) -> float:
-        """How many a second are done in this run, with ``fresh`` more that are not counted yet."""
+        """Units per second in this run, with ``fresh`` more that are not counted yet."""
         return (self.done + fresh - self.start) / max(1e-9, time.monotonic() - self._began)
 
     def _left(self, now: float) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
 from regard.errors import ConfigError
-from regard.inference.compute import DEFAULT_COMPUTE, Compute
+from regard.inference.compute import DEFAULT_COMPUTE, Compute, Views
 from regard.training.config import DATA, MOST_USED, Augmentation, Evaluation, Optimisation, Recipe, Session
 from regard.training.config import recipe as find_recipe
 
@@ -130,10 +129,7 @@ def evaluate(
     /,
     *,
     split: str = "val",
-    scales: tuple[float, ...] = (1.0,),
-    flip: bool = False,
-    window: int | None = None,
-    fusion: Literal["probabilities", "logits", "exp_logits"] = "probabilities",
+    views: Annotated[Views, Parameter(name="*")] = Views(),
     boundary: int | None = None,
     leave_out: tuple[str, ...] = (),
     bands: str | None = None,
@@ -146,19 +142,16 @@ def evaluate(
         model: A bundled model, a .safetensors file, or an exported .onnx or .xml.
         data: A folder of labelled images.
         split: train, val or test.
-        scales: Fuse the scores of the image resized by these factors.
-        flip: Score the mirror image too.
-        window: Slide a square of that many pixels instead of taking images whole.
-        fusion: How the views are fused: probabilities (mmsegmentation), logits (HRNet-OCR), exp_logits (DANet).
-        boundary: Also score the classes' boundaries, found where at most so many pixels off.
-        leave_out: Classes that count in no mean, such as clutter.
+        views: Test-time augmentation.
+        boundary: Also compute boundary F1, with a tolerance of so many pixels.
+        leave_out: Classes to exclude from the means, such as clutter.
         bands: The bands to use, by number from 1 or by name.
         compute: Device, precision and runtime.
-        save: Write the scores there as JSON.
+        save: A JSON file to write the scores to.
     """
     from regard.checkpoints.file import load
     from regard.datasets.folder import folder
-    from regard.distributed import joined
+    from regard.distributed import process_group
     from regard.evaluation.evaluate import evaluate as score
     from regard.files import check_writable
 
@@ -166,9 +159,9 @@ def evaluate(
     labelled.classes.check_left_out(leave_out)
     if save is not None:
         check_writable(save)
-    how = partial(score, split=split, scales=scales, flip=flip, window=window, fusion=fusion)
-    with joined() as first:
-        scores = how(load(model, **asdict(compute)), labelled, boundary=boundary).without(*leave_out)
+    with process_group() as first:
+        network = load(model, **asdict(compute))
+        scores = score(network, labelled, split=split, boundary=boundary, **asdict(views)).without(*leave_out)
     if not first:
         return None
     if save is not None:
@@ -180,14 +173,14 @@ def evaluate(
 def report(
     source: Path, /, *, out: Out, model: str | None = None, data: Path | None = None, confidence: Path | None = None
 ) -> Answer:
-    """Write one HTML file about a training run, scores or a map: curves, scores, mistakes, areas, pictures.
+    """Write one HTML file about a training run, scores or a map: curves, scores, errors, areas, pictures.
 
     Args:
         source: The folder of a run, a JSON file of scores, or a class map (.tif).
         out: The HTML file to write.
         model: The model to draw pictures with; without one, the best model of the run.
-        data: Labelled images for the pictures: the best, the worst and the least sure are shown.
-        confidence: The confidence that was written with the map.
+        data: Labelled images for the pictures: those with the best and worst scores and the least confident are shown.
+        confidence: The confidence raster of the map.
     """
     from regard.checkpoints.file import load
     from regard.datasets.folder import folder
@@ -200,7 +193,7 @@ def report(
 
 @app.command
 def demo(*, out: Out = Path("demo")) -> Answer:
-    """Map a real place, fine-tune, evaluate and report, with what comes with regard; about two minutes, no network.
+    """Map, fine-tune, evaluate and report with bundled models and images; about two minutes, no network access.
 
     Args:
         out: The folder for the results.
@@ -208,4 +201,4 @@ def demo(*, out: Out = Path("demo")) -> Answer:
     from regard.demo import run
 
     facts = run(out)
-    return Answer(facts, "\n".join(f"{what}: {path}" for what, path in facts["files"].items()))
+    return Answer(facts, "\n".join(f"{name}: {path}" for name, path in facts["files"].items()))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData, Pair, Sample
-from regard.distributed import spread
+from regard.distributed import distributed_map
 from regard.errors import ClassMismatch, DatasetError
 from regard.evaluation.scores import Scores as Scores
 from regard.inference.scores import scores_of
@@ -28,13 +28,14 @@ def evaluate(
     split: str = "val",
     scales: Sequence[float] = Views.scales,
     flip: bool = Views.flip,
+    d4: bool = Views.d4,
     window: int | None = Views.window,
     fusion: Fusion = Views.fusion,
     boundary: int | None = None,
 ) -> Scores:
     """Predict every image of a split and compare it with its labels.
 
-    Processes that run together (see ``joined``) share the images, and each has all scores.
+    Processes that run together (see ``process_group``) share the images, and each has all scores.
 
     Args:
         model: The network; it is set to eval mode and restored.
@@ -42,6 +43,7 @@ def evaluate(
         split: ``train``, ``val`` or ``test``.
         scales: Test-time augmentation, see :class:`regard.inference.views.Views`: resize by these factors,
         flip: add the horizontal mirror image,
+        d4: add the image and its mirror image, each rotated by 0, 90, 180 and 270 degrees,
         window: slide windows of so many pixels instead of taking the image whole,
         fusion: how the scores of the views become one.
         boundary: Also count the boundary pixels that are at most so many pixels off.
@@ -52,7 +54,7 @@ def evaluate(
         UnknownName, UnreadableImage, BandMismatch, SizeMismatch: see ``LabelledData``.
     """
     check_classes(model, data)
-    classes, views = data.classes, Views(tuple(scales), flip, window=window, fusion=fusion)
+    classes, views = data.classes, Views(tuple(scales), flip, d4, window, fusion)
 
     def count(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """The confusion matrix of one image, its bins of confidence, and its boundary pixels."""
@@ -67,7 +69,7 @@ def evaluate(
         return count_errors(sample, predicted, classes), bins.cpu().numpy(), edges
 
     with evaluating(model):
-        counts = spread(count, data.split(split))
+        counts = distributed_map(count, data.split(split))
     confusions, bins, edges = zip(*counts, strict=True) if counts else ((), (), ())
     if not np.any(confusions):
         raise DatasetError(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from regard.datasets.labelled_data import LabelledData, Pair, Sample
-from regard.distributed import processes
+from regard.distributed import rank_and_size
 from regard.errors import DatasetError, RegardError
 from regard.ops.normalise import Scaling, check_depth, normalise
 from regard.training.augment import drop_band, generator, random_view
@@ -125,7 +125,7 @@ class ResumableSampler(Sampler[int]):
         self.start, self.stop, self.batch = start, stop, batch
 
     def __iter__(self) -> Iterator[int]:
-        rank, size = processes()
+        rank, size = rank_and_size()
         for counter in range(self.start, self.stop):
             step, position = divmod(counter, self.batch)
             yield (step * size + rank) * self.batch + position
