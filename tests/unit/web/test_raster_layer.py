@@ -124,7 +124,8 @@ def test_far_views_of_a_large_file_without_overviews_come_from_a_small_copy(
     monkeypatch.setattr(raster_layer, "READ_WHOLE", 512)
     monkeypatch.setattr(raster_layer, "FAR", 256)
     monkeypatch.setattr(raster_layer, "CHUNK", 64)
-    smooth = np.add.outer(np.arange(1000) / 1000, np.sin(np.arange(900) / 200))[None] * 60 + 80
+    waves = (np.sin(np.arange(length) / 20) for length in (1000, 900))  # a cell's half off: up to 5 grey levels
+    smooth = np.add.outer(*waves)[None] * 50 + 120
     path = write_tif(tmp_path / "a.tif", np.repeat(smooth, 3, axis=0).astype(np.uint8), **place)
     layer = layer_of(path, nearest=False)
     assert layer.factor == 4 and layer.ready.wait(20)
