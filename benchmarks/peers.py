@@ -72,7 +72,7 @@ def normalised(model: Segmenter, values: Tensor) -> Tensor:
 def by_regard(model: Segmenter, scene: Path, out: Path) -> Timed:
     """``regard.predict``."""
     timed = model.logits = Timed(model.logits)  # type: ignore[assignment]
-    predict(model, scene, out, tile=TILE, overlap=OVERLAP)
+    predict(model, scene, out, tile=TILE, overlap=OVERLAP, overwrite=True, progress=False)
     return timed
 
 

@@ -113,7 +113,9 @@ def throughput(name: str, side: int) -> None:
         scene = real_scene(Path(folder) / "scene.tif", side)
         predict(model, real_scene(Path(folder) / "first.tif", 512), Path(folder) / "first_map.tif")
         twice = model.logits = Twice(model.logits)  # type: ignore[assignment]
-        seconds = spent(lambda: predict(model, scene, Path(folder) / "map.tif")) - twice.alone
+        seconds = (
+            spent(lambda: predict(model, scene, Path(folder) / "map.tif", overwrite=True, progress=False)) - twice.alone
+        )
     outside = (seconds - twice.within) / (side * side / 1e6)
     print(
         f"| {name} | {side} x {side} | {twice.windows} | {twice.alone:.1f} s | {seconds:.1f} s "
@@ -136,7 +138,7 @@ def peak_here(height: int, width: int) -> None:
         in_fresh_process("scenes", "write", f"{height}x{width}", scene)
         model.logits(torch.zeros(1, 3, 1024, 1024))
         before = peak_memory_mb()
-        predict(model, scene, Path(folder) / "map.tif")
+        predict(model, scene, Path(folder) / "map.tif", overwrite=True, progress=False)
     print(f"| {width} x {height} | {peak_memory_mb() - before:,.0f} MB | {peak_memory_mb():,.0f} MB |", flush=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from rasterio.transform import Affine
 from torch import nn
 
 from regard.checkpoints.create import create
+from regard.inference.compute import Views
+from regard.mapping.options import Input, MapOptions, Outputs, PolygonRules, Windows
 from regard.models import Segmenter
 
 NAMES = ("red thing", "green thing", "blue thing")
@@ -78,3 +81,16 @@ def write_tif(path: Path, values: np.ndarray, **profile: Any) -> Path:
         with rasterio.open(path, "w", **settings) as raster:
             raster.write(values)
     return path
+
+
+def map_options(out: Path | None = None, *, overwrite: bool = False, **flat: Any) -> MapOptions:
+    """`MapOptions` from the flat options of `regard.predict`."""
+
+    def taken(kind: Any) -> Any:
+        return kind(**{one.name: flat.pop(one.name) for one in fields(kind) if one.name in flat})
+
+    kinds = (Outputs, Input, Windows, Views, PolygonRules)
+    flat["out"] = out
+    options = MapOptions(*map(taken, kinds), overwrite)
+    assert not flat, flat
+    return options

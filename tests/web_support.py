@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from starlette.testclient import TestClient
 
-from regard.mapping.blend import Tiling
+from regard.mapping.options import Windows
 from regard.web.app import create_app
 from regard.web.viewer import Viewer
 
 TOKEN = "correct-horse_battery"
-TILING = Tiling(tile=96, overlap=32)
+TILING = Windows(tile=96, overlap=32)
 
 
 def always() -> bool:

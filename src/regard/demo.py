@@ -74,7 +74,7 @@ def map_globe(scene: Path, out: Path) -> dict[str, str]:
     """The class map of the georeferenced scene, its confidence, and pictures of both."""
     model = load("globe-s")
     class_map, confidence = out / "map.tif", out / "confidence.tif"
-    predict(model, scene, class_map, confidence=confidence, tile=512, overlap=128, overwrite=True, progress=True)
+    predict(model, scene, class_map, confidence=confidence, tile=512, overlap=128, overwrite=True)
     image, labels = scene_and_map(scene, class_map, model.classes)
     panel([image, labels], model.classes, out / "globe.png", columns=1)
     panel([("overlay", blend(image[1], labels[1]))], model.classes, out / "overlay.png")

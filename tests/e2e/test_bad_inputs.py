@@ -41,7 +41,7 @@ from regard.mapping.batch import predict_many
 from regard.mapping.predict import predict
 from regard.models import Segmenter
 from regard.training.train import train
-from support import COLOURS, NAMES, save_image, tiny, write_set, write_tif
+from support import COLOURS, NAMES, map_options, save_image, tiny, write_set, write_tif
 
 PICTURE = np.random.default_rng(0).integers(0, 256, size=(40, 48, 3), dtype=np.uint8)
 TRAINING: dict[str, Any] = {"steps": 2, "batch": 2, "crop": 32, "workers": 0, "progress": False}
@@ -203,7 +203,7 @@ IMAGES = {
     ),
     "header of 64 GiB": Case(lambda w: w.predict(w.put("a.tif", huge_header())), UnreadableImage, ("64 GiB", "TILED")),
     "2^30 pixels wide, in blocks": Case(
-        lambda w: w.predict(w.wide(2**30), to=w.root / "map.tif"),
+        lambda w: w.predict(w.wide(2**30), out=w.root / "map.tif"),
         ConfigError,
         (
             "wide.tif, 1073741824 pixels wide, takes about",
@@ -412,18 +412,18 @@ OUTPUTS = {
         lambda w: save(w.model, w.put("file", "x") / "m.safetensors"), OutputError, ("cannot write", "Choose a folder")
     ),
     "map into a file's inside": Case(
-        lambda w: w.predict(w.tif(), to=w.put("file", "x") / "map.tif"), OutputError, ("cannot write to", "Choose")
+        lambda w: w.predict(w.tif(), out=w.put("file", "x") / "map.tif"), OutputError, ("cannot write to", "Choose")
     ),
     "map into a file as folder": Case(
-        lambda w: predict_many(str(w.saved), [w.tif(), w.tif("b.tif")], w.put("maps", "x")),
+        lambda w: predict_many(str(w.saved), [w.tif(), w.tif("b.tif")], map_options(w.put("maps", "x"))),
         OutputError,
         ("maps (it is a file, not a folder)",),
     ),
     "areas onto a folder": Case(
-        lambda w: w.predict(w.tif(), to=w.root / "map.tif", areas=w.data), OutputError, ("set is a folder. Give the",)
+        lambda w: w.predict(w.tif(), out=w.root / "map.tif", areas=w.data), OutputError, ("set is a folder. Give the",)
     ),
     "map onto a folder": Case(
-        lambda w: (w.root / "map.tif").mkdir() or w.predict(w.tif(), to=w.root / "map.tif"),
+        lambda w: (w.root / "map.tif").mkdir() or w.predict(w.tif(), out=w.root / "map.tif"),
         OutputError,
         ("is a folder",),
     ),
@@ -433,7 +433,7 @@ OUTPUTS = {
         ("cannot write to",),
     ),
     "labels as .jpg": Case(
-        lambda w: w.predict(save_image(w.root / "a.png", PICTURE), to=w.root / "map.jpg"),
+        lambda w: w.predict(save_image(w.root / "a.png", PICTURE), out=w.root / "map.jpg"),
         ConfigError,
         (".png or .tif", "map.jpg"),
     ),
@@ -483,7 +483,7 @@ def test_there_are_enough_cases():
 
 def test_nothing_is_left_where_a_result_was_refused(world: World):
     with pytest.raises(UnreadableImage):
-        world.predict(world.cut(world.tif(compress="deflate"), 0.5), to=world.root / "out" / "map.tif")
+        world.predict(world.cut(world.tif(compress="deflate"), 0.5), out=world.root / "out" / "map.tif")
     assert not (world.root / "out").exists() or not list((world.root / "out").iterdir())
 
 

@@ -18,9 +18,8 @@ import psutil
 
 from regard.checkpoints.file import save
 from regard.io.source import Source
-from regard.mapping.cluster import run_on_cluster
-from regard.mapping.task import Scene, predict_scene
-from tests.support import tiny, write_tif
+from regard.mapping.batch import Scene, predict_scene, run_on_cluster
+from tests.support import map_options, tiny, write_tif
 
 
 def keep_killing(out: Path, stop: threading.Event, wanted: int, killed: list[int]) -> None:
@@ -35,11 +34,15 @@ def keep_killing(out: Path, stop: threading.Event, wanted: int, killed: list[int
             killed.append(chosen.pid)
 
 
+def scene_of(model: str, source: Path, out: Path) -> Scene:
+    """One source to be mapped."""
+    return Scene(model, Source.of(source), map_options(out, tile=64, overlap=32))
+
+
 def main(wanted: int, count: int) -> None:
     """Print what was seen."""
     killed: list[int] = []
     rounds = missing = twice = different = 0
-    view = {"tile": 64, "overlap": 32, "overwrite": False}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         model = str(save(tiny(), root / "model.safetensors"))
@@ -48,19 +51,19 @@ def main(wanted: int, count: int) -> None:
             write_tif(root / "tiles" / f"tile{number}.tif", values)
         sources = sorted((root / "tiles").iterdir())
         for source in sources:
-            predict_scene(Scene(model, Source.of(source), root / "serial" / source.name, view))
+            predict_scene(scene_of(model, source, root / "serial" / source.name))
         while len(killed) < wanted:
             out, stop = root / f"maps{rounds}", threading.Event()
             killer = threading.Thread(target=keep_killing, args=(out, stop, wanted, killed))
             killer.start()
-            scenes = [Scene(model, Source.of(source), out / source.name, view) for source in sources]
-            receipts = list(run_on_cluster(scenes, "local", 2))
+            scenes = [scene_of(model, source, out / source.name) for source in sources]
+            results = list(run_on_cluster(scenes, "local", 2))
             stop.set()
             killer.join()
-            names = [Path(receipt.source).name for receipt in receipts if not receipt.failed]
-            for receipt in receipts:
-                if receipt.failed:
-                    print(f"{receipt.source}: {receipt.failed}", flush=True)
+            names = [Path(result.source).name for result in results if not result.failed]
+            for result in results:
+                if result.failed:
+                    print(f"{result.source}: {result.failed}", flush=True)
             missing += count - len(set(names))
             twice += len(names) - len(set(names))
             hidden = [path.name for path in out.iterdir() if path.name.startswith(".")]

@@ -49,12 +49,17 @@ def bands_of(text: str | None) -> tuple[str, ...] | None:
     return tuple(text.split(",")) if text else None
 
 
-def area_of(text: str | None) -> tuple[float, ...] | str | None:
-    """``west,south,east,north`` as numbers; else the name of a file."""
-    try:
-        return tuple(float(part) for part in text.split(",")) if text else None
-    except ValueError:
-        return text
+Bands = Annotated[
+    tuple[int | str, ...] | None,
+    Parameter(
+        converter=lambda _, tokens: bands_of(tokens[0].value), n_tokens=1, consume_multiple=False, metavar="BANDS"
+    ),
+]
+
+
+def base_of(options: Any) -> Any:
+    """The options as the class that declares them, of a class that only says how they are typed."""
+    return type(options).__bases__[0](**vars(options))
 
 
 def settings_of(config: dict[str, str] | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from regard.inference.views import evaluating
 from regard.io.image import Pixels, image_size, is_photograph, read_image
 from regard.io.raster import Box
 from regard.io.source import Source
-from regard.mapping.blend import ALIGNMENT, Tiling
+from regard.mapping.options import ALIGNMENT, Windows
 from regard.models import Segmenter
 from regard.models.danet_ocr import PositionContext
 from regard.ops.attention import Compared, attention_map, to_tokens
@@ -97,7 +97,7 @@ def explain(
             f"{model.card.architecture} has no attention to show. Explain a danet, danet_ocr, ocrnet or non_local."
         )
     chosen = model.classes.label_of(place) if isinstance(place, str) else None
-    box = _window(path, place, Tiling(tile, 0).checked().tile)
+    box = _window(path, place, Windows(tile, overlap=0).tile)
     pixels = read_image(path, bands=bands, expected=model.bands, box=box)
     with evaluating(model), recording(model) as seen:
         scores = scores_of(model, pixels).cpu()

@@ -1,124 +1,132 @@
-"""One or many sources to maps, in this process, in several, or on a cluster."""
+"""Many sources to maps: in this process, in several, or on a cluster. One scene is the unit of work."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from regard.errors import ConfigError, OutputError, ScenesFailed
-from regard.files import check_writable
+from regard.checkpoints.file import load
+from regard.errors import OutputBusy, RegardError, ScenesFailed
+from regard.files import check_writable, write_text
 from regard.inference.compute import DEFAULT_COMPUTE, Compute
-from regard.io.image import is_photograph
+from regard.io.image import image_size
 from regard.io.source import Source
-from regard.mapping.manifest import Receipt, is_list, listed, write_receipts
-from regard.mapping.outputs import SIDE_FILES
-from regard.mapping.task import Scene, predict_scene, run_scene
-from regard.memory import peak_memory_mb
+from regard.mapping.cluster import map_on_cluster
+from regard.mapping.options import MapOptions, Sharing
+from regard.mapping.predict import opened
+from regard.mapping.sources import are_several, listed, targets_of
+from regard.memory import keep_freed_memory, peak_memory_mb
+from regard.models import Segmenter
 
-MAPS = (".tif", ".tiff", ".png")
+RETRY_SECONDS = 0.5  # between two tries of a map that another run is making
 MOST_NAMED = 5  # failed scenes in a message
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One source to be mapped to ``options.outputs.out``. To run it twice is the same as once."""
+
+    model: str
+    source: Source
+    options: MapOptions
+    compute: Compute = DEFAULT_COMPUTE
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """What became of a scene: its files, or the reason why there are none."""
+
+    source: str
+    target: str
+    files: list[str]
+    pixels: int
+    seconds: float
+    peak_memory_mb: float
+    failed: str = ""
 
 
 def predict_many(
     model: str,
     sources: Sequence[str | Path | Source],
-    out: Path,
+    options: MapOptions,
     *,
-    workers: int = 1,
-    shard: str | None = None,
-    cluster: str | None = None,
     compute: Compute = DEFAULT_COMPUTE,
-    **options: Any,
+    sharing: Sharing = Sharing(),
+    progress: bool = True,
 ) -> dict[str, Any]:
-    """Predict each source; the files written, megapixels a second (with reading and writing, and with loading the model
+    """Map each source; the files written, megapixels a second (with reading and writing, and with loading the model
     where there are many) and peak memory in MB.
 
-    ``sources`` may be patterns (``tiles/*.tif``) and manifests (see :func:`~.manifest.listed`). ``workers`` processes
-    share them; ``cluster`` gives them to Dask's scheduler at that address (``local``: one on this machine); ``shard``
-    ``i/n`` takes every n-th source from the i-th on, counted from 1, for array jobs. Of many sources, those that fail
-    are named at the end, the others are done, and ``out/receipts.jsonl`` tells of each.
+    ``sources`` may be patterns (``tiles/*.tif``) and manifests (see :func:`~.sources.listed`). Of many sources, those
+    that fail are named at the end, the others are done, and ``results.jsonl`` beside the maps tells of each.
 
     Raises:
-        ConfigError: no source, no worker, an impossible shard, or a side file for several sources.
-        OutputError: ``out`` cannot be written, or is no folder though there are several sources.
+        UnreadableImage, ConfigError, OutputError: see :func:`~.sources.targets_of`.
         ScenesFailed: some of several sources could not be predicted. Of a single source, its own error.
     """
-    if workers < 1:
-        raise ConfigError(f"got {workers} workers; need one at least.")
-    named = [name for name in SIDE_FILES if options.get(name) is not None]
-    found = listed(sources)
-    several = len(found) > 1
-    if named and several:
-        raise ConfigError(f"--{named[0]} names one file, but there are {len(found)} sources. Predict them one by one.")
-    many = several or (any(map(is_list, sources)) and out.suffix.lower() not in MAPS)
-    scenes = [
-        Scene(model, source, target or _target(source, out, many=many), options, compute)
-        for source, target in found.items()
-    ]
-    _check_apart(scenes)
-    for scene in scenes:
-        check_writable(scene.target)
-    chosen = scenes if shard is None else scenes[_share(shard)]
-    began = time.perf_counter()
-    if not many:
-        receipts = [run_scene(scene, progress=True) for scene in chosen]
-        return _summary(receipts, sum((receipt.seconds for receipt in receipts), 0.0))
-    receipts, told = [], out / f"receipts{_suffix(shard)}.jsonl"
-    check_writable(told)
+    out = options.outputs.out or Path()
+    targets = targets_of(sources, options.outputs)
+    scenes = [Scene(model, source, options.to(target), compute) for source, target in targets.items()]
+    for target in targets.values():
+        check_writable(target or out)
+    chosen, began = scenes[sharing.part], time.perf_counter()
+    if not are_several(sources, listed(sources), out):
+        results = [run_scene(scene, progress=progress) for scene in chosen]
+        return _summary(results, sum((result.seconds for result in results), 0.0))
+    suffix = f"-{sharing.shard.replace('/', '-of-')}" if sharing.shard else ""
+    results, written = [], out / f"results{suffix}.jsonl"
+    check_writable(written)
     try:
-        receipts.extend(_run(chosen, workers, cluster))
+        results.extend(_run(chosen, sharing))
     finally:
-        write_receipts(told, receipts)
-    return {**_summary(receipts, time.perf_counter() - began, told), "receipts": str(told)}
+        write_results(written, results)
+    return {**_summary(results, time.perf_counter() - began, written), "results": str(written)}
 
 
-def _check_apart(scenes: Sequence[Scene]) -> None:
-    made_of: dict[Path, Source] = {}
-    for scene in scenes:
-        other = made_of.setdefault(scene.target.resolve(), scene.source)
-        if other != scene.source:
-            raise OutputError(
-                f"{other} and {scene.source} would both become {scene.target}. Predict them into two folders, or name "
-                "another target in the manifest."
-            )
+def write_results(path: Path, results: Iterable[SceneResult]) -> Path:
+    """One line of JSON for each scene.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    return write_text(path, "".join(json.dumps(asdict(result)) + "\n" for result in results))
 
 
-def _share(shard: str) -> slice:
-    first, _, count = shard.partition("/")
-    if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
-        raise ConfigError(f"got shard {shard!r}; need i/n with i from 1 to n, such as 3/8.")
-    return slice(int(first) - 1, None, int(count))
-
-
-def _suffix(shard: str | None) -> str:
-    return "" if shard is None else f"-{shard.replace('/', '-of-')}"
-
-
-def _run(scenes: Sequence[Scene], workers: int, cluster: str | None) -> Iterator[Receipt]:
-    if cluster is not None:
-        from regard.mapping.cluster import run_on_cluster
-
-        yield from run_on_cluster(scenes, cluster, workers)
-    elif workers > 1:
-        threads = max(1, (os.cpu_count() or 1) // workers)
+def _run(scenes: Sequence[Scene], sharing: Sharing) -> Iterator[SceneResult]:
+    if sharing.cluster is not None:
+        yield from run_on_cluster(scenes, sharing.cluster, sharing.workers)
+    elif sharing.workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // sharing.workers)
         context = multiprocessing.get_context("spawn")
         try:
-            with ProcessPoolExecutor(workers, context, partial(_set_threads, threads)) as pool:
+            with ProcessPoolExecutor(sharing.workers, context, partial(_set_threads, threads)) as pool:
                 yield from pool.map(predict_scene, scenes)
         except BrokenProcessPool:
             raise ScenesFailed(
-                "a worker process was killed, perhaps for want of memory; the maps that were finished are there. Run "
-                f"the same again, with fewer --workers than {workers}."
+                "a worker process was killed, perhaps because memory ran out; the maps that were finished are kept. "
+                f"Run the same again, with fewer --workers than {sharing.workers}."
             ) from None
     else:
         yield from map(predict_scene, scenes)
+
+
+def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Iterator[SceneResult]:
+    """The results of ``scenes``, as they come, from Dask; see :func:`~.cluster.map_on_cluster`."""
+    for scene, result in map_on_cluster(predict_scene, scenes, address, workers):
+        if isinstance(result, BaseException):  # its workers died again and again
+            yield failed(scene, f"{type(result).__name__}: {' '.join(str(result).split())[:160]}")
+        else:
+            yield result
 
 
 def _set_threads(count: int) -> None:
@@ -127,25 +135,58 @@ def _set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _summary(receipts: Sequence[Receipt], seconds: float, told: Path | None = None) -> dict[str, Any]:
-    lost = [receipt for receipt in receipts if receipt.failed]
+def predict_scene(scene: Scene) -> SceneResult:
+    """Map one source; its error, if any, stands in the result.
+
+    Where another run is making the map, its end is waited for: Dask may give a scene to a second worker meanwhile.
+    """
+    try:
+        while True:
+            with suppress(OutputBusy):
+                return run_scene(scene)
+            time.sleep(RETRY_SECONDS)
+    except RegardError as error:
+        return failed(scene, f"{type(error).__name__}: {error}")
+
+
+def run_scene(scene: Scene, *, progress: bool = False) -> SceneResult:
+    """Map one source, and raise its error."""
+    height, width = image_size(scene.source, vrt=scene.options.input.vrt)
+    model = network(scene.model, scene.compute)
+    began = time.perf_counter()
+    with opened(model, scene.source, scene.options) as job:
+        job.check()
+        if scene.options.overwrite or not job.is_done():
+            job.run(progress=progress)
+    outputs, seconds = scene.options.outputs, time.perf_counter() - began
+    files = [str(path) for path in outputs.files]
+    return SceneResult(str(scene.source), str(outputs.out), files, height * width, seconds, peak_memory_mb())
+
+
+def failed(scene: Scene, reason: str) -> SceneResult:
+    """The result of a scene that has no map, with the reason."""
+    return SceneResult(str(scene.source), str(scene.options.outputs.out), [], 0, 0.0, peak_memory_mb(), reason)
+
+
+@cache
+def network(name: str, compute: Compute = DEFAULT_COMPUTE) -> Segmenter:
+    """The model, loaded once in each process."""
+    keep_freed_memory()
+    return load(name, **asdict(compute))
+
+
+def _summary(results: Sequence[SceneResult], seconds: float, written: Path | None = None) -> dict[str, Any]:
+    lost = [result for result in results if result.failed]
     if lost:
-        listed = " ".join(f"{receipt.source}: {receipt.failed}" for receipt in lost[:MOST_NAMED])
-        more = f" And {len(lost) - MOST_NAMED} more, see {told}." if len(lost) > MOST_NAMED else ""
+        reasons = " ".join(f"{result.source}: {result.failed}" for result in lost[:MOST_NAMED])
+        more = f" And {len(lost) - MOST_NAMED} more, see {written}." if len(lost) > MOST_NAMED else ""
         raise ScenesFailed(
-            f"{len(lost)} of {len(receipts)} sources failed, the others are done; the same command tries these "
-            f"again. {listed}{more}"
+            f"{len(lost)} of {len(results)} sources failed, the others are done; the same command tries these "
+            f"again. {reasons}{more}"
         )
     return {
-        "files": [file for receipt in receipts for file in receipt.files],
-        "mpx_per_s": sum(receipt.pixels for receipt in receipts) / 1e6 / max(seconds, 1e-9),
+        "files": [file for result in results for file in result.files],
+        "mpx_per_s": sum(result.pixels for result in results) / 1e6 / max(seconds, 1e-9),
         "seconds": seconds,
-        "peak_memory_mb": max((receipt.peak_memory_mb for receipt in receipts), default=peak_memory_mb()),
+        "peak_memory_mb": max((result.peak_memory_mb for result in results), default=peak_memory_mb()),
     }
-
-
-def _target(source: Source, out: Path, *, many: bool) -> Path:
-    suffix = ".png" if is_photograph(source) else ".tif"
-    if many and out.suffix:
-        raise OutputError(f"several sources need a folder as output; got {out}. Name one: -o maps/.")
-    return out / f"{source.stem}{suffix}" if many or out.is_dir() else out

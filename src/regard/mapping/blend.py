@@ -1,208 +1,236 @@
-"""A scene of any height, window by window: blended scores leave as rows, from north to south.
+"""A scene window by window: the scores of windows are blended where they overlap and leave as rows, north to south.
 
-The windows' places depend on the scene's size alone. Scores are blended on the network's own grid (``stride`` pixels a
+Where windows lie depends on the scene's size alone. Scores are blended on the network's own grid (``stride`` pixels a
 cell), where they are ``stride²`` times fewer, and then brought to full size once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from regard.errors import ConfigError
-from regard.inference.views import class_scores, scaling_of
+from regard.inference.compute import Views
+from regard.inference.scores import grid_scores
 from regard.io.gdal import CACHE_MB
+from regard.io.image import Pixels
 from regard.io.raster import Raster
 from regard.io.window_reader import Cut, piece_bytes, read_windows
-from regard.mapping.upsample import Painter, Rows
+from regard.mapping.options import ALIGNMENT, Windows
 from regard.models import Segmenter
-from regard.ops.normalise import prepare
-from regard.ops.windows import blend_weights, starts
+from regard.ops.resize import most_likely
+from regard.ops.windows import Axis, plan_axis
 
-ALIGNMENT = 32  # pixels: windows and overlaps are multiples of it, and so of every network's stride
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """Windows of ``tile`` pixels that share ``overlap`` pixels, seen at ``scales`` and, with ``flip``, mirrored too, or
-    with ``d4`` mirrored and turned in all eight ways.
-
-    ``batch`` windows at a time go to a GPU; a CPU takes them one by one, which is as fast and keeps the result the same
-    to the bit. ``strip_bytes``: what is read at once; twice as much is held.
-    """
-
-    tile: int = 1024
-    overlap: int = 256
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    batch: int = 2
-    strip_bytes: float = 16e6
-    d4: bool = False
-
-    @classmethod
-    def of(cls, *, scales: Sequence[float] = (1.0,), **view: Any) -> Tiling:
-        """The same from any sequence of scales, checked.
-
-        Raises:
-            ConfigError: see :meth:`checked`.
-        """
-        return cls(scales=tuple(scales), **view).checked()
-
-    @property
-    def views(self) -> dict[str, Any]:
-        """How each window is looked at, as :func:`class_scores` takes it."""
-        return {"scales": self.scales, "flip": self.flip, "d4": self.d4}
-
-    def checked(self) -> Tiling:
-        """Itself.
-
-        Raises:
-            ConfigError: a length that is no multiple of 32, or an overlap above half a tile.
-        """
-        if self.tile < ALIGNMENT or self.tile % ALIGNMENT or self.overlap % ALIGNMENT or self.overlap < 0:
-            raise ConfigError(
-                f"tile {self.tile} and overlap {self.overlap} must be multiples of {ALIGNMENT}, not below 0. "
-                "Take 1024 and 256."
-            )
-        if self.overlap > self.tile // 2:
-            raise ConfigError(
-                f"overlap {self.overlap} is more than half of tile {self.tile}. Take at most {self.tile // 2}."
-            )
-        if self.batch < 1 or not self.scales or min(self.scales) <= 0:
-            raise ConfigError(f"batch {self.batch} and scales {self.scales} must be above 0.")
-        return self
+READ_BYTES = 16e6  # of the raster, read at once; twice as much is held
+GRID_ROWS_AT_ONCE = 8
+FLOATS_AT_ONCE = 2**21  # scores at full size
 
 
-class Axis(NamedTuple):
-    """Windows along one axis, in cells: where each begins, how long it is, and its blending weights."""
+class Rows(NamedTuple):
+    """Finalised rows of the map from ``top`` on, finalised by the window row ``row``; measures by name, in 0..1."""
 
-    begins: list[int]
-    window: int
-    weights: list[Float[Tensor, "w"]]
-    cells: int
-
-    def settled(self, row: int) -> int:
-        """Cells in front of it are reached by no window from ``row`` on."""
-        return self.begins[row] if row < len(self.begins) else self.cells
-
-    def first_that_reaches(self, cell: int) -> int:
-        """The first window that covers ``cell``."""
-        return next(row for row, begin in enumerate(self.begins) if begin + self.window > cell)
+    row: int
+    top: int
+    labels: Integer[np.ndarray, "h w"]
+    valid: Bool[np.ndarray, "h w"]
+    measures: Mapping[str, Float[np.ndarray, "h w"]]
 
 
-def plan_axis(length: int, tiling: Tiling, stride: int) -> Axis:
-    """The windows over ``length`` pixels; a scene smaller than a tile gets one window of its own size."""
-    cells = -(-length // stride)
-    window = min(tiling.tile, -(-length // ALIGNMENT) * ALIGNMENT) // stride
-    step = window - tiling.overlap // stride if window * stride == tiling.tile else window
-    begins = starts(cells, window, step)
-    return Axis(begins, window, blend_weights(begins, window, tiling.overlap // stride, cells), max(cells, window))
+def confidence(probabilities: Float[Tensor, "k h w"]) -> Float[Tensor, "h w"]:
+    """The probability of the most likely class."""
+    return probabilities.amax(dim=0)
 
 
-def window_rows(size: tuple[int, int], tiling: Tiling, stride: int) -> int:
-    """How many rows of windows a scene of this size has: the steps in which its map can be made."""
-    return len(plan_axis(size[0], tiling, stride).begins)
+def entropy(probabilities: Float[Tensor, "k h w"]) -> Float[Tensor, "h w"]:
+    """The uncertainty of a pixel: -Σ p log p over log k, from 0 (one class is certain) to 1 (all are alike)."""
+    return torch.special.entr(probabilities).sum(dim=0) / max(np.log(len(probabilities)), 1e-9)
 
 
-def count_windows(size: tuple[int, int], tiling: Tiling, stride: int) -> int:
-    """How many windows a scene of this size has."""
-    return window_rows(size, tiling, stride) * len(plan_axis(size[1], tiling, stride).begins)
+MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": confidence, "entropy": entropy}
 
 
-def memory_beside(model: Segmenter, raster: Raster, tiling: Tiling) -> float:
-    """About how many bytes a map takes beside the model; the last two terms fit the peaks in docs/performance.md."""
+def axes(size: tuple[int, int], windows: Windows, stride: int) -> tuple[Axis, Axis]:
+    """The windows over a scene of ``size`` = (height, width): their rows and their columns."""
+    height, width = (
+        plan_axis(length, windows.tile, windows.overlap, stride=stride, multiple=ALIGNMENT) for length in size
+    )
+    return height, width
+
+
+def memory_needed(model: Segmenter, raster: Raster, windows: Windows) -> float:
+    """About the bytes that a map takes besides the model; the last two terms fit the peaks in docs/performance.md."""
     height, width = raster.size
-    window = min(tiling.tile, -(-height // ALIGNMENT) * ALIGNMENT)
-    strip = min(raster.bytes_of(window, width), piece_bytes(raster, tiling.strip_bytes))
+    window = min(windows.tile, -(-height // ALIGNMENT) * ALIGNMENT)
+    strip = min(raster.bytes_of(window, width), piece_bytes(raster, READ_BYTES))
     cache = min(1e6 * CACHE_MB, raster.bytes_of(height, width))
     canvas = 4 * len(model.classes) * (window // model.stride) * -(-width // model.stride)
     image = 4 * len(raster.bands) * window * min(window, width)
     return 2.5 * strip + cache + canvas + 1.5 * image + 36e6 + 800 * width
 
 
-def _nothing(count: int) -> None:
-    """Ask for no news."""
+class Band(NamedTuple):
+    """Some pixel rows of a scene from ``top`` on: the cells that decide them, their place in these, the valid mask."""
+
+    top: int
+    cells: Float[Tensor, "k _ w"]
+    rows: slice
+    valid: Bool[np.ndarray, "h W"]
+
+
+class RollingCanvas:
+    """The sums of weighted scores over some ``rows`` and ``columns`` of grid cells, and the valid mask of their pixels.
+
+    :meth:`add` windows; :meth:`finalise` the rows of cells that no further window reaches; :meth:`shift` the canvas
+    down past them. A pixel is interpolated between the centres of four cells, so the lower half of the last finalised
+    row waits for the next one: after a shift, that row of cells is the canvas's first.
+    """
+
+    def __init__(self, classes: int, rows: range, columns: range, stride: int) -> None:
+        self.rows, self.columns, self.stride = rows, columns, stride
+        self.scores = torch.zeros(classes, len(rows), len(columns))
+        # one bit a pixel, from the centre of the first row of cells on
+        self._valid = np.zeros((stride * len(rows) - stride // 2, -(-len(columns) * stride // 8)), np.uint8)
+
+    def add(
+        self,
+        top: int,
+        left: int,
+        scores: Float[Tensor, "k h w"],
+        weight: Float[Tensor, "h w"],
+        valid: Bool[np.ndarray, "_ _"] | None = None,
+    ) -> None:
+        """Add a window whose first cell is (``top``, ``left``); what lies beside the canvas is left out."""
+        rows, window_rows = _common(self.rows, top, len(weight))
+        columns, window_columns = _common(self.columns, left, weight.shape[1])
+        self.scores[:, rows, columns] += (scores * weight)[:, window_rows, window_columns]
+        if valid is not None:
+            self._mark(rows.start * self.stride - self.stride // 2, columns.start * self.stride, valid)
+
+    def _mark(self, row: int, column: int, valid: Bool[np.ndarray, "h w"]) -> None:
+        byte, shift = divmod(column, 8)
+        bits = np.packbits(np.pad(valid, ((0, 0), (shift, 0))) if shift else valid, axis=1)
+        self._valid[row : row + len(bits), byte : byte + bits.shape[1]] |= bits
+
+    def finalise(self, end: int, size: tuple[int, int]) -> Iterator[Band]:
+        """The pixels of a scene of ``size`` that the rows of cells before ``end`` decide, a few rows at a time."""
+        start, half = self.rows.start, self.stride // 2
+        first, origin = (start + 1) * self.stride - half, max(0, start)
+        bottom = size[0] if end * self.stride >= size[0] else end * self.stride - half
+        scores = self.scores[:, origin - start : end - start]
+        for row in range(0, scores.shape[1], GRID_ROWS_AT_ONCE):
+            top = max(0, first, (origin + row) * self.stride)
+            below = min(bottom, (origin + row + GRID_ROWS_AT_ONCE) * self.stride)
+            if top < below:
+                valid = np.unpackbits(self._valid[top - first : below - first], axis=1, count=size[1]).view(bool)
+                above = max(0, row - 1)
+                pixels = slice(top - (origin + above) * self.stride, below - (origin + above) * self.stride)
+                yield Band(top, scores[:, above : row + GRID_ROWS_AT_ONCE + 1], pixels, valid)
+
+    def shift(self, count: int) -> None:
+        """Move down by ``count`` rows of cells; the rows that enter are zero."""
+        for row in range(count, len(self.rows)):  # one by one: they overlap
+            self.scores[:, row - count] = self.scores[:, row]
+        self.scores[:, len(self.rows) - count :] = 0
+        half = self.stride // 2
+        self._valid[:half] = self._valid[count * self.stride :][:half]
+        self._valid[half:] = 0
+        self.rows = range(self.rows.start + count, self.rows.stop + count)
 
 
 def predict_rows(
     model: Segmenter,
     raster: Raster,
-    tiling: Tiling,
+    windows: Windows,
+    views: Views = Views(),
     *,
     first: int = 0,
     measures: Sequence[str] = ("confidence",),
-    advance: Callable[[int], None] = _nothing,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Rows]:
-    """The map's rows from top to bottom; ``advance`` is told of every window that is done.
+    """The map's rows from top to bottom; ``advance`` is called with the number of windows that were scored.
 
-    ``first`` leaves out what the window rows before it settle, to go on with a map: the rows that follow are the same
-    to the bit, since every sum is taken over the same windows in the same order.
+    ``first`` leaves out what the window rows before it finalise, to resume a map: the rows that follow are the same to
+    the bit, since every sum is taken over the same windows in the same order.
     """
-    vertical, horizontal = (plan_axis(length, tiling, model.stride) for length in raster.size)
-    start = vertical.first_that_reaches(vertical.begins[first] - 1) if first else 0
-    painter = Painter(raster.size, model.stride, measures)
-    tops, lefts = (
-        [begin * model.stride for begin in begins] for begins in (vertical.begins[start:], horizontal.begins)
-    )
-    size = vertical.window * model.stride, horizontal.window * model.stride
-    windows = read_windows(raster, tops, lefts, size, at_most=tiling.strip_bytes)
-    # a row of windows, below the last row of cells before it that is settled and the pixels that wait; a bit a pixel
-    canvas = torch.zeros(len(model.classes), 1 + vertical.window, horizontal.cells)
-    there = np.zeros((painter.half + size[0], -(-horizontal.cells * model.stride // 8)), dtype=np.uint8)
+    vertical, horizontal = axes(raster.size, windows, model.stride)
+    start = vertical.first_reaching(vertical.begins[first] - 1) if first else 0
+    above = vertical.begins[start] - 1
+    rows, columns = range(above, above + 1 + vertical.window), range(horizontal.cells)
+    canvas = RollingCanvas(len(model.classes), rows, columns, model.stride)
+    tops, lefts = ([begin * model.stride for begin in axis] for axis in (vertical.begins[start:], horizontal.begins))
+    size = (vertical.window * model.stride, horizontal.window * model.stride)
+    cuts = read_windows(raster, tops, lefts, size, at_most=READ_BYTES)
+    batch = 1 if model.device.type == "cpu" else windows.batch
     for row in range(start, len(vertical.begins)):
-        for scores, left, weight in _windows(model, windows, tiling, horizontal, there[painter.half :]):
-            canvas[:, 1:, left : left + horizontal.window] += scores * (weight * vertical.weights[row][:, None])
+        for column, scores, valid in _scored(model, islice(cuts, len(lefts)), views, batch):
+            weight = horizontal.weights[column] * vertical.weights[row][:, None]
+            if scores is not None:
+                canvas.add(vertical.begins[row], horizontal.begins[column], scores, weight, valid)
             if row >= first:
                 advance(1)
-        begin, end = vertical.begins[row], vertical.settled(row + 1)
+        end = vertical.finalised(row + 1)
         if row >= first:
-            yield from painter.rows(row, range(begin, end), canvas, there)
-        for place, cell in enumerate(range(end - begin, len(canvas[0]))):
-            canvas[:, place] = canvas[:, cell]
-        canvas[:, len(canvas[0]) - (end - begin) :] = 0
-        there[: painter.half] = there[(end - begin) * model.stride :][: painter.half]
-        there[painter.half :] = 0
+            for band in canvas.finalise(end, raster.size):
+                labels, measured = labels_and_measures(band.cells, model.stride, band.rows, raster.size[1], measures)
+                yield Rows(row, band.top, labels, band.valid, measured)
+        canvas.shift(end - vertical.begins[row])
 
 
-def _windows(
-    model: Segmenter, windows: Iterator[Cut], tiling: Tiling, horizontal: Axis, there: UInt8[np.ndarray, "_ _"]
-) -> Iterator[tuple[Float[Tensor, "k h w"], int, Float[Tensor, "w"]]]:
-    """Scores of the next row of windows, left to right, with their place and weights; none where there is no data.
+def _scored(
+    model: Segmenter, cuts: Iterable[Cut], views: Views, batch: int
+) -> Iterator[tuple[int, Float[Tensor, "k h w"] | None, Bool[np.ndarray, "H W"]]]:
+    """Number, scores and valid mask of each window, scored ``batch`` at a time; no scores where it holds no data."""
+    waiting: dict[int, Pixels] = {}
 
-    Which pixels hold data is noted in the bits of ``there``.
-    """
-    at_once = 1 if next(model.parameters()).device.type == "cpu" else tiling.batch
-    images: list[Tensor] = []
-    shares: list[tuple[int, Float[Tensor, "w"]]] = []
-    places = zip(horizontal.begins, horizontal.weights, windows)  # noqa: B905  (windows go on with the next row)
-    for number, (left, weight, (pixels, valid)) in enumerate(places, 1):
-        byte, shift = divmod(left * model.stride, 8)
-        bits = np.packbits(np.pad(valid, ((0, 0), (shift, 0))) if shift else valid, axis=1)
-        there[:, byte : byte + bits.shape[1]] |= bits
-        if valid.any():
-            images.append(prepare(pixels, valid, scaling_of(model)))
-            shares.append((left, weight))
-        else:
-            yield torch.zeros(len(model.classes), 1, 1), left, weight
-        if images and (len(images) == at_once or number == len(horizontal.begins)):
-            seen = grid_scores(model, images.pop()[None] if len(images) == 1 else torch.stack(images), tiling)
-            yield from ((scores, *share) for share, scores in zip(shares, seen, strict=True))
-            images, shares = [], []
+    def flushed() -> Iterator[tuple[int, Tensor, np.ndarray]]:
+        if waiting:
+            scores = grid_scores(model, list(waiting.values()), views)
+            yield from ((number, scores[n], pixels.valid) for n, (number, pixels) in enumerate(waiting.items()))
+            waiting.clear()
+
+    for number, (values, valid) in enumerate(cuts):
+        if not valid.any():
+            yield number, None, valid
+            continue
+        waiting[number] = Pixels(values, valid)
+        if len(waiting) == batch:
+            yield from flushed()
+    yield from flushed()
 
 
-@torch.inference_mode()
-def grid_scores(model: Segmenter, images: Float[Tensor, "b c h w"], tiling: Tiling) -> Float[Tensor, "b k _ _"]:
-    """Class scores at the centres of cells of ``stride`` pixels; the network's own logits where its grid is that."""
-    images = images.to(next(model.parameters()).device)
-    if tiling.views == Tiling().views and not model.config.align_corners:
-        return model.logits(images)["main"].float().cpu()
-    scores = class_scores(model, images, **tiling.views)
-    cells = [length // model.stride for length in images.shape[-2:]]
-    return F.interpolate(scores, cells, mode="bilinear", align_corners=False).cpu()
+def _common(cells: range, begin: int, count: int) -> tuple[slice, slice]:
+    """Where ``count`` cells from ``begin`` on lie among ``cells``, and where ``cells`` lie among them."""
+    first, end = max(cells.start, begin), min(cells.stop, begin + count)
+    return slice(first - cells.start, end - cells.start), slice(first - begin, end - begin)
+
+
+def upsample(cells: Float[Tensor, "k _ _"], stride: int, rows: slice, columns: slice) -> Float[Tensor, "k h w"]:
+    """Scores of pixels, given by rows and columns from the corner of the ``cells``: bilinear between their centres."""
+    full = F.interpolate(cells[None], scale_factor=stride, mode="bilinear", align_corners=False)[0]
+    return full[:, rows, columns]
+
+
+def labels_and_measures(
+    cells: Float[Tensor, "k _ w"], stride: int, rows: slice, width: int, measures: Sequence[str]
+) -> tuple[Integer[np.ndarray, "h W"], dict[str, Float[np.ndarray, "h W"]]]:
+    """Labels and measures of the pixel ``rows`` of some cells, ``width`` pixels each; in parts from west to east."""
+    size, count = (rows.stop - rows.start, width), cells.shape[2]
+    labels = np.empty(size, np.uint8 if len(cells) <= 256 else np.uint16)
+    measured = {name: np.empty(size, np.float32) for name in measures}
+    parts = min(count, -(-cells.numel() * stride**2 // FLOATS_AT_ONCE))
+    for west, east in pairwise(count * part // parts for part in range(parts + 1)):
+        columns = slice(min(west * stride, width), min(east * stride, width))
+        beside = stride * min(west, 1)  # pixels of the cell to the west
+        inside = slice(beside, beside + columns.stop - columns.start)
+        scores = upsample(cells[:, :, max(0, west - 1) : east + 1], stride, rows, inside)
+        labels[:, columns] = most_likely(scores[None])[0].numpy()
+        probabilities = scores.softmax(dim=0) if measured else scores
+        for name, values in measured.items():
+            values[:, columns] = MEASURES[name](probabilities).numpy()
+    return labels, measured

@@ -1,103 +1,128 @@
-"""What decides a map: raster, model, how it looks and what is written; and how the files say so."""
+"""One source to be mapped: what all jobs are, when their files are complete, and the photograph's job."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Protocol
+
+import numpy as np
 
 from regard._version import __version__
-from regard.errors import UnreadableImage
-from regard.io.raster import Raster, open_raster
-from regard.mapping.blend import Tiling
+from regard.errors import OutputError, UnreadableImage
+from regard.files import check_writable
+from regard.inference.scores import scores_of
+from regard.inference.segmentation import Segmentation, masked
+from regard.io.cog_writer import RasterWriter, measure_layer
+from regard.io.image import read_image
+from regard.io.raster import open_raster
+from regard.io.source import Source
+from regard.io.vectors import check_vector_target
 from regard.mapping.journal import key_of
-from regard.mapping.outputs import Outputs, Patches
+from regard.mapping.options import MapOptions, Outputs
 from regard.models import Segmenter
 from regard.tensor_files import digest
 
 
-@dataclass(frozen=True)
-class MapJob:
-    """One raster to be mapped: with which model, how, and into which files.
+class Job(Protocol):
+    """One source to be mapped, with its model and options."""
 
-    Raises:
-        ConfigError: patches that cannot be told from others in this raster.
-    """
+    def check(self) -> None:
+        """Check before any work is done that the files can be written.
+
+        Raises:
+            OutputError: they cannot; or one is the source itself, or exists and is not of this job (no ``overwrite``).
+        """
+
+    def is_done(self) -> bool:
+        """Whether all files are complete already: of the same model, source and options."""
+
+    def run(self, *, progress: bool = True) -> Segmentation | Path:
+        """Map the source. Complete files are kept unless ``overwrite``.
+
+        Raises:
+            UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
+            OutputError: a file cannot be written.
+        """
+
+
+@dataclass(frozen=True)
+class PhotographJob:
+    """A photograph, which is scored whole: its labels in memory, and as files where they are named."""
 
     model: Segmenter
-    raster: Raster
-    tiling: Tiling
-    outputs: Outputs
-    patches: Patches
+    source: Source
+    options: MapOptions
 
-    def __post_init__(self) -> None:
-        self.patches.pixels_to_simplify(self.raster)
+    def check(self) -> None:
+        files = self.options.outputs.files
+        check_targets(files, [Path(self.source.stamp()[0])])
+        if not self.options.overwrite and not self.is_done():
+            refuse_to_replace(files)
+
+    def is_done(self) -> bool:
+        files = self.options.outputs.files
+        modified = self.source.stamp()[2]
+        changed = dict.fromkeys(files, modified if isinstance(modified, int) else 0)
+        return bool(files) and is_complete(changed, files, {"regard_job": self.tags["regard_job"]})
+
+    def run(self, *, progress: bool = True) -> Segmentation:
+        """The labels; computed in memory, and no file is touched, where the files are complete already."""
+        kept = not self.options.overwrite and self.is_done()
+        pixels = read_image(self.source, bands=self.options.input.bands, expected=self.model.bands)
+        best, labels = (
+            found.cpu().numpy() for found in scores_of(self.model, pixels, self.options.views).softmax(dim=0).max(dim=0)
+        )
+        classes = self.model.classes
+        result = Segmentation(masked(labels, pixels.valid, classes.ignore_index), best, classes, self.source)
+        if not kept:
+            self._write(result, pixels.valid)
+        return result
+
+    def _write(self, result: Segmentation, valid: np.ndarray) -> None:
+        outputs = self.options.outputs
+        if outputs.out is not None:
+            result.save(outputs.out, tags=self.tags)
+        if outputs.confidence is not None:
+            layer = measure_layer("confidence", self.tags)
+            with RasterWriter(outputs.confidence, layer, result.labels.shape) as writer:
+                writer.write(0, as_bytes(result.confidence, valid))
 
     @cached_property
     def tags(self) -> dict[str, str]:
-        """What the map says of its model."""
-        return tags_of(self.model)
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """All that decides the map's values, but the pixels of the raster; as JSON."""
-        tiling, area = self.tiling, self.raster.area
-        return {
-            "weights": self.tags["regard_weights_sha256"],
-            "card": self.model.card.model_dump(mode="json"),
-            "size": self.raster.size,
-            "bands": self.raster.bands,
-            "tiling": [tiling.tile, tiling.overlap, tiling.views],
-            "area": None if area is None else area.wkt,
-            "elsewhere": [list(one) for one in self.raster.stamps if not isinstance(one[2], int)],
+        """The provenance tags of the files; ``regard_job`` stands for all that decides their values."""
+        tags = model_tags(self.model)
+        facts = {
+            "model": tags,
+            "size": self.source.stamp()[1],
+            "bands": self.options.input.bands,
+            "views": asdict(self.options.views),
             "version": __version__,
         }
+        return {**tags, "regard_job": key_of(facts)}
 
-    @property
-    def _times(self) -> list[int]:
-        return [when for _, _, when in self.raster.stamps if isinstance(when, int)]
 
-    @property
-    def when(self) -> float | None:
-        """When the source was last changed, in seconds since 1970; None where that is not known."""
-        return max(self._times) / 1e9 if self._times else None
-
-    def identity(self) -> dict[str, Any]:
-        """All that decides the map's values: the settings, and the file as it is now."""
-        return {**self.settings, "source": self.raster.stamps, "layers": list(self.outputs.layers)}
-
-    @cached_property
-    def marks(self) -> dict[str, str]:
-        """What tells the rasters, and the polygons made of them, from those of other settings: in the rasters' tags."""
-        patches = {} if self.outputs.polygons is None else {"regard_polygons": json.dumps(asdict(self.patches))}
-        return {"regard_job": key_of(self.settings), **patches}
-
-    def is_done(self) -> bool:
-        """Whether every file is there already, made with these settings: rasters later than the source was changed, the
-        others later than the map.
-        """
-        files, rasters = self.outputs.files, list(self.outputs.rasters.values())
-        if not all(path.is_file() for path in files):
-            return False
-        source = max(self._times, default=0)
-        labels = self.outputs.labels.stat().st_mtime_ns
-        if any(path.stat().st_mtime_ns < (source if path in rasters else labels) for path in files):
-            return False
-        return all(self.marks.items() <= tags_in(path).items() for path in rasters)
+def is_complete(changed: Mapping[Path, int], rasters: Sequence[Path], tags: Mapping[str, str]) -> bool:
+    """Whether every file exists and is not older than given (in nanoseconds since 1970), and the rasters among them
+    have these tags.
+    """
+    return all(path.is_file() and path.stat().st_mtime_ns >= since for path, since in changed.items()) and all(
+        tags.items() <= tags_in(path).items() for path in rasters
+    )
 
 
 def tags_in(path: Path) -> dict[str, str]:
-    """What a GeoTIFF or a PNG says of itself; nothing where it cannot be read."""
+    """The tags of a GeoTIFF or a PNG; none where it cannot be read."""
     with suppress(UnreadableImage), open_raster(path) as raster:
         return raster.tags()
     return {}
 
 
-def tags_of(model: Segmenter) -> dict[str, str]:
-    """What a map says of the model that made it."""
+def model_tags(model: Segmenter) -> dict[str, str]:
+    """The provenance tags that a model gives its maps."""
     card = model.card
     return {
         "TIFFTAG_SOFTWARE": f"regard {__version__}",
@@ -105,3 +130,55 @@ def tags_of(model: Segmenter) -> dict[str, str]:
         "regard_card": card.model_dump_json(),
         "regard_weights_sha256": digest(model.state_dict()),
     }
+
+
+def check_outputs(outputs: Outputs, sources: Sequence[Path]) -> None:
+    """Check before any work is done that all files of a raster's map can be written.
+
+    Raises:
+        OutputError: a folder cannot be written to, a name has the wrong suffix, is the input's or stands twice.
+        ConfigError, MissingExtra: the suffix of the polygons is not a vector format, or needs pyarrow.
+    """
+    for path in outputs.rasters.values():
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise OutputError(f"the map of a raster is a GeoTIFF; got {path.name}. Name it {path.stem}.tif.")
+    if outputs.stac is not None and outputs.stac.suffix.lower() != ".json":
+        raise OutputError(f"a STAC item is a .json; got {outputs.stac.name}. Name it {outputs.stac.stem}.json.")
+    check_targets(outputs.files, sources)
+    if outputs.polygons is not None:
+        check_vector_target(outputs.polygons)
+
+
+def check_targets(files: Sequence[Path], sources: Sequence[Path]) -> None:
+    """Check before any work is done that ``files`` can be made of ``sources``.
+
+    Raises:
+        OutputError: one is a source or stands twice, or its folder cannot be written to.
+    """
+    resolved = [path.resolve() for path in files]
+    taken = [source for source in sources if source.resolve() in resolved]
+    if taken:
+        raise OutputError(f"{taken[0]} is the input itself. Choose another name for the map.")
+    if len(set(resolved)) < len(resolved):
+        raise OutputError("two outputs have the same name. Choose another name for one of them.")
+    for path in files:
+        check_writable(path)
+
+
+def refuse_to_replace(files: Sequence[Path]) -> None:
+    """Refuse to go on where one of the files exists.
+
+    Raises:
+        OutputError: it does.
+    """
+    existing = [path for path in files if path.exists()]
+    if existing:
+        raise OutputError(
+            f"{existing[0]} already exists and was made from another source or model, or with other settings or other "
+            "output files. Choose another name, or use `--overwrite`."
+        )
+
+
+def as_bytes(share: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """0..1 in steps of 1/255; 0 where there is no data, at least 1 elsewhere."""
+    return np.where(valid, np.clip(np.rint(share * 255), 1, 255), 0).astype(np.uint8)

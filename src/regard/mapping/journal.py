@@ -32,8 +32,8 @@ def key_of(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def parts_of(target: Path) -> Path:
-    """The hidden folder of a map's finished parts."""
+def journal_folder(target: Path) -> Path:
+    """The hidden folder of a map's finished parts, beside the map."""
     return target.with_name(f".{target.name}.parts")
 
 
@@ -46,7 +46,7 @@ class Journal:
 
     def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
         self.target = target
-        self.folder = parts_of(target)
+        self.folder = journal_folder(target)
         self.key = key_of(job)
         self._lines: list[dict[str, Any]] = []
         self._lock: IO[str] | None = None

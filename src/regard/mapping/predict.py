@@ -1,191 +1,209 @@
-"""A photograph or a raster to its class map."""
+"""A photograph or a raster to its class map: the public verb, and the job that a source and its options make."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from regard.errors import ConfigError
+from regard.inference.compute import Views
 from regard.inference.segmentation import Segmentation, masked
 from regard.inference.views import evaluating
 from regard.io.area_of_interest import Area, area_of_interest
 from regard.io.areas import ground_resolution
 from regard.io.image import is_photograph
-from regard.io.mosaic import mosaic
+from regard.io.mosaic import mosaic as mosaic_of
 from regard.io.raster import Raster, open_raster
 from regard.io.source import Source
-from regard.mapping.blend import ALIGNMENT, Tiling, memory_beside, predict_rows
-from regard.mapping.job import MapJob
-from regard.mapping.outputs import Outputs, Patches
-from regard.mapping.photograph import photograph_job
-from regard.mapping.write import write_map
+from regard.mapping.blend import memory_needed, predict_rows
+from regard.mapping.job import Job, PhotographJob
+from regard.mapping.options import ALIGNMENT, Input, MapOptions, Outputs, PolygonRules, Windows
+from regard.mapping.sources import targets_of
+from regard.mapping.write import RasterJob
 from regard.models import Segmenter
 
 IN_MEMORY = 100_000_000  # pixels: larger results go to a file
 LARGEST_TILE = 8192
-MOST_MEMORY = 2000.0  # MB beside the model
 
 
 def predict(
     model: Segmenter,
     source: str | Path | Source | Sequence[str | Path | Source],
-    to: str | Path | None = None,
+    out: str | Path | None = None,
     *,
     confidence: str | Path | None = None,
     entropy: str | Path | None = None,
     polygons: str | Path | None = None,
     areas: str | Path | None = None,
     stac: str | Path | None = None,
-    sieve: int = 0,
-    minimum_area: float = 0.0,
-    simplify: float = 0.0,
+    sieve: int = PolygonRules.sieve,
+    simplify: float = PolygonRules.simplify,
+    minimum_area: float = PolygonRules.minimum_area,
     bands: Sequence[int | str] | None = None,
     aoi: Area | None = None,
     gsd: float | None = None,
-    vrt: bool = False,
-    tile: int = 1024,
-    overlap: int = 256,
-    scales: Sequence[float] = (1.0,),
+    vrt: bool = Input.vrt,
+    tile: int = Windows.tile,
+    overlap: int = Windows.overlap,
+    scales: Sequence[float] = Views.scales,
     flip: bool = False,
     d4: bool = False,
-    batch: int = 2,
-    max_memory: float = MOST_MEMORY,
-    overwrite: bool = True,
-    progress: bool = False,
-) -> Segmentation | Path:
-    """The class map of an image.
+    batch: int = Windows.batch,
+    max_memory: float = Windows.max_memory,
+    mosaic: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Segmentation | Path | list[Segmentation | Path]:
+    """Predict the class map of an image.
 
-    A photograph (of up to 89 million pixels) is looked at whole and gives a :class:`Segmentation`, also written to
-    ``to`` if that is given. A raster is read in windows of ``tile`` pixels whose scores are blended over ``overlap``
-    pixels; with ``to`` it becomes a cloud-optimised GeoTIFF on the same grid, of any size in bounded memory, and its
-    path is returned; without, a :class:`Segmentation`. A run that was killed goes on where it stopped when it is called
-    again.
+    A photograph (up to 89 million pixels) is scored whole and gives a :class:`Segmentation`, also written to ``out`` if
+    that is given. A raster is read in windows, whose scores are blended where they overlap; with ``out`` it becomes a
+    cloud-optimised GeoTIFF on the same grid, of any size in bounded memory, and its path is returned; without, a
+    :class:`Segmentation`. A run that was killed resumes when it is called again.
 
-    Beside the map, if named: ``confidence`` and ``entropy``, GeoTIFFs of the chosen class's probability and of the
-    indecision over all classes; ``polygons``, a vector file (.gpkg, .geojson, .fgb, .parquet) with one polygon for each
-    patch of a class; ``areas``, a CSV of the ground that each class covers; ``stac``, a STAC item (.json) of the map,
-    its files and its model. A style for QGIS is always written. In the file of polygons, not in the map, patches below
-    ``sieve`` pixels are given to their largest neighbour, borders are simplified by ``simplify`` metres, and polygons
-    then below ``minimum_area`` m² are left out.
+    Several sources give a list of maps, in the folder ``out`` if that is given; with ``mosaic`` they are one scene on
+    one grid, and where they overlap, the last one that has data is used. Without ``overwrite`` a complete map of the
+    same model, source and options is kept, and any other file is refused.
 
-    ``aoi`` limits the map to bounds (west, south, east, north in the raster's CRS) or to a vector file's polygons.
-    ``gsd`` shows the model the raster at that many metres per pixel (0: at those of its training images) while the map
-    stays on the raster's grid; ``tile`` and ``overlap`` then count pixels of that size.
-    Several sources on one grid are mapped as one scene; where they overlap, the last one that has data is seen.
-    ``vrt`` allows a VRT as source, which may read any file of the machine. A raster whose map would take more than
-    ``max_memory`` MB beside the model is refused: above a million pixels of width or so.
-    ``overwrite=False`` keeps a map that is done already, and refuses to replace any other file.
+    The other options are those of :mod:`regard.mapping.options`: files besides the map in ``Outputs``, ``sieve`` to
+    ``minimum_area`` in ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, windows in ``Windows``; and of
+    :class:`~regard.inference.views.Views` for ``scales``, ``flip`` and ``d4``.
 
     Raises:
         UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
-        ConfigError: impossible tile, overlap, scales, area or resolution, or a result or a map too large for memory.
-        OutputError: the result cannot be written.
+        ConfigError: an impossible option, or a result or a map too large for memory.
+        OutputError: the result cannot be written, or exists and is another one.
     """
-    path = (
-        mosaic(list(source), vrt=vrt)
-        if isinstance(source, Sequence) and not isinstance(source, str)
-        else Source.of(source)
+    files = (None if name is None else Path(name) for name in (out, confidence, entropy, polygons, areas, stac))
+    options = MapOptions(
+        Outputs(*files),
+        Input(None if bands is None else tuple(bands), aoi, gsd, vrt),
+        Windows(tile, overlap, batch, max_memory),
+        Views(tuple(scales), flip, d4),
+        PolygonRules(sieve, simplify, minimum_area),
+        overwrite,
     )
-    view: dict[str, Any] = {"tile": tile, "overlap": overlap, "scales": scales, "flip": flip, "d4": d4, "batch": batch}
-    extras = {"entropy": entropy, "polygons": polygons, "areas": areas, "stac": stac}
-    patches = Patches(sieve, minimum_area, simplify)
-    if polygons is None and patches != Patches():
-        raise ConfigError(
-            "sieve, minimum_area and simplify choose among polygons. Name their file: polygons='map.gpkg'."
-        )
-    with evaluating(model):
-        if is_photograph(path):
-            _need_a_map(path, **extras, aoi=aoi, gsd=gsd)
-            photograph = photograph_job(model, path, to, confidence=confidence, bands=bands, **view)
-            photograph.check(overwrite=overwrite)
-            return photograph.run()
-        limits: dict[str, Any] = {"aoi": aoi, "gsd": gsd, "vrt": vrt, "max_memory": max_memory}
-        with opened(model, path, bands=bands, **limits, **view) as (raster, tiling):
-            if to is None:
-                _need_a_map(path, **extras, confidence=confidence)
-                return _collect(model, raster, tiling)
-            job = MapJob(model, raster, tiling, Outputs.of(to, confidence=confidence, **extras), patches)
-            return write_map(job, overwrite=overwrite, progress=progress)
+    if isinstance(source, str | Path | Source):
+        return predict_one(model, Source.of(source), options, progress=progress)
+    if mosaic:
+        return predict_one(model, mosaic_of(source, vrt=vrt), options, progress=progress)
+    return [
+        predict_one(model, each, options.to(target), progress=progress)
+        for each, target in targets_of(source, options.outputs, several=True).items()
+    ]
+
+
+def predict_one(model: Segmenter, source: Source, options: MapOptions, *, progress: bool = True) -> Segmentation | Path:
+    """The map of one source; see :func:`predict`."""
+    with opened(model, source, options) as job:
+        job.check()
+        return job.run(progress=progress)
 
 
 @contextmanager
-def opened(
-    model: Segmenter,
-    source: str | Path | Source,
-    *,
-    bands: Sequence[int | str] | None = None,
-    aoi: Area | None = None,
-    gsd: float | None = None,
-    vrt: bool = False,
-    max_memory: float = MOST_MEMORY,
-    **view: Any,
-) -> Iterator[tuple[Raster, Tiling]]:
-    """The raster, limited to the area of interest, and the windows in which the model shall see it.
+def opened(model: Segmenter, source: Source, options: MapOptions) -> Iterator[Job]:
+    """The job that a source and its options make; meanwhile the model is in eval mode.
 
     Raises:
         UnreadableImage, BandMismatch, ConfigError: see :func:`predict`.
     """
-    tiling = Tiling.of(**view)
-    with open_raster(source, bands=bands, expected=model.bands, vrt=vrt) as raster:
-        raster.area = None if aoi is None else area_of_interest(aoi, raster)
-        tiling = tiling if gsd is None else at_resolution(tiling, model, raster, gsd)
-        _check_memory(memory_beside(model, raster, tiling) / 1e6, max_memory, raster)
-        yield raster, tiling
+    with evaluating(model):
+        if is_photograph(source):
+            limits = [name for name in ("aoi", "gsd") if getattr(options.input, name) is not None]
+            _need_a_map(source, [*limits, *(name for name in options.outputs.beside if name != "confidence")])
+            yield PhotographJob(model, source, options)
+        else:
+            with opened_raster(model, source, options) as (raster, fitted):
+                yield (InMemoryJob if options.outputs.out is None else RasterJob)(model, raster, fitted)
 
 
-def _check_memory(needed: float, most: float, raster: Raster) -> None:
-    if needed > most:
+@contextmanager
+def opened_raster(model: Segmenter, source: Source, options: MapOptions) -> Iterator[tuple[Raster, MapOptions]]:
+    """The raster, limited to the area of interest, and the options with the windows and scales for its resolution.
+
+    Raises:
+        UnreadableImage, BandMismatch, ConfigError: see :func:`predict`.
+    """
+    given = options.input
+    with open_raster(source, bands=given.bands, expected=model.bands, vrt=given.vrt) as raster:
+        raster.area = None if given.aoi is None else area_of_interest(given.aoi, raster)
+        fitted = options if given.gsd is None else at_resolution(options, model, raster)
+        needed, most = memory_needed(model, raster, fitted.windows) / 1e6, fitted.windows.max_memory
+        if needed > most:
+            raise ConfigError(
+                f"the map of {source.name}, {raster.size[1]} pixels wide, takes about {needed:,.0f} MB besides the "
+                f"model; {most:,.0f} are allowed. Cut it in two (gdal_translate -srcwin), or use --max-memory "
+                f"{needed:.0f}."
+            )
+        yield raster, fitted
+
+
+def _need_a_map(source: Source, names: Sequence[str]) -> None:
+    if names:
         raise ConfigError(
-            f"the map of {raster.source.name}, {raster.size[1]} pixels wide, takes about {needed:,.0f} MB beside the "
-            f"model; {most:,.0f} are allowed. Cut it in two (gdal_translate -srcwin), or say --max-memory {needed:.0f}."
-        )
-
-
-def _need_a_map(source: Source, **wishes: object) -> None:
-    wished = [name for name, value in wishes.items() if value is not None]
-    if wished:
-        raise ConfigError(
-            f"{' and '.join(wished)}: only with the written map of a raster; {source.name} gives none. Give a GeoTIFF "
+            f"{' and '.join(names)}: only with the written map of a raster; {source.name} gives none. Give a GeoTIFF "
             "and name the map."
         )
 
 
-def at_resolution(tiling: Tiling, model: Segmenter, raster: Raster, gsd: float) -> Tiling:
-    """The tiling that shows the model ``gsd`` metres per pixel (0: those of its card).
+def at_resolution(options: MapOptions, model: Segmenter, raster: Raster) -> MapOptions:
+    """The windows and scales that give the model ``gsd`` metres per pixel (0: those of its card).
 
     Raises:
         ConfigError: the raster's or the model's own resolution is not known, or they are too far apart.
     """
-    if gsd < 0:
-        raise ConfigError(f"gsd {gsd:g} must be metres per pixel above 0, or 0 for those of the training images.")
-    wanted, own = gsd or model.card.ground_resolution, ground_resolution(raster)
+    wanted, own = options.input.gsd or model.card.ground_resolution, ground_resolution(raster)
     if own is None or not wanted:
         unknown = raster.source.name if own is None else "the model's card"
-        raise ConfigError(f"{unknown} does not say how many metres a pixel has. Leave gsd out.")
-    factor = own / wanted
-    tile = ALIGNMENT * max(1, round(tiling.tile / factor / ALIGNMENT))
+        raise ConfigError(f"{unknown} does not say how many metres a pixel has. Omit gsd, or give metres.")
+    factor, windows = own / wanted, options.windows
+    tile = ALIGNMENT * max(1, round(windows.tile / factor / ALIGNMENT))
     if tile > LARGEST_TILE:
         raise ConfigError(
             f"{raster.source.name} has {own:.3g} m per pixel, so windows at {wanted:.3g} m would be {tile} pixels "
             f"wide; at most {LARGEST_TILE} are possible. Shrink the raster first (gdalwarp -tr), or a smaller tile."
         )
-    overlap = min(tile // 2, ALIGNMENT * round(tiling.overlap / factor / ALIGNMENT)) // ALIGNMENT * ALIGNMENT
-    return replace(tiling, tile=tile, overlap=overlap, scales=tuple(scale * factor for scale in tiling.scales))
+    overlap = min(tile // 2, ALIGNMENT * round(windows.overlap / factor / ALIGNMENT)) // ALIGNMENT * ALIGNMENT
+    scales = tuple(scale * factor for scale in options.views.scales)
+    return replace(
+        options,
+        windows=replace(windows, tile=tile, overlap=overlap),
+        views=replace(options.views, scales=scales),
+    )
 
 
-def _collect(model: Segmenter, raster: Raster, tiling: Tiling) -> Segmentation:
-    height, width = raster.size
-    if height * width > IN_MEMORY:
-        raise ConfigError(
-            f"{raster.source.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name a file: to='map.tif'."
-        )
-    parts = list(predict_rows(model, raster, tiling))
-    valid = np.concatenate([rows.valid for rows in parts])
-    labels = masked(np.concatenate([rows.labels for rows in parts]), valid, model.classes.ignore_index)
-    confidence = np.where(valid, np.concatenate([rows.measures["confidence"] for rows in parts]), 0)
-    return Segmentation(labels, confidence, model.classes, None, raster.crs, raster.transform)
+@dataclass(frozen=True)
+class InMemoryJob:
+    """A raster to be mapped in windows, without files."""
+
+    model: Segmenter
+    raster: Raster
+    options: MapOptions
+
+    def check(self) -> None:
+        _need_a_map(self.raster.source, self.options.outputs.beside)
+
+    def is_done(self) -> bool:
+        return False
+
+    def run(self, *, progress: bool = True) -> Segmentation:
+        """The labels in memory.
+
+        Raises:
+            ConfigError: more than 100 million pixels.
+        """
+        height, width = self.raster.size
+        if height * width > IN_MEMORY:
+            raise ConfigError(
+                f"{self.raster.source.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name a file: "
+                "out='map.tif'."
+            )
+        chunks = list(predict_rows(self.model, self.raster, self.options.windows, self.options.views))
+        valid = np.concatenate([rows.valid for rows in chunks])
+        labels = masked(np.concatenate([rows.labels for rows in chunks]), valid, self.model.classes.ignore_index)
+        confidence = np.where(valid, np.concatenate([rows.measures["confidence"] for rows in chunks]), 0)
+        return Segmentation(labels, confidence, self.model.classes, None, self.raster.crs, self.raster.transform)

@@ -20,7 +20,7 @@ from regard.files import write_text
 from regard.io.cog_writer import label_layer
 from regard.io.qgis_style import as_hex
 from regard.io.raster import Raster, to_map
-from regard.mapping.outputs import Outputs
+from regard.mapping.options import Outputs
 from regard.models import Segmenter
 
 POINTS_A_SIDE = 16  # of the footprint: straight sides of one CRS are curves in another
@@ -45,7 +45,7 @@ def write_item(raster: Raster, model: Segmenter, outputs: Outputs, target: Path,
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": [f"https://stac-extensions.github.io/{name}/schema.json" for name in EXTENSIONS],
-        "id": outputs.labels.stem,
+        "id": outputs.rasters["labels"].stem,
         **place,
         "properties": {"datetime": _taken(raster), **_projection(raster), **_model_fields(model, weights)},
         "links": [],
@@ -152,7 +152,8 @@ def _assets(outputs: Outputs, model: Segmenter, folder: Path) -> dict[str, Any]:
         "polygons": {"title": "Patches of every class", "type": MEDIA.get((outputs.polygons or Path()).suffix.lower())},
         "areas": {"title": "Ground that each class covers", "type": "text/csv"},
     }
-    named = {name: path for name, path in vars(outputs).items() if name in about and path is not None}
+    files = {"labels": outputs.out, **vars(outputs)}
+    named = {name: path for name, path in files.items() if name in about and path is not None}
     return {name: {"href": _link(path, folder), "roles": ["data"], **about[name]} for name, path in named.items()}
 
 

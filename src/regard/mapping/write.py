@@ -1,127 +1,214 @@
-"""The map of a raster as files: made part by part, gone on with after a kill, published when complete."""
+"""The map of a raster as files: made row by row of windows, resumed after a kill, published when complete."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from regard.errors import OutputError, UnreadableImage
+from regard._version import __version__
+from regard.errors import ConfigError, OutputError, UnreadableImage
 from regard.files import sweep
-from regard.io.areas import class_areas, write_areas
+from regard.io.areas import class_areas, ground_resolution, write_areas
 from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer
 from regard.io.polygons import write_polygons
 from regard.io.qgis_style import style_path, write_style
-from regard.mapping.blend import count_windows, predict_rows, window_rows
-from regard.mapping.job import MapJob
-from regard.mapping.journal import Journal
-from regard.mapping.outputs import Outputs
+from regard.io.raster import Raster
+from regard.mapping.blend import Rows, axes, predict_rows
+from regard.mapping.job import as_bytes, check_outputs, is_complete, model_tags, refuse_to_replace
+from regard.mapping.journal import Journal, journal_folder, key_of
+from regard.mapping.options import MapOptions, PolygonRules
 from regard.mapping.stac import write_item
-from regard.mapping.upsample import Rows
 from regard.memory import give_back_freed_memory
+from regard.models import Segmenter
 from regard.progress import Progress
 
-BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # parts, work file and copy, compressed
+BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # journal, work file and copy, compressed
 
 
-def write_map(job: MapJob, *, overwrite: bool = True, progress: bool = False) -> Path:
-    """Make the map's files and return the path of the labels. What a killed run has finished is not done again.
-
-    ``overwrite=False`` leaves a map alone that is done already, and refuses to replace any other file.
+@dataclass(frozen=True)
+class RasterJob:
+    """A raster to be mapped in windows; without ``outputs.out`` in memory.
 
     Raises:
-        UnreadableImage: the raster is damaged, or changed while it was read.
-        OutputError: a file cannot be written, is there already, or is being made by another run.
+        ConfigError: rules for polygons in metres, of a raster without a CRS.
     """
-    outputs = job.outputs
-    outputs.check([Path(name) for name, _, _ in job.raster.stamps])
-    identity = job.identity()
-    journal = Journal(outputs.labels, identity)
-    if not overwrite:
-        begun, done = journal.is_begun(), job.is_done()
-        if done and not journal.folder.exists():  # else a run was killed while it cleared up
-            return outputs.labels
-        if not begun and not done:
-            refuse_to_replace(outputs.files)
-    _check_space(job)
-    with journal:
-        _sweep(outputs)
-        if not overwrite and job.is_done():  # by a run that ended just before we had the lock
-            return outputs.labels
-        _predict(job, journal, progress)
-        give_back_freed_memory()  # what windows were computed in is of no use to what follows
-        if job.identity() != identity:
-            raise UnreadableImage(f"{job.raster.source} was changed while it was read, or is gone. Run the same again.")
-        if not _publish(job, journal) and progress:
-            print(
-                f"{outputs.labels.name} is empty: no pixel of {job.raster.source.name} holds data (nodata, mask, "
-                "alpha, NaN, area of interest)",
-                file=sys.stderr,
+
+    model: Segmenter
+    raster: Raster
+    options: MapOptions
+
+    def __post_init__(self) -> None:
+        self.polygon_rules()
+
+    def check(self) -> None:
+        check_outputs(self.options.outputs, [Path(name) for name, _, _ in self.raster.stamps])
+        if self.options.outputs.out and not (self.options.overwrite or self.journal.is_begun() or self.is_complete()):
+            refuse_to_replace(self.options.outputs.files)
+
+    def is_done(self) -> bool:
+        # a journal that is left is of a run that was killed while it cleared up
+        return self.is_complete() and not self.journal.folder.exists()
+
+    def run(self, *, progress: bool = True) -> Path:
+        """The path of the map. What a killed run has finished is not computed again.
+
+        Raises:
+            UnreadableImage: the raster is damaged, or changed while it was read.
+            OutputError: a file cannot be written, or is being made by another run.
+        """
+        if not self.options.overwrite and self.is_done():
+            return self.labels
+        self._check_space()
+        with self.journal:
+            for path in (*self.options.outputs.files, style_path(self.labels)):  # what a killed run left unfinished
+                sweep(path)
+            if not self.options.overwrite and self.is_complete():  # by a run that ended just before we had the lock
+                return self.labels
+            _stage(self, progress)
+            give_back_freed_memory()  # what windows were computed in is of no use to what follows
+            if key_of(self.identity()) != self.journal.key:
+                raise UnreadableImage(
+                    f"{self.raster.source} was changed while it was read, or is gone. Run the same again."
+                )
+            if not _publish(self) and progress:
+                print(
+                    f"{self.labels.name} is empty: no pixel of {self.raster.source.name} holds data (nodata, mask, "
+                    "alpha, NaN, area of interest)",
+                    file=sys.stderr,
+                )
+            _add_tables(self)
+        return self.labels
+
+    @property
+    def labels(self) -> Path:
+        """The map's path."""
+        assert self.options.outputs.out is not None
+        return self.options.outputs.out
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The journal of this job, with the source as it is when it is first asked for."""
+        return Journal(self.labels, self.identity())
+
+    @property
+    def layers(self) -> dict[str, Path]:
+        """The rasters that are computed; the confidence that polygons need is hidden where it is not named."""
+        outputs = self.options.outputs
+        if outputs.polygons is None or outputs.confidence is not None:
+            return outputs.rasters
+        return {**outputs.rasters, "confidence": journal_folder(self.labels) / "confidence.tif"}
+
+    @cached_property
+    def model_tags(self) -> dict[str, str]:
+        """What the map says of its model."""
+        return model_tags(self.model)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the map's values besides the pixels of the raster; as JSON."""
+        options, area = self.options, self.raster.area
+        return {
+            "weights": self.model_tags["regard_weights_sha256"],
+            "card": self.model.card.model_dump(mode="json"),
+            "size": self.raster.size,
+            "bands": self.raster.bands,
+            "windows": [options.windows.tile, options.windows.overlap],
+            "views": asdict(options.views),
+            "area": None if area is None else area.wkt,
+            "elsewhere": [list(stamp) for stamp in self.raster.stamps if not isinstance(stamp[2], int)],
+            "version": __version__,
+        }
+
+    @property
+    def modified(self) -> list[int]:
+        """When the source's files were modified, in nanoseconds since 1970, where that is known."""
+        return [when for _, _, when in self.raster.stamps if isinstance(when, int)]
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the map's values: the settings, and the source as it is now."""
+        return {**self.settings, "source": self.raster.stamps, "layers": list(self.layers)}
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """The provenance tags of the rasters, which differ where their values or the polygons would differ."""
+        polygons = self.options.outputs.polygons is not None
+        rules = {"regard_polygons": json.dumps(asdict(self.options.rules))} if polygons else {}
+        return {"regard_job": key_of(self.settings), **rules}
+
+    def is_complete(self) -> bool:
+        """Whether every file exists, made with these settings: rasters later than the source was changed, the others
+        later than the map.
+        """
+        outputs, source = self.options.outputs, max(self.modified, default=0)
+        if not self.labels.is_file():
+            return False
+        labels, rasters = self.labels.stat().st_mtime_ns, list(outputs.rasters.values())
+        changed = {path: source if path in rasters else labels for path in outputs.files}
+        return is_complete(changed, rasters, self.tags)
+
+    def _check_space(self) -> None:
+        height, width = self.raster.size
+        need = height * width * sum(BYTES_A_PIXEL[name] for name in self.layers)
+        free = shutil.disk_usage(self.labels.parent).free
+        if free < need:
+            raise OutputError(
+                f"{self.labels.parent} has {free / 2**20:,.0f} MiB free; the map of {width} x {height} pixels may need "
+                f"{need / 2**20:,.0f} MiB. Make room, or choose another disk."
             )
-        _add_tables(job)
-    return outputs.labels
+
+    def polygon_rules(self) -> PolygonRules:
+        """The rules with ``simplify`` in pixels of the raster.
+
+        Raises:
+            ConfigError: metres of a raster without a CRS.
+        """
+        rules = self.options.rules
+        if not rules.simplify and not rules.minimum_area:
+            return rules
+        side = ground_resolution(self.raster)
+        if side is None:
+            name = "simplify" if rules.simplify else "minimum area"
+            raise ConfigError(
+                f"{self.raster.source.name} has no CRS, so {name} in metres means nothing. Use sieve, in pixels."
+            )
+        return replace(rules, simplify=rules.simplify / side)
 
 
-def _sweep(outputs: Outputs) -> None:
-    """Delete what a killed run left unfinished beside the outputs; the journal's lock is held."""
-    for path in [*outputs.files, style_path(outputs.labels)]:
-        sweep(path)
-
-
-def refuse_to_replace(files: Sequence[Path]) -> None:
-    """Refuse to go on where one of the files is there.
-
-    Raises:
-        OutputError: it is.
-    """
-    there = [path for path in files if path.exists()]
-    if there:
-        raise OutputError(
-            f"{there[0]} is there already, and not from this model, source, settings and wishes for other files. "
-            "Choose another name, or say --overwrite."
-        )
-
-
-def _check_space(job: MapJob) -> None:
-    height, width = job.raster.size
-    need = height * width * sum(BYTES_A_PIXEL[name] for name in job.outputs.layers)
-    folder = job.outputs.labels.parent
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise OutputError(
-            f"{folder} has {free / 2**20:,.0f} MiB free; the map of {width} x {height} pixels may need "
-            f"{need / 2**20:,.0f} MiB. Make room, or choose another disk."
-        )
-
-
-def _predict(job: MapJob, journal: Journal, progress: bool) -> None:
-    """Add the parts that the journal does not have yet, one per row of windows."""
-    model, raster, tiling = job.model, job.raster, job.tiling
-    steps, windows = window_rows(raster.size, tiling, model.stride), count_windows(raster.size, tiling, model.stride)
+def _stage(job: RasterJob, progress: bool) -> None:
+    """Add the rows of windows that the journal does not have yet."""
+    model, raster, journal = job.model, job.raster, job.journal
+    columns, rows = (len(axis.begins) for axis in axes(raster.size, job.options.windows, model.stride)[::-1])
     first = journal.done
-    if first == steps:
+    if first == rows:
         return
-    measures = [name for name in job.outputs.layers if name != "labels"]
+    measures = [name for name in job.layers if name != "labels"]
     nodata = label_layer(model.classes, {}).nodata
-    with Progress("window", windows, start=windows // steps * first, enabled=progress) as bar:
+    megapixels = raster.size[0] * raster.size[1] / 1e6 / (rows * columns)
+    with Progress("window", rows * columns, start=columns * first, enabled=progress) as bar:
         if first:
-            bar.note(f"{job.outputs.labels.name}: {first} of {steps} rows of windows were done before; going on")
-        advance = _with_speed(bar, raster.size[0] * raster.size[1] / 1e6 / windows)
-        rows = predict_rows(model, raster, tiling, first=first, measures=measures, advance=advance)
-        for _, group in groupby(rows, attrgetter("row")):
+            bar.note(f"{job.labels.name}: {first} of {rows} rows of windows were done before; resuming")
+        predicted = predict_rows(
+            model,
+            raster,
+            job.options.windows,
+            job.options.views,
+            first=first,
+            measures=measures,
+            advance=lambda count: bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s"),
+        )
+        for _, group in groupby(predicted, attrgetter("row")):
             journal.keep(map(partial(_as_stored, nodata), group))
-
-
-def _with_speed(bar: Progress, megapixels: float) -> Callable[[int], None]:
-    return lambda count: bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s")
 
 
 def _as_stored(nodata: int, rows: Rows) -> dict[str, np.ndarray]:
@@ -131,18 +218,19 @@ def _as_stored(nodata: int, rows: Rows) -> dict[str, np.ndarray]:
     return {"labels": labels, **{name: as_bytes(share, rows.valid) for name, share in rows.measures.items()}}
 
 
-def _publish(job: MapJob, journal: Journal) -> bool:
+def _publish(job: RasterJob) -> bool:
     """Each layer as a cloud-optimised GeoTIFF, the labels last: where they are, all the rasters are.
 
     Whether the map has any label.
     """
     mapped = False
-    raster, tags = job.raster, {**job.tags, **job.marks}
-    place = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
-    for name, path in reversed(job.outputs.layers.items()):
+    raster, folder, tags = job.raster, job.journal.folder, {**job.model_tags, **job.tags}
+    grid = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
+    for name, path in reversed(job.layers.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
-        with RasterWriter(path, layer, raster.size, **place, scratch=_same_disk(journal.folder, path)) as writer:
-            mapped = _fill(writer, journal.rows(name, BLOCK))  # the labels' at last
+        same_disk = os.stat(folder).st_dev == os.stat(path.parent).st_dev
+        with RasterWriter(path, layer, raster.size, **grid, scratch=folder if same_disk else None) as writer:
+            mapped = _fill(writer, job.journal.rows(name, BLOCK))  # the labels' at last
     return mapped
 
 
@@ -155,24 +243,15 @@ def _fill(writer: RasterWriter, parts: Iterable[np.ndarray]) -> bool:
     return mapped
 
 
-def _same_disk(folder: Path, path: Path) -> Path | None:
-    return folder if os.stat(folder).st_dev == os.stat(path.parent).st_dev else None
-
-
-def _add_tables(job: MapJob) -> None:
-    """What is made from the finished map: QGIS's style, polygons, areas and the catalog's item."""
-    outputs, classes = job.outputs, job.model.classes
-    write_style(outputs.labels, classes)
+def _add_tables(job: RasterJob) -> None:
+    """What is made from the finished map: QGIS's style, polygons, areas and the STAC item."""
+    outputs, classes = job.options.outputs, job.model.classes
+    write_style(job.labels, classes)
     if outputs.polygons is not None:
-        rules = asdict(job.patches) | {"simplify": job.patches.pixels_to_simplify(job.raster)}
-        sure = outputs.layers["confidence"]
-        write_polygons(outputs.labels, outputs.polygons, classes=classes, confidence=sure, when=job.when, **rules)
+        rules, confidence = asdict(job.polygon_rules()), job.layers["confidence"]
+        when = max(job.modified) / 1e9 if job.modified else None
+        write_polygons(job.labels, outputs.polygons, classes=classes, confidence=confidence, when=when, **rules)
     if outputs.areas is not None:
-        write_areas(class_areas(outputs.labels, classes), outputs.areas)
+        write_areas(class_areas(job.labels, classes), outputs.areas)
     if outputs.stac is not None:
-        write_item(job.raster, job.model, outputs, outputs.stac, weights=job.tags["regard_weights_sha256"])
-
-
-def as_bytes(share: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """0..1 in steps of 1/255; 0 where there is no data, at least 1 elsewhere."""
-    return np.where(valid, np.clip(np.rint(share * 255), 1, 255), 0).astype(np.uint8)
+        write_item(job.raster, job.model, outputs, outputs.stac, weights=job.model_tags["regard_weights_sha256"])

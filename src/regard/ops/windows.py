@@ -1,13 +1,47 @@
-"""Windows over a long axis, and weights that blend them without a seam."""
+"""Where windows lie along an axis, and the weights that blend them without a seam."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+class Axis(NamedTuple):
+    """Windows along one axis, in cells of the network's grid: their begins, their length and blending weights."""
+
+    begins: list[int]
+    window: int
+    weights: list[Float[Tensor, "w"]]
+    cells: int
+
+    def finalised(self, row: int) -> int:
+        """The number of leading cells that no window from ``row`` on reaches."""
+        return self.begins[row] if row < len(self.begins) else self.cells
+
+    def first_reaching(self, cell: int) -> int:
+        """The first window that covers ``cell``."""
+        return next(row for row, begin in enumerate(self.begins) if begin + self.window > cell)
+
+    def reaching(self, cells: range) -> list[int]:
+        """The windows that cover any of ``cells``."""
+        return [n for n, begin in enumerate(self.begins) if begin < cells.stop and begin + self.window > cells.start]
+
+
+def plan_axis(length: int, tile: int, overlap: int, *, stride: int, multiple: int) -> Axis:
+    """The windows over ``length`` pixels; below one ``tile`` there is one window, the next ``multiple`` of pixels long.
+
+    All are in pixels and multiples of ``stride``, the pixels of a cell, but ``length``.
+    """
+    cells = -(-length // stride)
+    window = min(tile, -(-length // multiple) * multiple) // stride
+    step = window - overlap // stride if window * stride == tile else window
+    begins = starts(cells, window, step)
+    return Axis(begins, window, blend_weights(begins, window, overlap // stride, cells), max(cells, window))
 
 
 def starts(length: int, window: int, step: int) -> list[int]:

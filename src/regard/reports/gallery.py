@@ -19,7 +19,7 @@ from regard.inference.pictures import NO_DATA_COLOUR, data_uri, heat, paint, vis
 from regard.inference.scores import scores_of
 from regard.inference.views import Views
 from regard.io.image import read_photograph
-from regard.mapping.upsample import confidence
+from regard.mapping.blend import confidence
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
 

@@ -17,9 +17,9 @@ from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation
 from regard.io.image import read_image
 from regard.io.raster import Box, Raster
-from regard.mapping.blend import Tiling
+from regard.mapping.options import Windows
 from regard.mapping.predict import predict
-from regard.mapping.region import Part, Parts, Window
+from regard.mapping.region import Region, Regions, Window
 from regard.models import Segmenter
 
 MOST_WAITING = 32
@@ -106,10 +106,10 @@ class Cache(Generic[T]):
 
 
 class Photograph:
-    """The map of a photograph, which is not tiled, with the methods of :class:`Parts`."""
+    """The map of a photograph, which is not tiled, with the methods of :class:`Regions`."""
 
-    def __init__(self, model: Segmenter, path: Path, bands: Bands, tiling: Tiling) -> None:
-        self.model, self.path, self.bands, self.tiling = model, path, bands, tiling
+    def __init__(self, model: Segmenter, path: Path, bands: Bands, windows: Windows) -> None:
+        self.model, self.path, self.bands, self.tile = model, path, bands, windows.tile
         self._whole: Segmentation | None = None
 
     def windows(self, box: Box) -> list[Window]:
@@ -124,12 +124,12 @@ class Photograph:
             self._whole = found
         return self._whole
 
-    def part(self, box: Box) -> Part:
+    def region(self, box: Box) -> Region:
         """The map of ``box``."""
         whole = self.window((0, 0))
         cut = (slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
         valid = whole.labels[cut] != whole.classes.ignore_index
-        return Part(whole.labels[cut], whole.confidence[cut], valid)
+        return Region(whole.labels[cut], whole.confidence[cut], valid)
 
     def probabilities(self, x: int, y: int) -> Float[ndarray, "k"]:
         """Of each class, at one pixel."""
@@ -140,24 +140,24 @@ class Photograph:
 class Live:
     """The map of any box of a scene, predicted when it is requested."""
 
-    def __init__(self, model: Segmenter, scene: Path | Raster, bands: Bands, tiling: Tiling) -> None:
-        self.parts: Parts | Photograph = (
-            Photograph(model, scene, bands, tiling) if isinstance(scene, Path) else Parts(model, scene, tiling)
+    def __init__(self, model: Segmenter, scene: Path | Raster, bands: Bands, windows: Windows) -> None:
+        self.regions: Regions | Photograph = (
+            Photograph(model, scene, bands, windows) if isinstance(scene, Path) else Regions(model, scene, windows)
         )
         self.gate = Gate()
 
-    def part(self, box: Box, going_on: GoingOn) -> Part | None:
+    def region(self, box: Box, going_on: GoingOn) -> Region | None:
         """The map of ``box``; None where it needs more than ``MOST_WINDOWS`` windows.
 
         Raises:
             Busy, GaveUp: see :meth:`Gate.turn`.
         """
-        windows = self.parts.windows(box)
+        windows = self.regions.windows(box)
         if len(windows) > MOST_WINDOWS:
             return None
         with self.gate.turn(going_on):
             for window in windows:
                 if not going_on():
                     raise GaveUp
-                self.parts.window(window)
-            return self.parts.part(box)
+                self.regions.window(window)
+            return self.regions.region(box)

@@ -14,7 +14,7 @@ from regard.explain.explain import explain, has_attention
 from regard.explain.explanation import Explanation
 from regard.inference.pictures import data_uri
 from regard.io.raster import Box
-from regard.mapping.region import Parts
+from regard.mapping.region import Regions
 from regard.models import Segmenter
 from regard.web.grid import Grid
 from regard.web.live_prediction import Photograph
@@ -28,7 +28,7 @@ def inspect(
     model: Segmenter,
     path: Path,
     grid: Grid,
-    parts: Parts | Photograph,
+    regions: Regions | Photograph,
     point: tuple[float, float],
     *,
     bands: tuple[int | str, ...] | None,
@@ -45,8 +45,8 @@ def inspect(
     x, y = int(column), int(row)
     why = None
     if has_attention(model):
-        why = explain(model, path, (x, y), bands=bands, tile=parts.tiling.tile)
-    probabilities = parts.probabilities(x, y) if why is None or isinstance(parts, Parts) else why.probabilities
+        why = explain(model, path, (x, y), bands=bands, tile=regions.tile)
+    probabilities = regions.probabilities(x, y) if why is None or isinstance(regions, Regions) else why.probabilities
     return {
         "x": x,
         "y": y,

@@ -17,7 +17,7 @@ from regard.inference.pictures import shown_bands, stretch_of
 from regard.io.image import Pixels, image_size, is_photograph, read_image
 from regard.io.raster import Box, Raster, open_raster
 from regard.io.window_reader import in_memory
-from regard.mapping.blend import Tiling
+from regard.mapping.options import Windows
 from regard.models import Segmenter
 from regard.web.grid import SIDE, Address, Grid, Places, grid_of
 from regard.web.live_prediction import MOST_WINDOWS, Cache, GoingOn, Live
@@ -50,8 +50,8 @@ class Answer(NamedTuple):
 class Viewer:
     """One model, one scene, and its map, confidence and labels."""
 
-    def __init__(self, model: Segmenter, sources: Sources, tiling: Tiling) -> None:
-        self.model, self.sources, self.tiling = model.eval(), sources, tiling.checked()
+    def __init__(self, model: Segmenter, sources: Sources, windows: Windows) -> None:
+        self.model, self.sources, self.windows = model.eval(), sources, windows
         self.raster = self._open_scene()
         self.grid: Grid = grid_of(self.raster.size, self.raster.crs, self.raster.transform)
         bands = [self.raster.bands[place] for place in shown_bands(model.bands)]
@@ -62,7 +62,7 @@ class Viewer:
             if path is not None:
                 self.layers[name] = self._layer(path, name)
         photograph = is_photograph(sources.scene)
-        self.live = Live(model, sources.scene if photograph else self.raster, sources.bands, self.tiling)
+        self.live = Live(model, sources.scene if photograph else self.raster, sources.bands, self.windows)
         self._scene_tiles, self._maps = Cache[bytes](SCENE_TILES), Cache[Answer](MAP_TILES)
 
     def _open_scene(self) -> Raster:
@@ -132,7 +132,7 @@ class Viewer:
         nothing = Answer(np.full((SIDE, SIDE), NOTHING, np.int16), np.zeros((SIDE, SIDE), np.uint8))
         places = self.grid.places(self.grid.extent(tile), (SIDE, SIDE))
         inside, box = _box(places, self.raster.size)
-        part = None if box is None else self.live.part(box, going_on)
+        part = None if box is None else self.live.region(box, going_on)
         if part is None or box is None:
             return nothing
         rows, columns = (np.floor(axis[inside]).astype(int) for axis in (places.rows, places.columns))
@@ -144,7 +144,7 @@ class Viewer:
     @property
     def coarsest_live(self) -> int:
         """The coarsest zoom at which a tile needs at most ``MOST_WINDOWS`` windows of the model."""
-        apart = self.tiling.tile - self.tiling.overlap
+        apart = self.windows.tile - self.windows.overlap
         rows, columns = (-(-length // apart) for length in self.raster.size)
         for z in range(self.grid.coarsest, self.grid.finest):
             if min(rows * columns, (SIDE * self.grid.step(z) / apart + 2) ** 2) <= MOST_WINDOWS:
@@ -171,7 +171,9 @@ class Viewer:
     def inspect(self, x: float, y: float, going_on: GoingOn) -> dict[str, Any]:
         """Class probabilities and attention maps of the pixel under a point of the page."""
         with self.live.gate.turn(going_on):
-            return inspect(self.model, self.sources.scene, self.grid, self.live.parts, (x, y), bands=self.sources.bands)
+            return inspect(
+                self.model, self.sources.scene, self.grid, self.live.regions, (x, y), bands=self.sources.bands
+            )
 
     def about(self) -> dict[str, Any]:
         """Facts of scene, map and model for the page."""

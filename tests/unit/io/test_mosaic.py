@@ -155,26 +155,26 @@ def test_the_map_is_that_of_one_file_also_after_a_stop(tmp_path: Path, monkeypat
             raise KeyboardInterrupt
         return scores(*arguments)
 
-    made = {"to": tmp_path / "map.tif", "confidence": tmp_path / "map_sure.tif"}
+    made = {"out": tmp_path / "map.tif", "confidence": tmp_path / "map_sure.tif"}
     monkeypatch.setattr(scene_engine, "grid_scores", stopping)
     with pytest.raises(KeyboardInterrupt):
-        predict(model, files, **made, **options)
+        predict(model, files, **made, **options, mosaic=True)
     before = len(seen)
-    predict(model, files, **made, **options)
+    predict(model, files, **made, **options, mosaic=True)
     whole = len(seen)
-    predict(model, files, **made, **options)
+    predict(model, files, **made, **options, mosaic=True, overwrite=True)
     assert whole - before < len(seen) - whole  # it went on
-    for ours, theirs in ((made["to"], expected), (made["confidence"], tmp_path / "sure.tif")):
+    for ours, theirs in ((made["out"], expected), (made["confidence"], tmp_path / "sure.tif")):
         with rasterio.open(ours) as found, rasterio.open(theirs) as known:
             assert found.read().tobytes() == known.read().tobytes() and found.transform == known.transform
-    stamp = made["to"].stat().st_mtime_ns
-    predict(model, files, **made, **options, overwrite=False)
-    assert made["to"].stat().st_mtime_ns == stamp
+    stamp = made["out"].stat().st_mtime_ns
+    predict(model, files, **made, **options, mosaic=True)
+    assert made["out"].stat().st_mtime_ns == stamp
     os.utime(files[2], ns=(stamp + 10**9, stamp + 10**9))
-    with pytest.raises(OutputError, match="is there already"):
-        predict(model, files, **made, **options, overwrite=False)
+    with pytest.raises(OutputError, match="already exists"):
+        predict(model, files, **made, **options, mosaic=True)
     with pytest.raises(OutputError, match=r"tile1.tif is the input itself"):
-        predict(model, files, files[1])
+        predict(model, files, files[1], mosaic=True)
 
 
 def test_the_command(tmp_path: Path, tiny_model: Segmenter, capsys: pytest.CaptureFixture[str]):

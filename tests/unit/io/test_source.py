@@ -144,7 +144,7 @@ def test_a_map_of_a_distant_file_is_done_until_that_changes(
     assert made.stat().st_mtime_ns == before
     later = before + 5_000_000_000
     os.utime(held, ns=(later, later))
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         predict(tiny_model, source, made, overwrite=False)
 
 

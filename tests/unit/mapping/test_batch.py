@@ -14,14 +14,13 @@ from regard.checkpoints.file import save
 from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
 from regard.io.source import Source
 from regard.mapping import batch as many
-from regard.mapping.batch import predict_many
-from regard.mapping.cluster import run_on_cluster
+from regard.mapping.batch import Scene, predict_many, predict_scene, run_on_cluster
 from regard.mapping.journal import Journal
-from regard.mapping.task import Scene, predict_scene
+from regard.mapping.options import Sharing
 from regard.models import Segmenter
-from support import write_tif
+from support import map_options, write_tif
 
-VIEW = {"tile": 64, "overlap": 32, "overwrite": False}
+SMALL = {"tile": 64, "overlap": 32}
 
 
 @pytest.fixture
@@ -39,17 +38,17 @@ def made(folder: Path) -> dict[str, bytes]:
 def test_patterns_shards_and_a_second_run(world: tuple[str, Path]) -> None:
     model, root = world
     sources = [root / "tiles" / "*.tif"]
-    facts = predict_many(model, sources, root / "all", **VIEW)
+    facts = predict_many(model, sources, map_options(root / "all", **SMALL))
     assert len(facts["files"]) == 5 and facts["mpx_per_s"] > 0
     for shard in ("1/2", "2/2"):
-        predict_many(model, sources, root / "shards", shard=shard, **VIEW)
+        predict_many(model, sources, map_options(root / "shards", **SMALL), sharing=Sharing(shard=shard))
     assert made(root / "shards") == made(root / "all") and len(made(root / "all")) == 5
     before = {path: path.stat().st_mtime_ns for path in (root / "all").glob("*.tif*")}
-    predict_many(model, sources, root / "all", **VIEW)
+    predict_many(model, sources, map_options(root / "all", **SMALL))
     assert before == {path: path.stat().st_mtime_ns for path in (root / "all").glob("*.tif*")}
 
 
-def test_receipts_are_a_manifest_again(world: tuple[str, Path]) -> None:
+def test_results_are_a_manifest_again(world: tuple[str, Path]) -> None:
     model, root = world
     manifest = root / "scenes.jsonl"
     tiles = sorted((root / "tiles").iterdir())[:3]
@@ -60,20 +59,20 @@ def test_receipts_are_a_manifest_again(world: tuple[str, Path]) -> None:
     manifest.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     (root / "tiles" / "tile2.tif").write_bytes(b"no raster")
     with pytest.raises(ScenesFailed, match="1 of 3 sources failed"):
-        predict_many(model, [manifest], root / "out", **VIEW)
-    receipts = [json.loads(line) for line in (root / "out" / "receipts.jsonl").read_text().splitlines()]
-    assert [receipt["source"] for receipt in receipts] == [row["source"] for row in rows]
-    assert [bool(receipt["failed"]) for receipt in receipts] == [False, False, True]
-    assert receipts[0]["target"] == str(root / "else" / "first.tif") and Path(receipts[0]["target"]).is_file()
-    assert receipts[2]["target"] == str(root / "out" / "tile2.tif"), "where its map is to be"
-    assert receipts[1]["pixels"] == 70 * 60 and receipts[1]["files"] == [str(root / "out" / "tile1.tif")]
+        predict_many(model, [manifest], map_options(root / "out", **SMALL))
+    results = [json.loads(line) for line in (root / "out" / "results.jsonl").read_text().splitlines()]
+    assert [result["source"] for result in results] == [row["source"] for row in rows]
+    assert [bool(result["failed"]) for result in results] == [False, False, True]
+    assert results[0]["target"] == str(root / "else" / "first.tif") and Path(results[0]["target"]).is_file()
+    assert results[2]["target"] == str(root / "out" / "tile2.tif"), "where its map is to be"
+    assert results[1]["pixels"] == 70 * 60 and results[1]["files"] == [str(root / "out" / "tile1.tif")]
     before = made(root / "out")
     write_tif(root / "tiles" / "tile2.tif", np.ones((3, 40, 40), np.uint8))
-    facts = predict_many(model, [root / "out" / "receipts.jsonl"], root / "out", **VIEW)
+    facts = predict_many(model, [root / "out" / "results.jsonl"], map_options(root / "out", **SMALL))
     assert len(facts["files"]) == 3 and {**made(root / "out"), **before} == made(root / "out")
-    assert predict_many(model, [manifest], root / "out", shard="2/3", **VIEW)["receipts"].endswith(
-        "receipts-2-of-3.jsonl"
-    )
+    assert predict_many(model, [manifest], map_options(root / "out", **SMALL), sharing=Sharing(shard="2/3"))[
+        "results"
+    ].endswith("results-2-of-3.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -82,32 +81,36 @@ def test_receipts_are_a_manifest_again(world: tuple[str, Path]) -> None:
 def test_a_manifest_names_its_sources(world: tuple[str, Path], line: str) -> None:
     model, root = world
     (root / "scenes.jsonl").write_text(f'{{"source": "a.tif"}}\n{line}\n')
-    with pytest.raises(ConfigError, match="line 2 is no scene"):
-        predict_many(model, [root / "scenes.jsonl"], root / "out", **VIEW)
+    with pytest.raises(ConfigError, match="line 2 is not a scene"):
+        predict_many(model, [root / "scenes.jsonl"], map_options(root / "out", **SMALL))
     with pytest.raises(UnreadableImage, match="cannot be read as a manifest"):
-        predict_many(model, [root / "none.jsonl"], root / "out", **VIEW)
+        predict_many(model, [root / "none.jsonl"], map_options(root / "out", **SMALL))
 
 
 def test_a_list_of_one_is_still_a_list(world: tuple[str, Path]) -> None:
     model, root = world
-    facts = predict_many(model, [root / "tiles" / "tile0*.tif"], root / "out", **VIEW)
-    assert facts["files"] == [str(root / "out" / "tile0.tif")] and Path(facts["receipts"]).is_file()
+    facts = predict_many(model, [root / "tiles" / "tile0*.tif"], map_options(root / "out", **SMALL))
+    assert facts["files"] == [str(root / "out" / "tile0.tif")] and Path(facts["results"]).is_file()
     single = [root / "tiles" / "tile0.tif"]
-    assert predict_many(model, single, root / "m.tif", shard="2/2", **VIEW)["files"] == []
-    assert predict_many(model, single, root / "m.tif", shard="1/2", **VIEW)["files"] == [str(root / "m.tif")]
-    assert predict_many(model, [root / "tiles" / "tile1*.tif"], root / "n.tif", **VIEW)["files"] == [
+    assert (
+        predict_many(model, single, map_options(root / "m.tif", **SMALL), sharing=Sharing(shard="2/2"))["files"] == []
+    )
+    assert predict_many(model, single, map_options(root / "m.tif", **SMALL), sharing=Sharing(shard="1/2"))["files"] == [
+        str(root / "m.tif")
+    ]
+    assert predict_many(model, [root / "tiles" / "tile1*.tif"], map_options(root / "n.tif", **SMALL))["files"] == [
         str(root / "n.tif")
     ]
     (root / "empty.jsonl").write_text("\n")
     with pytest.raises(ConfigError, match=r"empty\.jsonl lists no scene"):
-        predict_many(model, [root / "empty.jsonl"], root / "out", **VIEW)
+        predict_many(model, [root / "empty.jsonl"], map_options(root / "out", **SMALL))
 
 
 def test_what_fails_is_named_and_the_rest_is_done(world: tuple[str, Path]) -> None:
     model, root = world
     (root / "tiles" / "tile3.tif").write_bytes(b"no raster")
     with pytest.raises(ScenesFailed, match=r"1 of 5 sources failed.*tile3\.tif: UnreadableImage: .*is no GeoTIFF"):
-        predict_many(model, [root / "tiles" / "*.tif"], root / "out", **VIEW)
+        predict_many(model, [root / "tiles" / "*.tif"], map_options(root / "out", **SMALL))
     assert sorted(made(root / "out")) == [f"tile{number}.tif" for number in (0, 1, 2, 4)]
 
 
@@ -116,53 +119,55 @@ def test_impossible_wishes(world: tuple[str, Path]) -> None:
     sources = [root / "tiles" / "*.tif"]
     for shard in ("0/2", "3/2", "x", "1/"):
         with pytest.raises(ConfigError, match="need i/n"):
-            predict_many(model, sources, root / "out", shard=shard, **VIEW)
+            predict_many(model, sources, map_options(root / "out", **SMALL), sharing=Sharing(shard=shard))
     with pytest.raises(ConfigError, match="--areas names one file"):
-        predict_many(model, sources, root / "out", areas=root / "a.csv", **VIEW)
+        predict_many(model, sources, map_options(root / "out", areas=root / "a.csv", **SMALL))
     write_tif(root / "other" / "tile1.tif", np.ones((3, 40, 40), np.uint8))
     with pytest.raises(OutputError, match=r"would both become .*tile1\.tif"):
-        predict_many(model, [*sources, root / "other" / "tile1.tif"], root / "out", **VIEW)
+        predict_many(model, [*sources, root / "other" / "tile1.tif"], map_options(root / "out", **SMALL))
 
 
-def test_a_scene_that_no_worker_survives_is_named(world: tuple[str, Path]) -> None:
+def test_a_scene_that_no_worker_survives_is_named(world: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed", reason="distributed is in the extra 'cluster'")
     model, root = world
     good, bad = sorted((root / "tiles").iterdir())[:2]
-    broken = Scene(model, Source.of(bad), root / "out" / bad.name, {**VIEW, "tile": None})
-    scenes = [broken, Scene(model, Source.of(good), root / "out" / good.name, VIEW)]
+    scenes = [Scene(model, Source.of(tile), map_options(root / "out" / tile.name, **SMALL)) for tile in (bad, good)]
+    run_scene = many.run_scene
+    monkeypatch.setattr(many, "run_scene", lambda scene: 1 / 0 if scene == scenes[0] else run_scene(scene))
     with distributed.LocalCluster(1, processes=False, threads_per_worker=1, dashboard_address=":0") as cluster:
-        receipts = {Path(receipt.source): receipt for receipt in run_on_cluster(scenes, cluster.scheduler_address, 1)}
-    assert "Error" in receipts[bad].failed and not receipts[bad].files and not receipts[good].failed
+        results = {Path(result.source): result for result in run_on_cluster(scenes, cluster.scheduler_address, 1)}
+    assert "Error" in results[bad].failed and not results[bad].files and not results[good].failed
     assert list(made(root / "out")) == [good.name]
 
 
 def test_the_end_of_another_run_of_a_scene_is_waited_for(world: tuple[str, Path]) -> None:
     model, root = world
-    scene = Scene(model, Source.of(root / "tiles" / "tile0.tif"), root / "out" / "tile0.tif", VIEW)
+    target = root / "out" / "tile0.tif"
+    scene = Scene(model, Source.of(root / "tiles" / "tile0.tif"), map_options(target, **SMALL))
     (root / "out").mkdir()
-    with ThreadPoolExecutor(1) as pool, Journal(scene.target, {"another": "job"}):
-        receipt = pool.submit(predict_scene, scene)
+    with ThreadPoolExecutor(1) as pool, Journal(target, {"another": "job"}):
+        result = pool.submit(predict_scene, scene)
         with pytest.raises(TimeoutError):
-            receipt.result(timeout=1.5)
-        assert not scene.target.exists()
-    assert not receipt.result().failed and scene.target.is_file()
+            result.result(timeout=1.5)
+        assert not target.exists()
+    assert not result.result().failed and target.is_file()
 
 
 def test_a_killed_process_is_told_in_one_line(world: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model, root = world
     monkeypatch.setattr(many.ProcessPoolExecutor, "map", lambda *_: (_ for _ in ()).throw(BrokenProcessPool()))
     with pytest.raises(ScenesFailed, match="fewer --workers than 2"):
-        predict_many(model, [root / "tiles" / "*.tif"], root / "out", workers=2, **VIEW)
+        predict_many(model, [root / "tiles" / "*.tif"], map_options(root / "out", **SMALL), sharing=Sharing(2))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [{"workers": 2}, {"cluster": "local", "workers": 2}])
-def test_processes_give_the_same_bytes(world: tuple[str, Path], how: dict) -> None:
-    if "cluster" in how:
+@pytest.mark.parametrize("sharing", [{"workers": 2}, {"cluster": "local", "workers": 2}])
+def test_processes_give_the_same_bytes(world: tuple[str, Path], sharing: dict) -> None:
+    if "cluster" in sharing:
         pytest.importorskip("distributed", reason="distributed is in the extra 'cluster'")
     model, root = world
     for source in sorted((root / "tiles").iterdir()):
-        receipt = predict_scene(Scene(model, Source.of(source), root / "serial" / source.name, VIEW))
-        assert not receipt.failed and receipt.pixels == 70 * 60
-    predict_many(model, [root / "tiles" / "*.tif"], root / "shared", **how, **VIEW)
+        result = predict_scene(Scene(model, Source.of(source), map_options(root / "serial" / source.name, **SMALL)))
+        assert not result.failed and result.pixels == 70 * 60
+    predict_many(model, [root / "tiles" / "*.tif"], map_options(root / "shared", **SMALL), sharing=Sharing(**sharing))
     assert made(root / "shared") == made(root / "serial") and len(made(root / "serial")) == 5

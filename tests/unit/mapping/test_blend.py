@@ -14,18 +14,20 @@ import torch
 import torch.nn.functional as F
 
 from regard.errors import ConfigError
-from regard.inference.views import scaling_of
+from regard.inference.compute import Views
+from regard.inference.scores import grid_scores
+from regard.io.image import Pixels
 from regard.io.raster import Box, open_raster
 from regard.io.window_reader import padded
-from regard.mapping import upsample as paint
-from regard.mapping.blend import Tiling, grid_scores, plan_axis, predict_rows, window_rows
-from regard.mapping.upsample import confidence, entropy
+from regard.mapping import blend
+from regard.mapping.blend import axes, confidence, entropy, predict_rows
+from regard.mapping.options import Windows
 from regard.models import Segmenter
 from regard.ops.normalise import prepare
 from regard.ops.windows import ramp
 from support import tiny, write_tif
 
-TILING = Tiling(tile=64, overlap=32, batch=3)
+WINDOWS = Windows(tile=64, overlap=32, batch=3)
 
 
 def scene_of(folder: Path, size: tuple[int, int], **profile: object) -> Path:
@@ -35,9 +37,11 @@ def scene_of(folder: Path, size: tuple[int, int], **profile: object) -> Path:
     return write_tif(folder / "scene.tif", coarse.repeat(5, 1).repeat(5, 2)[:, : size[0], : size[1]], **profile)
 
 
-def by_rows(model: Segmenter, path: Path, tiling: Tiling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def by_rows(
+    model: Segmenter, path: Path, windows: Windows = WINDOWS, views: Views = Views()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     with open_raster(path) as raster:
-        parts = list(predict_rows(model, raster, tiling))
+        parts = list(predict_rows(model, raster, windows, views))
     tops = np.cumsum([0, *(len(rows.labels) for rows in parts[:-1])])
     assert [rows.top for rows in parts] == tops.tolist()
     columns = [(rows.labels, rows.measures["confidence"], rows.valid) for rows in parts]
@@ -45,25 +49,24 @@ def by_rows(model: Segmenter, path: Path, tiling: Tiling) -> tuple[np.ndarray, n
     return labels, confidence, valid
 
 
-def whole_canvas(model: Segmenter, path: Path, tiling: Tiling, look: Callable = grid_scores) -> torch.Tensor:
+def whole_canvas(model: Segmenter, path: Path, views: Views = Views(), score: Callable = grid_scores) -> torch.Tensor:
     """Scores of the whole scene at full size, weighted and summed in float64, all at once."""
     stride = model.stride
     with open_raster(path) as raster:
         height, width = raster.size
-        vertical, horizontal = plan_axis(height, tiling, stride), plan_axis(width, tiling, stride)
+        vertical, horizontal = axes(raster.size, WINDOWS, stride)
         total = torch.zeros(len(model.classes), vertical.cells, horizontal.cells, dtype=torch.float64)
         weight = torch.zeros(vertical.cells, horizontal.cells, dtype=torch.float64)
-        shape = ramp(vertical.window, tiling.overlap // stride)[:, None] * ramp(
-            horizontal.window, tiling.overlap // stride
-        )
+        overlap = WINDOWS.overlap // stride
+        shape = ramp(vertical.window, overlap)[:, None] * ramp(horizontal.window, overlap)
         for top in vertical.begins:
             box = Box(top * stride, 0, vertical.window * stride, horizontal.cells * stride)
             pixels, valid = padded(raster, box)
             for left in horizontal.begins:
                 cut = np.s_[..., left * stride : (left + horizontal.window) * stride]
-                image = prepare(pixels[cut], valid[cut], scaling_of(model))[None]
+                window = Pixels(pixels[cut], valid[cut])
                 part = np.s_[..., top : top + vertical.window, left : left + horizontal.window]
-                total[part] += look(model, image, tiling)[0].double() * shape
+                total[part] += score(model, [window], views)[0].double() * shape
                 weight[part] += shape
     full = F.interpolate((total / weight)[None], scale_factor=stride, mode="bilinear")
     return full[0, :, :height, :width]
@@ -72,8 +75,8 @@ def whole_canvas(model: Segmenter, path: Path, tiling: Tiling, look: Callable = 
 @pytest.mark.parametrize("size", [(150, 201), (64, 64), (65, 129), (20, 33), (1, 1), (1, 200), (97, 40)])
 def test_rows_equal_the_whole_canvas(tmp_path: Path, tiny_model: Segmenter, size: tuple[int, int]) -> None:
     path = scene_of(tmp_path, size)
-    labels, confidence, valid = by_rows(tiny_model, path, TILING)
-    reference = whole_canvas(tiny_model, path, TILING)
+    labels, confidence, valid = by_rows(tiny_model, path)
+    reference = whole_canvas(tiny_model, path)
     assert labels.shape == size and valid.all()
     best = reference.softmax(dim=0).max(dim=0)
     np.testing.assert_allclose(confidence, best.values.numpy(), atol=3e-4)
@@ -82,12 +85,13 @@ def test_rows_equal_the_whole_canvas(tmp_path: Path, tiny_model: Segmenter, size
     assert np.array_equal(labels[clear], best.indices.numpy()[clear])
 
 
-def averaged_by_hand(model: Segmenter, image: torch.Tensor, tiling: Tiling) -> torch.Tensor:
+def averaged_by_hand(model: Segmenter, windows: list[Pixels], views: Views) -> torch.Tensor:
     """The log of the mean probability of all views in float64, each by flips of rows and columns and their swap."""
-    mirrors = [(False, False, False), (False, True, False)] if tiling.flip or tiling.d4 else [(False, False, False)]
-    mirrors = list(product((False, True), repeat=3)) if tiling.d4 else mirrors
+    mirrors = [(False, False, False), (False, True, False)] if views.flip or views.d4 else [(False, False, False)]
+    mirrors = list(product((False, True), repeat=3)) if views.d4 else mirrors
     exact, total, count = deepcopy(model).double(), 0.0, 0
-    for scale, (down, across, swapped) in product(tiling.scales, mirrors):
+    image = prepare(windows[0].values, windows[0].valid, model.scaling)[None]
+    for scale, (down, across, swapped) in product(views.scales, mirrors):
         axes = [axis for axis, turned in ((2, down), (3, across)) if turned]
         size = [round(length * scale) for length in image.shape[-2:]]
         view = F.interpolate(image.double(), size, mode="bilinear", antialias=scale < 1).flip(axes)
@@ -104,28 +108,34 @@ def averaged_by_hand(model: Segmenter, image: torch.Tensor, tiling: Tiling) -> t
 @pytest.mark.parametrize(
     "views", [{"flip": True}, {"scales": (0.5, 1.0, 1.5)}, {"d4": True}, {"scales": (1.0, 0.75), "flip": True}], ids=str
 )
-def test_several_views_equal_the_whole_canvas_by_hand(tmp_path: Path, tiny_model: Segmenter, views: dict) -> None:
+def test_several_views_equal_the_whole_canvas_by_hand(
+    tmp_path: Path, tiny_model: Segmenter, monkeypatch: pytest.MonkeyPatch, views: dict
+) -> None:
     path = scene_of(tmp_path, (101, 75))
-    tiling = Tiling(64, 32, **views)
-    labels, confidence, valid = by_rows(tiny_model, path, tiling)
-    reference = whole_canvas(tiny_model, path, tiling, averaged_by_hand)
+    labels, confidence, valid = by_rows(tiny_model, path, views=Views(**views))
+    reference = whole_canvas(tiny_model, path, Views(**views), averaged_by_hand)
     best, top_two = reference.softmax(dim=0).max(dim=0), reference.topk(2, dim=0).values
     np.testing.assert_allclose(confidence, best.values.numpy(), atol=3e-4)
     clear = (top_two[0] - top_two[1] > 3e-3).numpy()
     assert np.array_equal(labels[clear], best.indices.numpy()[clear]) and clear.mean() > 0.9
-    again = by_rows(tiny_model, path, replace(tiling, batch=5, strip_bytes=1.0))
+    monkeypatch.setattr(blend, "READ_BYTES", 1.0)
+    again = by_rows(tiny_model, path, replace(WINDOWS, batch=5), Views(**views))
     assert all(np.array_equal(*pair) for pair in zip((labels, confidence, valid), again, strict=True))
 
 
-@pytest.mark.parametrize("other", [Tiling(64, 32, batch=4), Tiling(64, 32, strip_bytes=0.0)])
-def test_batch_and_memory_change_no_bit(tmp_path: Path, tiny_model: Segmenter, other: Tiling) -> None:
+@pytest.mark.parametrize(("batch", "read_bytes"), [(4, 16e6), (2, 0.0)])
+def test_batch_and_memory_change_no_bit(
+    tmp_path: Path, tiny_model: Segmenter, monkeypatch: pytest.MonkeyPatch, batch: int, read_bytes: float
+) -> None:
     path = scene_of(tmp_path, (130, 170), nodata=3)
-    for mine, theirs in zip(by_rows(tiny_model, path, TILING), by_rows(tiny_model, path, other), strict=True):
-        assert np.array_equal(mine, theirs)
+    expected = by_rows(tiny_model, path)
+    monkeypatch.setattr(blend, "READ_BYTES", read_bytes)
+    found = by_rows(tiny_model, path, replace(WINDOWS, batch=batch))
+    assert all(np.array_equal(*pair) for pair in zip(expected, found, strict=True))
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
-def test_wide_scenes_are_painted_in_parts_that_change_no_bit(
+def test_wide_scenes_are_upsampled_in_parts_that_change_no_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:
     """At a stride of 4 the last windows begin within a byte of the pixels that hold data."""
@@ -133,18 +143,18 @@ def test_wide_scenes_are_painted_in_parts_that_change_no_bit(
     model.stride, model.logits = stride, lambda images: {"main": F.avg_pool2d(images, stride)}
     values = np.random.default_rng(2).integers(0, 2, size=(3, 101, 1236), dtype=np.uint8) * 200
     path = write_tif(tmp_path / "scene.tif", values, nodata=0)
-    whole = by_rows(model, path, TILING)
+    whole = by_rows(model, path)
     assert np.array_equal(whole[2], values.any(0))
-    monkeypatch.setattr(paint, "FLOATS_AT_ONCE", 2**17)
-    assert all(np.array_equal(*pair) for pair in zip(whole, by_rows(model, path, TILING), strict=True))
+    monkeypatch.setattr(blend, "FLOATS_AT_ONCE", 2**17)
+    assert all(np.array_equal(*pair) for pair in zip(whole, by_rows(model, path), strict=True))
 
 
 @pytest.mark.parametrize("height", [64, 97, 130, 200])
-def test_going_on_changes_no_bit(tmp_path: Path, tiny_model: Segmenter, height: int) -> None:
+def test_resuming_changes_no_bit(tmp_path: Path, tiny_model: Segmenter, height: int) -> None:
     with open_raster(scene_of(tmp_path, (height, 70), nodata=3)) as raster:
-        whole = list(predict_rows(tiny_model, raster, TILING))
-        for first in range(window_rows(raster.size, TILING, tiny_model.stride)):
-            rest = list(predict_rows(tiny_model, raster, TILING, first=first))
+        whole = list(predict_rows(tiny_model, raster, WINDOWS))
+        for first in range(len(axes(raster.size, WINDOWS, tiny_model.stride)[0].begins)):
+            rest = list(predict_rows(tiny_model, raster, WINDOWS, first=first))
             expected = [rows for rows in whole if rows.row >= first]
             assert [rows.top for rows in rest] == [rows.top for rows in expected]
             for one, other in zip(rest, expected, strict=True):
@@ -161,19 +171,19 @@ def test_entropy_is_one_where_all_classes_are_alike_and_zero_where_one_is_certai
 
 def test_one_window_is_the_model_itself(tmp_path: Path, tiny_model: Segmenter) -> None:
     path = scene_of(tmp_path, (64, 64))
-    labels, _, _ = by_rows(tiny_model, path, TILING)
+    labels, _, _ = by_rows(tiny_model, path)
     with open_raster(path) as raster:
         pixels, valid = padded(raster, Box(0, 0, 64, 64))
     with torch.inference_mode():
-        expected = tiny_model(prepare(pixels, valid, scaling_of(tiny_model))[None])[0].argmax(dim=0)
+        expected = tiny_model(prepare(pixels, valid, tiny_model.scaling)[None])[0].argmax(dim=0)
     assert np.array_equal(labels, expected.numpy())
 
 
 def test_models_with_aligned_corners_run_on_the_same_grid(tmp_path: Path) -> None:
     model = tiny(align_corners=True)
     path = scene_of(tmp_path, (80, 100))
-    _, confidence, _ = by_rows(model, path, TILING)
-    expected = whole_canvas(model, path, TILING).softmax(dim=0).max(dim=0).values
+    _, confidence, _ = by_rows(model, path)
+    expected = whole_canvas(model, path).softmax(dim=0).max(dim=0).values
     np.testing.assert_allclose(confidence, expected.numpy(), atol=3e-4)
 
 
@@ -181,18 +191,20 @@ def test_empty_pixels_are_not_valid_and_do_not_bleed(tmp_path: Path, tiny_model:
     values = np.random.default_rng(1).integers(1, 255, size=(3, 64, 64), dtype=np.uint8)
     values[:, :20] = 0
     other = values.copy()
-    one = by_rows(tiny_model, write_tif(tmp_path / "a.tif", values, nodata=0), TILING)
+    one = by_rows(tiny_model, write_tif(tmp_path / "a.tif", values, nodata=0))
     other[:, :20] = 77
     with_mask = other.astype(np.float32)
     with_mask[:, :20] = np.nan
-    two = by_rows(tiny_model, write_tif(tmp_path / "b.tif", with_mask), TILING)
+    two = by_rows(tiny_model, write_tif(tmp_path / "b.tif", with_mask))
     assert not one[2][:20].any() and one[2][20:].all()
     assert np.array_equal(one[0], two[0])
 
 
 @pytest.mark.parametrize(
-    "tiling", [Tiling(tile=100), Tiling(overlap=100), Tiling(tile=64, overlap=64), Tiling(batch=0), Tiling(scales=())]
+    "wrong",
+    [{"tile": 100}, {"overlap": 100}, {"tile": 64, "overlap": 64}, {"batch": 0}, {"tile": 0}, {"overlap": -32}],
+    ids=str,
 )
-def test_impossible_tilings_are_refused(tiling: Tiling) -> None:
+def test_impossible_windows_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=r"\d"):
-        tiling.checked()
+        Windows(**wrong)

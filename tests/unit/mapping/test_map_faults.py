@@ -50,7 +50,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(
 ) -> None:
     folder = tmp_path / "maps"
     expected = predict(model, scene, tmp_path / "a.tif", confidence=tmp_path / "b.tif", **VIEW)
-    made = {"to": folder / "a.tif", "confidence": folder / "b.tif"}
+    made = {"out": folder / "a.tif", "confidence": folder / "b.tif"}
     windows: list[int] = []
     scores = scene_engine.grid_scores
     monkeypatch.setattr(scene_engine, "grid_scores", lambda *given: (windows.append(1), scores(*given))[1])
@@ -62,7 +62,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(
     before = len(windows)
     predict(model, scene, **made, **VIEW)
     assert bool(len(windows) - before) is (share < 0.5)
-    for path, known in ((made["to"], expected), (made["confidence"], tmp_path / "b.tif")):
+    for path, known in ((made["out"], expected), (made["confidence"], tmp_path / "b.tif")):
         assert path.read_bytes() == Path(str(known)).read_bytes()
     assert not list(folder.glob(".*"))
 
@@ -86,5 +86,5 @@ def test_a_source_that_vanishes_is_told(
     monkeypatch.setattr(Journal, "keep", lambda journal, layers: (other.unlink(missing_ok=True), keep(journal, layers)))
     words = r"below.tif: No such file|below.tif.* is gone" if many else "was changed while it was read, or is gone"
     with pytest.raises(UnreadableImage, match=words):
-        predict(model, [scene, other] if many else other, tmp_path / "maps" / "map.tif", **VIEW)
+        predict(model, [scene, other] if many else other, tmp_path / "maps" / "map.tif", mosaic=many, **VIEW)
     assert not list((tmp_path / "maps").iterdir())

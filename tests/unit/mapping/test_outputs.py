@@ -51,7 +51,7 @@ def test_chosen_patches_of_a_real_map_fit_together(scene: Path, globe: Segmenter
     to, plain, smooth = tmp_path / "map.tif", tmp_path / "plain.gpkg", tmp_path / "smooth.gpkg"
     predict(globe, scene, to, polygons=plain, **VIEW)
     before = to.read_bytes()
-    predict(globe, scene, to, polygons=smooth, sieve=12, simplify=metres, **VIEW)
+    predict(globe, scene, to, polygons=smooth, sieve=12, simplify=metres, overwrite=True, **VIEW)
     with rasterio.open(to) as raster, rasterio.MemoryFile(before) as file, file.open() as unchanged:
         labels = raster.read(1)
         assert np.array_equal(labels, unchanged.read(1))
@@ -72,18 +72,18 @@ def test_chosen_patches_of_a_real_map_fit_together(scene: Path, globe: Segmenter
 
 def test_other_patches_are_other_polygons(scene: Path, globe: Segmenter, tmp_path: Path) -> None:
     to, polygons = tmp_path / "map.tif", tmp_path / "map.gpkg"
-    wishes = {"to": to, "polygons": polygons, **VIEW}
-    predict(globe, scene, **wishes)
+    files = {"out": to, "polygons": polygons, **VIEW}
+    predict(globe, scene, **files)
     made = polygons.stat().st_mtime_ns
-    predict(globe, scene, overwrite=False, **wishes)
+    predict(globe, scene, **files)
     assert polygons.stat().st_mtime_ns == made
-    with pytest.raises(OutputError, match="there already"):
-        predict(globe, scene, overwrite=False, sieve=9, **wishes)
+    with pytest.raises(OutputError, match="already exists"):
+        predict(globe, scene, sieve=9, **files)
     os.utime(polygons, ns=(made, to.stat().st_mtime_ns - 1))  # of an earlier map, as a kill may leave them
-    with pytest.raises(OutputError, match="there already"):
-        predict(globe, scene, overwrite=False, **wishes)
+    with pytest.raises(OutputError, match="already exists"):
+        predict(globe, scene, **files)
     before = polygons_of(polygons)[0]["area_m2"]
-    predict(globe, scene, minimum_area=1e9, **wishes)
+    predict(globe, scene, minimum_area=1e9, overwrite=True, **files)
     kept = sorted(before[before >= 1e9])
     assert sorted(polygons_of(polygons)[0]["area_m2"]) == kept and 0 < len(kept) < len(before)
 

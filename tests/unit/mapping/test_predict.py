@@ -19,7 +19,7 @@ from PIL import Image
 from regard.classes import ClassMap
 from regard.errors import ConfigError, OutputError, UnknownName, UnreadableImage
 from regard.inference.segmentation import Segmentation
-from regard.inference.views import class_scores, scaling_of
+from regard.inference.views import Views, class_scores
 from regard.io.image import image_size, read_image
 from regard.mapping.predict import predict
 from regard.models import Segmenter
@@ -38,7 +38,7 @@ def test_a_photograph_gets_the_labels_of_the_model(photograph: Path, tiny_model:
     result = predict(tiny_model, photograph, tmp_path / "labels.png")
     assert isinstance(result, Segmentation)
     values = np.asarray(Image.open(photograph)).transpose(2, 0, 1)
-    image = prepare(values, np.ones(values.shape[1:], dtype=bool), scaling_of(tiny_model))[None]
+    image = prepare(values, np.ones(values.shape[1:], dtype=bool), tiny_model.scaling)[None]
     with torch.inference_mode():
         scores = tiny_model(image)[0]
     assert np.array_equal(result.labels, scores.argmax(dim=0).numpy())
@@ -71,7 +71,7 @@ def test_a_photograph_above_the_limit_of_pixels_is_mapped_in_windows(
     predict(tiny_model, same, tmp_path / "map.tif", confidence=tmp_path / "expected.tif", **VIEW)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     assert (image_size(photograph), read_image(photograph).values.shape) == ((45, 61), (3, 45, 61))
-    predict(tiny_model, photograph, tmp_path / "map.tif", confidence=tmp_path / "sure.tif", **VIEW)
+    predict(tiny_model, photograph, tmp_path / "same.tif", confidence=tmp_path / "sure.tif", **VIEW)
     found, expected = (read_image(tmp_path / name).values for name in ("sure.tif", "expected.tif"))
     assert np.array_equal(found, expected) and len(np.unique(found)) > 1
     exif = Image.Exif()
@@ -175,8 +175,8 @@ def test_the_input_is_never_overwritten(scene: Path, tiny_model: Segmenter, tmp_
 @pytest.mark.parametrize("window", [None, 32])
 def test_flipping_the_image_flips_the_flipped_scores(tiny_model: Segmenter, window: int | None) -> None:
     image = torch.randn(1, 3, 64, 64)
-    one = class_scores(tiny_model, image, flip=True, window=window)
-    two = class_scores(tiny_model, image.flip(-1), flip=True, window=window).flip(-1)
+    one = class_scores(tiny_model, image, Views(flip=True, window=window))
+    two = class_scores(tiny_model, image.flip(-1), Views(flip=True, window=window)).flip(-1)
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(one.exp().sum(dim=1), torch.ones(1, 64, 64), rtol=1e-4, atol=1e-4)
 

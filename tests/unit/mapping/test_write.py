@@ -1,4 +1,4 @@
-"""Maps as files: killed and gone on with, left alone when done, limited to an area, seen at another resolution."""
+"""Maps as files: killed and resumed, kept when complete, limited to an area, at another resolution."""
 
 from __future__ import annotations
 
@@ -23,17 +23,15 @@ from hypothesis import strategies as st
 from regard.errors import ConfigError, OutputError, UnreadableImage
 from regard.io.cog_writer import RasterWriter
 from regard.io.raster import Box, open_raster
+from regard.io.source import Source
 from regard.mapping import blend as scene_engine
-from regard.mapping import upsample as paint
 from regard.mapping import write as map_file
-from regard.mapping.blend import Tiling
+from regard.mapping.blend import Rows
 from regard.mapping.journal import Journal
-from regard.mapping.outputs import Outputs
 from regard.mapping.plan import _around, plan, verify_map
 from regard.mapping.predict import at_resolution, predict
-from regard.mapping.upsample import Rows
 from regard.models import Segmenter
-from support import tiny, write_tif
+from support import map_options, tiny, write_tif
 
 SMALL = {"tile": 64, "overlap": 32}
 
@@ -51,10 +49,10 @@ def labels_of(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("parts", "again_rows"), [(1, 7), (3, 6)])
-def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
+def test_a_stopped_run_resumes_and_gives_the_same_bytes(
     scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, again_rows: int
 ) -> None:
-    files = {name: tmp_path / "whole" / f"{name}.tif" for name in ("to", "confidence", "entropy")}
+    files = {name: tmp_path / "whole" / f"{name}.tif" for name in ("out", "confidence", "entropy")}
     predict(tiny_model, scene, **files, **SMALL)
     keep, windows = Journal.keep, []
 
@@ -67,7 +65,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
     monkeypatch.setattr(Journal, "keep", stop)
     with pytest.raises(KeyboardInterrupt):
         predict(tiny_model, scene, **again, **SMALL)
-    assert [path.name for path in (tmp_path / "stopped").iterdir()] == [".to.tif.parts"]
+    assert [path.name for path in (tmp_path / "stopped").iterdir()] == [".out.tif.parts"]
     monkeypatch.setattr(Journal, "keep", keep)
     look = scene_engine.grid_scores
     monkeypatch.setattr(scene_engine, "grid_scores", lambda *a: (windows.append(len(a[1])), look(*a))[1])
@@ -117,30 +115,28 @@ def test_killed_runs_leave_nothing_half_written_and_end_alike(
     assert target.read_bytes() == whole.read_bytes() and beside.read_bytes() == sure.read_bytes()
 
 
-def test_a_map_that_is_done_is_left_alone_and_others_are_not_replaced(
-    scene: Path, tiny_model: Segmenter, tmp_path: Path
-) -> None:
-    path = predict(tiny_model, scene, tmp_path / "map.tif", overwrite=False, **SMALL)
+def test_a_complete_map_is_kept_and_others_are_not_replaced(scene: Path, tiny_model: Segmenter, tmp_path: Path) -> None:
+    path = predict(tiny_model, scene, tmp_path / "map.tif", **SMALL)
     assert isinstance(path, Path)
     made = path.stat().st_mtime_ns
-    predict(tiny_model, scene, path, overwrite=False, **SMALL)
-    assert path.stat().st_mtime_ns == made
-    with pytest.raises(OutputError, match=r"map\.tif is there already.*--overwrite"):
-        predict(tiny_model, scene, path, overwrite=False, tile=96, overlap=32)
-    os.utime(scene)
-    with pytest.raises(OutputError, match="there already"):
-        predict(tiny_model, scene, path, overwrite=False, **SMALL)
     predict(tiny_model, scene, path, **SMALL)
+    assert path.stat().st_mtime_ns == made
+    with pytest.raises(OutputError, match=r"map\.tif already exists.*--overwrite"):
+        predict(tiny_model, scene, path, tile=96, overlap=32)
+    os.utime(scene)
+    with pytest.raises(OutputError, match="already exists"):
+        predict(tiny_model, scene, path, **SMALL)
+    predict(tiny_model, scene, path, overwrite=True, **SMALL)
     assert path.stat().st_mtime_ns > made
 
 
 @pytest.mark.parametrize("last", ["sure.tif", "map.tif"])
-def test_a_run_that_ended_while_it_published_goes_on_without_overwrite(
+def test_a_run_that_ended_while_it_published_resumes_without_overwrite(
     scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     expected = predict(tiny_model, scene, tmp_path / "whole.tif", **SMALL).read_bytes()
     out = tmp_path / "out"
-    files = {"to": out / "map.tif", "confidence": out / "sure.tif", "areas": out / "areas.csv"}
+    files = {"out": out / "map.tif", "confidence": out / "sure.tif", "areas": out / "areas.csv"}
     publish = RasterWriter._publish
 
     def stop_after(writer: RasterWriter) -> None:
@@ -151,12 +147,12 @@ def test_a_run_that_ended_while_it_published_goes_on_without_overwrite(
     with monkeypatch.context() as patched:
         patched.setattr(RasterWriter, "_publish", stop_after)
         with pytest.raises(KeyboardInterrupt):
-            predict(tiny_model, scene, **files, overwrite=False, **SMALL)
+            predict(tiny_model, scene, **files, **SMALL)
     assert (out / last).is_file() and (out / ".map.tif.parts").is_dir()
-    with pytest.raises(OutputError, match="there already"):  # another job
-        predict(tiny_model, scene, **files, overwrite=False, flip=True, **SMALL)
-    predict(tiny_model, scene, **files, overwrite=False, **SMALL)
-    assert files["to"].read_bytes() == expected and all(path.is_file() for path in files.values())
+    with pytest.raises(OutputError, match="already exists"):  # another job
+        predict(tiny_model, scene, **files, flip=True, **SMALL)
+    predict(tiny_model, scene, **files, **SMALL)
+    assert files["out"].read_bytes() == expected and all(path.is_file() for path in files.values())
     assert not list(out.glob(".*"))
 
 
@@ -167,12 +163,12 @@ def test_a_map_that_another_run_finished_meanwhile_is_not_made_again(
 
     def enter_late(journal: Journal) -> Journal:
         monkeypatch.setattr(Journal, "__enter__", enter)
-        predict(tiny_model, scene, target, overwrite=False, **SMALL)
-        monkeypatch.setattr(map_file, "_predict", None)
+        predict(tiny_model, scene, target, **SMALL)
+        monkeypatch.setattr(map_file, "_stage", None)
         return enter(journal)
 
     monkeypatch.setattr(Journal, "__enter__", enter_late)
-    assert predict(tiny_model, scene, target, overwrite=False, **SMALL) == target
+    assert predict(tiny_model, scene, target, **SMALL) == target
     assert not list(tmp_path.glob(".*"))
     for left in (
         ".map.tif.parts/000000.labels.gz",
@@ -180,7 +176,7 @@ def test_a_map_that_another_run_finished_meanwhile_is_not_made_again(
     ):  # by a run that was killed while it cleared up
         (tmp_path / left).parent.mkdir(exist_ok=True)
         (tmp_path / left).touch()
-    assert predict(tiny_model, scene, target, overwrite=False, **SMALL) == target
+    assert predict(tiny_model, scene, target, **SMALL) == target
     assert not list(tmp_path.glob(".*"))
 
 
@@ -272,13 +268,13 @@ def test_an_area_of_interest_by_bounds_and_by_polygons(scene: Path, tiny_model: 
 def test_another_resolution_changes_the_view_and_not_the_grid(scene: Path, tmp_path: Path) -> None:
     model = tiny()
     with open_raster(scene) as raster:
-        tiling = at_resolution(Tiling(128, 64), model, raster, 20.0)
-        assert (tiling.tile, tiling.overlap, tiling.scales) == (256, 128, (0.5,))
-        assert at_resolution(Tiling(128, 64), model, raster, 5.0).tile == 64
+        fitted = at_resolution(map_options(tile=128, overlap=64, gsd=20.0), model, raster)
+        assert (fitted.windows.tile, fitted.windows.overlap, fitted.views.scales) == (256, 128, (0.5,))
+        assert at_resolution(map_options(tile=128, overlap=64, gsd=5.0), model, raster).windows.tile == 64
         with pytest.raises(ConfigError, match="the model's card"):
-            at_resolution(Tiling(), model, raster, 0.0)
+            at_resolution(map_options(gsd=0.0), model, raster)
         with pytest.raises(ConfigError, match="gdalwarp"):
-            at_resolution(Tiling(), model, raster, 200.0)
+            at_resolution(map_options(gsd=200.0), model, raster)
     seen = predict(model, scene, gsd=20.0, tile=128, overlap=64)
     assert seen.labels.shape == (230, 90)
     direct = predict(model, scene, tile=256, overlap=128, scales=(0.5,))
@@ -288,20 +284,21 @@ def test_another_resolution_changes_the_view_and_not_the_grid(scene: Path, tmp_p
 def test_a_map_is_verified_and_planned(scene: Path, tiny_model: Segmenter, tmp_path: Path) -> None:
     model = str(save(tiny_model, tmp_path / "model.safetensors"))
     path = predict(tiny_model, scene, tmp_path / "map.tif", **SMALL)
-    honest = verify_map(model, scene, path, windows=2, **SMALL)
+    source = Source.of(scene)
+    honest = verify_map(model, source, map_options(path, **SMALL), boxes=2)
     assert honest["pixels"] > 0 and honest["changed_percent"] < 60
     with rasterio.open(path) as raster:
         values, profile = raster.read(), {"crs": raster.crs, "transform": raster.transform, "nodata": 255}
     forged = write_tif(
         tmp_path / "forged.tif", np.where(values == 255, 255, (values + 1) % 3).astype(np.uint8), **profile
     )
-    assert verify_map(model, scene, forged, windows=2, **SMALL)["changed_percent"] > 80
-    facts = plan(model, scene, Outputs(path, tmp_path / "c.tif"), **SMALL)
+    assert verify_map(model, source, map_options(forged, **SMALL), boxes=2)["changed_percent"] > 80
+    facts = plan(model, source, map_options(path, confidence=tmp_path / "c.tif", **SMALL))
     assert facts["windows"] == 14 and facts["restart_points"] == 7
 
 
 @given(whole=st.integers(1, 3000), length=st.integers(1, 512), larger=st.sampled_from([96, 768, 1536]), data=st.data())
-def test_a_place_is_seen_again_in_a_window_around_it_that_lies_in_the_scene(
+def test_a_box_is_verified_in_a_window_around_it_that_lies_in_the_scene(
     whole: int, length: int, larger: int, data: st.DataObject
 ):
     length = min(length, whole, larger // 3 // 32 * 32)
@@ -331,7 +328,7 @@ def test_finished_rows_are_not_gathered(
             alive.append(sum(one() is not None for one in seen))
             yield rows
 
-    monkeypatch.setattr(paint, "GRID_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(scene_engine, "GRID_ROWS_AT_ONCE", 1)
     monkeypatch.setattr(map_file, "predict_rows", watched)
     predict(tiny_model, scene, tmp_path / "map.tif", confidence=tmp_path / "confidence.tif", **SMALL)
     assert len(alive) > 10 and max(alive) <= 2

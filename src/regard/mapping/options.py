@@ -1,0 +1,197 @@
+"""The options of a map, each declared once.
+
+Python builds these classes, the command line flattens them and journals and tags record them. Nothing heavy is
+imported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from regard.errors import ConfigError
+from regard.inference.compute import Views
+
+ALIGNMENT = 32  # pixels: windows and overlaps are multiples of it, and so of every network's stride
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the model is given of a source.
+
+    Args:
+        bands: The bands to use, by number from 1 or by name: 4,3,2.
+        aoi: Map this part only: WEST,SOUTH,EAST,NORTH in the raster's CRS, or a vector file with polygons.
+        gsd: Resample the raster to that many metres per pixel for the model; 0: to those of its training images. The
+            map stays on the raster's grid.
+        vrt: Allow a VRT (a list of other files) as source; it may read any file of this machine.
+
+    Raises:
+        ConfigError: a negative resolution.
+    """
+
+    bands: tuple[int | str, ...] | None = None
+    aoi: Sequence[float] | str | Path | None = None
+    gsd: float | None = None
+    vrt: bool = False
+
+    def __post_init__(self) -> None:
+        if self.gsd is not None and not 0 <= self.gsd < math.inf:
+            raise ConfigError(
+                f"gsd {self.gsd:g} must be metres per pixel above 0, or 0 for those of the training images."
+            )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows in which a raster is read and scored. A photograph is not tiled.
+
+    Args:
+        tile: Side of the windows in pixels.
+        overlap: Pixels that neighbouring windows share and blend.
+        batch: Windows that a GPU scores at once; a CPU takes them one by one.
+        max_memory: Megabytes that a raster's map may take besides the model; what would take more is refused.
+
+    Raises:
+        ConfigError: a length that is not a multiple of 32, an overlap above half a tile, or no window at once.
+    """
+
+    tile: int = 1024
+    overlap: int = 256
+    batch: int = 2
+    max_memory: float = 2000.0
+
+    def __post_init__(self) -> None:
+        if self.tile < ALIGNMENT or self.tile % ALIGNMENT or self.overlap % ALIGNMENT or self.overlap < 0:
+            raise ConfigError(
+                f"tile {self.tile} and overlap {self.overlap} must be multiples of {ALIGNMENT}, not below 0. "
+                "Take 1024 and 256."
+            )
+        if self.overlap > self.tile // 2:
+            raise ConfigError(
+                f"overlap {self.overlap} is more than half of tile {self.tile}. Take at most {self.tile // 2}."
+            )
+        if self.batch < 1:
+            raise ConfigError(f"batch {self.batch} must be 1 or above.")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files to write. A style for QGIS (.qml) always stands with the map of a raster.
+
+    Args:
+        out: The map: .png for photographs, .tif for rasters; with several sources, a folder.
+        confidence: A GeoTIFF of the probability of the chosen class.
+        entropy: A GeoTIFF of the uncertainty over all classes (entropy), from 0 to 1.
+        polygons: A vector file of the map's polygons: .gpkg, .geojson, .fgb or .parquet.
+        areas: A table (.csv) of the ground that each class covers.
+        stac: A STAC item (.json): the map's footprint, files and model.
+    """
+
+    out: Path | None = None
+    confidence: Path | None = None
+    entropy: Path | None = None
+    polygons: Path | None = None
+    areas: Path | None = None
+    stac: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """All files by name, the map first."""
+        return [path for path in vars(self).values() if path is not None]
+
+    @property
+    def rasters(self) -> dict[str, Path]:
+        """The rasters by the name of their layer, the map's ``labels`` first."""
+        named = {"labels": self.out, "confidence": self.confidence, "entropy": self.entropy}
+        return {name: path for name, path in named.items() if path is not None}
+
+    @property
+    def beside(self) -> list[str]:
+        """The names of the files besides the map."""
+        return [field.name for field in fields(self)[1:] if getattr(self, field.name) is not None]
+
+
+@dataclass(frozen=True)
+class PolygonRules:
+    """The polygons that are written; the map itself stays as it is.
+
+    Args:
+        sieve: Merge polygons below that many pixels into their largest neighbour.
+        simplify: Simplify borders by that many metres, shared borders alike.
+        minimum_area: Then drop polygons below that many square metres.
+
+    Raises:
+        ConfigError: a negative value.
+    """
+
+    sieve: int = 0
+    simplify: float = 0.0
+    minimum_area: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name} {value} must be 0 (off) or above.")
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """All options of a map.
+
+    ``overwrite`` replaces files that exist; else a complete map of the same model, source and options is kept, and any
+    other file is refused.
+
+    Raises:
+        ConfigError: rules for polygons without a file of polygons.
+    """
+
+    outputs: Outputs = Outputs()
+    input: Input = Input()
+    windows: Windows = Windows()
+    views: Views = Views()
+    rules: PolygonRules = PolygonRules()
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.outputs.polygons is None and self.rules != PolygonRules():
+            raise ConfigError(
+                "sieve, minimum_area and simplify choose among polygons. Name their file: polygons='map.gpkg'."
+            )
+
+    def to(self, out: Path | None) -> MapOptions:
+        """The same options for a map of another name."""
+        return replace(self, outputs=replace(self.outputs, out=out))
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Who maps several sources.
+
+    Args:
+        workers: Processes that share the sources.
+        shard: i/n: take every n-th source from the i-th on, counted from 1 (array jobs).
+        cluster: Address of a Dask scheduler that distributes the sources; local: one on this machine.
+
+    Raises:
+        ConfigError: no worker, or an impossible shard.
+    """
+
+    workers: int = 1
+    shard: str | None = None
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"got {self.workers} workers; need one at least.")
+        first, _, count = (self.shard or "1/1").partition("/")
+        if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
+            raise ConfigError(f"got shard {self.shard!r}; need i/n with i from 1 to n, such as 3/8.")
+
+    @property
+    def part(self) -> slice:
+        """The sources of this shard."""
+        first, _, count = (self.shard or "1/1").partition("/")
+        return slice(int(first) - 1, None, int(count))
