@@ -122,7 +122,7 @@ def check(
         check_writable(out)
     checked = audit(data, progress=progress)
     if network is not None:
-        checked = with_suspects(checked, network)
+        checked = with_suspects(checked, network, progress=progress)
     facts = checked.as_dict()
     if out is not None:
         facts["files"] = [str(write_page(checked, out))]

@@ -135,6 +135,7 @@ def evaluate(
     bands: str | None = None,
     compute: Annotated[Compute, Parameter(name="*")] = DEFAULT_COMPUTE,
     save: Path | None = None,
+    progress: bool = True,
 ) -> Answer | None:
     """Compare a model with labels: mIoU, accuracy, F1, per class. Under torchrun the processes share the images.
 
@@ -148,6 +149,7 @@ def evaluate(
         bands: The bands to use, by number from 1 or by name.
         compute: Device, precision and runtime.
         save: A JSON file to write the scores to.
+        progress: Show progress on standard error.
     """
     from regard.checkpoints.file import load
     from regard.datasets.folder import folder
@@ -161,9 +163,10 @@ def evaluate(
         check_writable(save)
     with process_group() as first:
         network = load(model, **asdict(compute))
-        scores = score(network, labelled, split=split, boundary=boundary, **asdict(views)).without(*leave_out)
+        scores = score(network, labelled, split=split, boundary=boundary, progress=progress, **asdict(views))
     if not first:
         return None
+    scores = scores.without(*leave_out)
     if save is not None:
         scores.save(save)
     return Answer(scores.as_dict(), f"mIoU {100 * scores.miou:.2f}\n{scores.table()}")

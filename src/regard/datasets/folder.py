@@ -73,7 +73,7 @@ def folder(
     Three layouts are read: ``images/``, ``masks/``, ``classes.json`` with ``train.txt``, ``val.txt``, ``test.txt`` (one
     stem per line); ``img_dir/SPLIT``, ``ann_dir/SPLIT``, as in mmsegmentation; and one georeferenced scene:
     ``image.tif``, ``mask.tif`` and, optionally, ``split.tif`` (0 train, 1 val, 2 test). ``NAME:FOLDER`` is a public
-    data set in its own layout: see :data:`regard.datasets.public.PUBLIC`. A ``.json`` file describes scenes and
+    data set in its own layout: see :func:`regard.datasets.public.layouts`. A ``.json`` file describes scenes and
     the polygons over them: see :class:`regard.datasets.polygon_scenes.PolygonScenes`.
 
     Args:

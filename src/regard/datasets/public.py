@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +17,9 @@ from regard.errors import DatasetError, unknown
 class Layout(NamedTuple):
     """Where a data set keeps its parts, with ``*`` for what names an image; ``{}`` stands for the split.
 
-    ``names`` are the split's own word for train, val and test; ``listed`` a list of names; ``areas`` the names of each
-    split where the set has neither; ``stored`` and ``ignored`` the values in its masks if they are not the labels;
-    ``second`` where a mask is that is not at ``mask``; ``classes`` the list of classes, if it has another name.
+    ``names`` are the data set's own words for train, val and test; ``listed`` a list of image names; ``areas`` the
+    names of each split where the set has neither; ``stored`` and ``ignored`` the values in its masks if they are not
+    the labels; ``second`` where a mask is that is not at ``mask``; ``classes`` the class list, if it has another name.
     """
 
     image: str
@@ -30,85 +33,19 @@ class Layout(NamedTuple):
     classes: str | None = None
 
 
-THREE = {"train": "train", "val": "val", "test": "test"}
-TWO = {"train": "train", "val": "val"}
+@cache
+def layouts() -> dict[str, Layout]:
+    """The layout of each data set that is known by name, from ``public.json``.
 
-CONTEXT = "ImageSets/SegmentationContext/{}.txt"
-NOT_IN_COCO = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # of the 182 labels of its stuffthingmaps
-
-# Sources: the data sets' own files; from mmsegmentation 1.2.2 the splits of Potsdam and Vaihingen, and, as its tools
-# write them, the masks of PASCAL Context, COCO-Stuff 10k and the SBD part of VOC-aug (published as .mat and JSON).
-PUBLIC: dict[str, Layout] = {
-    "ade20k": Layout(
-        "images/{}/*.jpg",
-        "annotations/{}/*.png",
-        {"train": "training", "val": "validation"},
-        stored=tuple(range(1, 151)),
-        ignored=(0,),
-    ),
-    "camvid": Layout("{}/*.png", "{}annot/*.png", THREE, stored=tuple(range(11)), ignored=(11,)),
-    "cityscapes": Layout(
-        "leftImg8bit/{}/*_leftImg8bit.png",
-        "gtFine/{}/*_gtFine_labelIds.png",
-        TWO,
-        stored=(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33),
-        ignored=(-1, *range(7), 9, 10, 14, 15, 16, 18, 29, 30),
-    ),
-    "coco_stuff_10k": Layout(
-        "images/{}/*.jpg",
-        "annotations/{}/*_labelTrainIds.png",
-        {"train": "train2014", "val": "test2014"},
-        stored=tuple(range(1, 172)),
-        ignored=(0,),
-        classes="coco_stuff",
-    ),
-    "coco_stuff_164k": Layout(
-        "images/{}/*.jpg",
-        "annotations/{}/*.png",
-        {"train": "train2017", "val": "val2017"},
-        stored=tuple(value for value in range(182) if value not in NOT_IN_COCO),
-        classes="coco_stuff",
-    ),
-    "isaid": Layout("{}/images/*.png", "{}/Semantic_masks/images/*_instance_color_RGB.png", TWO),
-    "loveda": Layout("{}/*.png", "{}/*.png", {"train": "Train", "val": "Val"}, stored=tuple(range(1, 8)), ignored=(0,)),
-    "pascal_context_59": Layout(
-        "JPEGImages/*.jpg",
-        "SegmentationClassContext/*.png",
-        TWO,
-        listed=CONTEXT,
-        stored=tuple(range(1, 60)),
-        ignored=(0,),
-    ),
-    "pascal_context_60": Layout("JPEGImages/*.jpg", "SegmentationClassContext/*.png", TWO, listed=CONTEXT),
-    "potsdam": Layout(
-        "2_Ortho_RGB/top_potsdam_*_RGB.tif",
-        "5_Labels_all/top_potsdam_*_label.tif",
-        TWO,
-        areas={
-            "train": "2_10 2_11 2_12 3_10 3_11 3_12 4_10 4_11 4_12 5_10 5_11 5_12 6_7 6_8 6_9 6_10 6_11 6_12 "
-            "7_7 7_8 7_9 7_10 7_11 7_12",
-            "val": "2_13 2_14 3_13 3_14 4_13 4_14 4_15 5_13 5_14 5_15 6_13 6_14 6_15 7_13",
-        },
-    ),
-    "vaihingen": Layout(
-        "top/top_mosaic_09cm_area*.tif",
-        "gts/top_mosaic_09cm_area*.tif",
-        TWO,
-        areas={
-            "train": "1 3 5 7 11 13 15 17 21 23 26 28 30 32 34 37",
-            "val": "2 4 6 8 10 12 14 16 20 22 24 27 29 31 33 35 38",
-        },
-    ),
-    "voc": Layout("JPEGImages/*.jpg", "SegmentationClass/*.png", TWO, listed="ImageSets/Segmentation/{}.txt"),
-    "voc_aug": Layout(
-        "JPEGImages/*.jpg",
-        "SegmentationClass/*.png",
-        {"train": "trainaug", "val": "val"},
-        listed="ImageSets/Segmentation/{}.txt",
-        second="SegmentationClassAug/*.png",
-        classes="voc",
-    ),
-}
+    Sources: the data sets' own files; from mmsegmentation 1.2.2 the splits of Potsdam and Vaihingen, and, as its tools
+    write them, the masks of PASCAL Context, COCO-Stuff 10k and the SBD part of VOC-aug (published as .mat and JSON).
+    """
+    text = (resources.files("regard.datasets") / "public.json").read_text(encoding="utf-8")
+    found = {name: Layout(**entry) for name, entry in json.loads(text).items()}
+    return {
+        name: layout._replace(stored=layout.stored and tuple(layout.stored), ignored=tuple(layout.ignored))
+        for name, layout in found.items()
+    }
 
 
 def public_name(root: str | Path) -> str | None:
@@ -120,9 +57,9 @@ def public_name(root: str | Path) -> str | None:
     name, colon, _ = str(root).partition(":")
     if not colon or Path(root).exists():
         return None
-    if name not in PUBLIC and name.isidentifier() and len(name) > 1:  # one letter is a drive
-        raise unknown("data set", name, PUBLIC)
-    return name if name in PUBLIC else None
+    if name not in layouts() and name.isidentifier() and len(name) > 1:  # one letter is a drive
+        raise unknown("data set", name, layouts())
+    return name if name in layouts() else None
 
 
 def public_folder(root: str | Path) -> LabelledData:
@@ -131,8 +68,8 @@ def public_folder(root: str | Path) -> LabelledData:
     Raises:
         DatasetError: the folder does not hold the data set in its layout, or an image has no mask.
     """
-    name, _, place = str(root).partition(":")
-    layout, base = PUBLIC[name], Path(place)
+    name, _, path = str(root).partition(":")
+    layout, base = layouts()[name], Path(path)
     update = {"stored": layout.stored, "stored_ignored": layout.ignored}
     classes = known_classes(layout.classes or name).model_copy(update=update)
     splits: dict[str, tuple[Pair, ...]] = {}

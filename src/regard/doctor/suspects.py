@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from regard.inference.scores import scores_of
 from regard.inference.views import evaluating
 from regard.models import Segmenter
 from regard.ops.losses import cross_entropy
+from regard.progress import Progress
 
 CONFIDENT = 0.9  # probability
 SHOWN = 10
@@ -35,7 +35,7 @@ class Suspect(NamedTuple):
     contradiction: str
 
 
-def with_suspects(audit: Audit, model: Segmenter) -> Audit:
+def with_suspects(audit: Audit, model: Segmenter, *, progress: bool = True) -> Audit:
     """The audit with the images of highest mean loss: as warnings those far above the others, else as notes.
 
     Raises:
@@ -45,14 +45,17 @@ def with_suspects(audit: Audit, model: Segmenter) -> Audit:
         return audit
     data = LabelledData(audit.root, audit.classes, {})
     check_classes(model, data)
-    found = _find_suspects(model, data, audit.pairs)
+    suspects = []
+    with evaluating(model), Progress("score", len(audit.pairs), unit=" images", enabled=progress) as bar:
+        for pair in audit.pairs:
+            suspects.append(_suspect(model, data, pair))
+            bar.advance()
+    found = _most_doubtful([suspect for suspect in suspects if suspect is not None])
     return replace(audit, findings=sort_findings([*audit.findings, *found]))
 
 
-def _find_suspects(model: Segmenter, data: LabelledData, pairs: Iterable[Pair]) -> list[Finding]:
-    with evaluating(model):
-        suspects = [suspect for pair in pairs if (suspect := _suspect(model, data, pair)) is not None]
-    suspects.sort(key=lambda suspect: -suspect.loss)
+def _most_doubtful(suspects: list[Suspect]) -> list[Finding]:
+    suspects = sorted(suspects, key=lambda suspect: -suspect.loss)
     logs = np.log([max(suspect.loss, 1e-3) for suspect in suspects] or [0.0])
     spread = 1.4826 * np.median(np.abs(logs - np.median(logs)))
     limit = np.exp(np.median(logs) + OUTLIER * max(float(spread), 0.2))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData, Pair, Sample
-from regard.distributed import distributed_map
+from regard.distributed import distributed_map, rank_and_size
 from regard.errors import ClassMismatch, DatasetError
 from regard.evaluation.scores import Scores as Scores
 from regard.inference.scores import scores_of
@@ -19,6 +19,7 @@ from regard.inference.views import Fusion, Views, evaluating
 from regard.models import Segmenter
 from regard.ops.metrics import boundary_counts, confusion_matrix, reliability_counts
 from regard.ops.resize import most_likely
+from regard.progress import Progress
 
 
 def evaluate(
@@ -32,6 +33,7 @@ def evaluate(
     window: int | None = Views.window,
     fusion: Fusion = Views.fusion,
     boundary: int | None = None,
+    progress: bool = True,
 ) -> Scores:
     """Predict every image of a split and compare it with its labels.
 
@@ -47,6 +49,7 @@ def evaluate(
         window: slide windows of so many pixels instead of taking the image whole,
         fusion: how the scores of the views become one.
         boundary: Also count the boundary pixels that are at most so many pixels off.
+        progress: Show progress on standard error.
 
     Raises:
         ClassMismatch: the model's classes are not the data's.
@@ -63,13 +66,16 @@ def evaluate(
         labels = most_likely(scores[None])[0]
         bins = reliability_counts(scores, reference.to(labels.device), labels, ignore_index=classes.ignore_index)
         predicted, edges = labels.cpu(), None
+        bar.advance()
         if boundary is not None:
             of = {"classes": len(classes), "ignore_index": classes.ignore_index, "reach": boundary}
             edges = boundary_counts(reference, predicted.long(), **of).numpy()
         return count_errors(sample, predicted, classes), bins.cpu().numpy(), edges
 
-    with evaluating(model):
-        counts = distributed_map(count, data.split(split))
+    pairs, (rank, size) = data.split(split), rank_and_size()
+    bar = Progress("evaluate", len(pairs[rank::size]), unit=" images", enabled=progress and rank == 0)
+    with evaluating(model), bar:
+        counts = distributed_map(count, pairs)
     confusions, bins, edges = zip(*counts, strict=True) if counts else ((), (), ())
     if not np.any(confusions):
         raise DatasetError(

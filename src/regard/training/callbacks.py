@@ -88,7 +88,8 @@ class Bookkeeping(pl.Callback):
         window = task.config.window or None
         try:
             with self.stop.interrupting(allowed=interruptible):
-                scores = evaluate(model, self.data, window=window) if "val" in self.data.splits else None
+                has_val = "val" in self.data.splits
+                scores = evaluate(model, self.data, window=window, progress=False) if has_val else None
         except SignalReceived:
             return
         if not is_first():

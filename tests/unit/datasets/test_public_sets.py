@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from regard.datasets.folder import folder
-from regard.datasets.public import PUBLIC
+from regard.datasets.public import layouts
 from regard.doctor.audit import audit
 from regard.errors import ClassMismatch, DatasetError
 from support import save_image, write_tif
@@ -82,9 +82,9 @@ def test_index_masks(name: str, tmp_path: Path):
     for image, mask in files:
         save_image(tmp_path / image, IMAGE)
         save_image(tmp_path / mask, mask_of(values))
-    if (listed := PUBLIC[name].listed) is not None:
+    if (listed := layouts()[name].listed) is not None:
         for split, stem in (("train", "a"), ("val", "b")):
-            path = tmp_path / listed.format(PUBLIC[name].names[split])
+            path = tmp_path / listed.format(layouts()[name].names[split])
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{stem}\n")
     data = folder(f"{name}:{tmp_path}")
@@ -94,7 +94,7 @@ def test_index_masks(name: str, tmp_path: Path):
     assert sample.labels[0, ::2].tolist() == labels
     assert not any(one.kind in ("labels", "unreadable") for one in audit(f"{name}:{tmp_path}").findings)
     assert "stored" not in data.classes.model_dump() and len(data.classes) > max(set(labels) - {255})
-    if PUBLIC[name].stored:
+    if layouts()[name].stored:
         save_image(tmp_path / files[0][1], mask_of([200, 1, 2, 3]))
         with pytest.raises(ClassMismatch, match="holds value 200"):
             data.read(data.split("train")[0])
@@ -126,7 +126,7 @@ def test_colour_masks(name: str, image: str, mask: str, areas: tuple[str, str], 
 
 def test_each_split_names_an_area_once_and_a_foreign_folder_is_refused(tmp_path: Path):
     for name in ("potsdam", "vaihingen"):
-        both = " ".join(PUBLIC[name].areas.values()).split()
+        both = " ".join(layouts()[name].areas.values()).split()
         assert len(both) == len(set(both)) == {"potsdam": 38, "vaihingen": 33}[name]
     with pytest.raises(DatasetError, match="no training images of cityscapes"):
         folder(f"cityscapes:{tmp_path}")
