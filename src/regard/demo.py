@@ -20,7 +20,7 @@ from regard.datasets.labelled_data import LabelledData
 from regard.datasets.mask import read_mask
 from regard.evaluation.evaluate import evaluate
 from regard.files import check_writable
-from regard.inference.pictures import blend, paint, panel, photograph, scene_and_map
+from regard.inference.pictures import blend, colourise, panel, photograph, scene_and_map
 from regard.inference.segmentation import Segmentation
 from regard.mapping.predict import predict
 from regard.models import Segmenter
@@ -92,7 +92,7 @@ def map_city(model: Segmenter, city: LabelledData, out: Path) -> dict[str, str]:
     reference = read_mask(pair.mask, city.classes)
     pictures = [
         ("image", photograph(pair.image)),
-        ("reference", paint(reference, city.classes)),
+        ("reference", colourise(reference, city.classes)),
         ("dubai-s", predicted.colours()),
     ]
     return {"city": str(panel(pictures, city.classes, out / "city.png")), "city labels": str(labels)}

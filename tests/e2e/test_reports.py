@@ -14,7 +14,7 @@ from browser_support import PHONE, faults
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
 from regard.evaluation.evaluate import evaluate
-from regard.inference.pictures import paint, panel
+from regard.inference.pictures import colourise, panel
 from regard.mapping.predict import predict
 from regard.models import Segmenter
 from regard.reports.page import report
@@ -52,7 +52,9 @@ def pages(tmp_path: Path, tiny_model: Segmenter, set_folder: Path) -> dict[str, 
         (
             "A panel",
             panel(
-                [("labels", paint(np.eye(40, 30, dtype=np.int64), data.classes))], data.classes, tmp_path / "panel.png"
+                [("labels", colourise(np.eye(40, 30, dtype=np.int64), data.classes))],
+                data.classes,
+                tmp_path / "panel.png",
             ),
         )
     ]

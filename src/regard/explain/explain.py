@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,17 @@ class Seen:
         """The learned factor on what the block adds, if it has one."""
         factor = getattr(self.block, "gamma", getattr(self.block, "alpha", None))
         return None if factor is None else factor.item()
+
+    def keep(self, _: nn.Module, inputs: Any, output: Any) -> None:
+        """Forward hook of the block."""
+        if self.output is None:
+            self.inputs, self.output = inputs, output
+
+    def compare(self, *inputs: Any) -> Compared:
+        """Stands in for the block's method ``compared`` and keeps what it returns."""
+        values: Compared = getattr(type(self.block), COMPARED)(self.block, *inputs)
+        self.compared = self.compared or values
+        return values
 
 
 def has_attention(model: nn.Module) -> bool:
@@ -161,34 +172,15 @@ def _span(middle: int, full: int, tile: int) -> tuple[int, int]:
 def recording(model: nn.Module) -> Iterator[dict[str, Seen]]:
     """Inside, the first pass through each context block is kept, by the block's path."""
     found = {path: Seen(block) for path, block in model.named_modules() if isinstance(block, BLOCKS)}
-    handles = []
-
-    def keep_output(seen: Seen) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, inputs: Any, output: Any) -> None:
-            if seen.output is None:
-                seen.inputs, seen.output = inputs, output
-
-        return hook
-
-    def keep_compared(seen: Seen, compare: Callable[..., Compared]) -> Callable[..., Compared]:
-        def compared(*inputs: Any) -> Compared:
-            values = compare(*inputs)
-            seen.compared = seen.compared or values
-            return values
-
-        return compared
-
+    handles = [seen.block.register_forward_hook(seen.keep) for seen in found.values()]
+    for seen in found.values():
+        vars(seen.block)[COMPARED] = seen.compare
     try:
-        for seen in found.values():
-            handles.append(seen.block.register_forward_hook(keep_output(seen)))
-            if not isinstance(seen.block, ChannelAttention):
-                vars(seen.block)[COMPARED] = keep_compared(seen, getattr(seen.block, COMPARED))
         yield found
     finally:
-        for handle in handles:
+        for handle, seen in zip(handles, found.values(), strict=True):
             handle.remove()
-        for seen in found.values():
-            vars(seen.block).pop(COMPARED, None)
+            del vars(seen.block)[COMPARED]
 
 
 def weights_of(compared: Compared, where: Bool[np.ndarray, "h w"], align_corners: bool) -> Float[np.ndarray, " m"]:

@@ -23,7 +23,7 @@ from PIL import Image
 from regard.classes import ClassMap
 from regard.errors import ConfigError
 from regard.files import check_writable, write_bytes
-from regard.inference.pictures import heat, paint
+from regard.inference.pictures import colourise, heat
 
 KINDS = (".png", ".pdf", ".svg")
 HEAT = "inferno"
@@ -155,7 +155,7 @@ def draw(why: Explanation) -> Figure:
 
 def _answer(why: Explanation, part: SubFigure, axes: Sequence[Axes]) -> None:
     photograph, predicted, *attended, bars = axes
-    picture, colours = (_small(image) / 255 for image in (why.picture, paint(why.labels, why.classes)))
+    picture, colours = (_small(image) / 255 for image in (why.picture, colourise(why.labels, why.classes)))
     light = np.where(why.where | isinstance(why.place, Place), 255, 80).astype(np.uint8)
     _show(why, photograph, picture * _small(np.stack([light] * 3, axis=2)) / 255, "explained", mark=True)
     _show(why, predicted, 0.35 * picture + 0.65 * colours, "prediction")

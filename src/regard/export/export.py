@@ -1,4 +1,4 @@
-"""A model as a file that runs without regard, and without PyTorch where that is ONNX or OpenVINO."""
+"""Export a model as ONNX, OpenVINO or torch.export file, and check the file against the model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLERANCE = 1e-3  # of the largest logit
 
 
 class Exported(nn.Module):
-    """Image to logits at the image's size; with ``normalise`` the image is raw values, else as the card says."""
+    """Image to logits at the image's size; with ``normalise`` the image holds raw values, else normalised ones."""
 
     offset: Tensor
     spread: Tensor
@@ -43,12 +43,12 @@ class Exported(nn.Module):
         return self.model(self.scaled(image))
 
     def scaled(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The image as the network wants it."""
+        """The normalised image."""
         return (image - self.offset) / self.spread if self.normalise else image
 
 
 class WithCells(nn.Module):
-    """The same, and the logits on the network's own grid, which :class:`regard.models.Runner` reads."""
+    """The same, with the logits at the output stride, which :class:`~regard.inference.runtimes.Runner` reads."""
 
     def __init__(self, network: Exported) -> None:
         super().__init__()
@@ -63,9 +63,10 @@ class WithCells(nn.Module):
 def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Path:
     """Write ``model`` as ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export) for any batch, height and width.
 
-    The file is run on random images of two sizes and must give the model's logits up to a thousandth of the largest;
-    only then does it appear under its name. ONNX and OpenVINO files carry the card, so that :func:`regard.load` opens
-    them, and the keys that QGIS's Deepness plugin reads. OpenVINO's weights lie next to the ``.xml`` as a ``.bin``.
+    The file is checked on random images of two sizes before it gets its name: its logits may differ by a thousandth of
+    the largest. ONNX and OpenVINO files carry the card, so that :func:`regard.load` opens them, and the metadata of
+    QGIS's Deepness plugin. OpenVINO's weights are a ``.bin`` next to the ``.xml``. With ``normalise`` the file takes
+    raw pixel values and normalises them itself.
 
     Raises:
         ConfigError: another ending, or the model was loaded with ``fast=True``.
@@ -85,7 +86,7 @@ def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Pa
 
 
 def check(network: Exported, run: Callable[[Tensor], Tensor], target: Path) -> float:
-    """The largest difference of logits over random images, as a share of the largest logit.
+    """The largest difference of logits over random images, relative to the largest logit.
 
     Raises:
         ExportError: it is above a thousandth.

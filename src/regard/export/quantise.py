@@ -1,4 +1,4 @@
-"""A model in 8-bit integers for OpenVINO, written only where its scores hold."""
+"""Post-training quantisation to 8-bit integers for OpenVINO, written only if the scores hold."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from regard.evaluation.evaluate import evaluate
 from regard.export.export import WEIGHTS, export
 from regard.files import check_writable, replacing, writing
 from regard.inference.runtimes import needed, open_exported
-from regard.inference.views import scaling_of
+from regard.inference.scores import network_input
+from regard.io.image import Pixels
 from regard.models import Segmenter
-from regard.ops.normalise import prepare
 
 ALLOWED = 0.01  # of mIoU, lost on the split val
 CALIBRATED = 64  # images of the split train, at most
@@ -27,7 +27,7 @@ WINDOW = 768  # pixels: an exported file holds the whole attention map, which gr
 
 
 class Quantised(NamedTuple):
-    """The file, and the mIoU on the split val, by sliding window, in float32 and in 8 bits."""
+    """The file, and the mIoU on the split val by sliding windows, in float32 and in 8 bits."""
 
     path: Path
     before: float
@@ -35,9 +35,9 @@ class Quantised(NamedTuple):
 
 
 def quantise(model: Segmenter, path: str | Path, data: LabelledData, *, normalise: bool = False) -> Quantised:
-    """Write ``model`` for OpenVINO (``.xml``), convolutions in 8-bit integers, attention's products in float32.
+    """Write ``model`` for OpenVINO (``.xml``) with 8-bit convolutions; the products of attention stay in float32.
 
-    The ranges of all values are learned from images of the split train. Source: nncf, post-training quantisation.
+    The ranges are calibrated on images of the split train. Source: nncf, post-training quantisation.
 
     Raises:
         ConfigError: another ending than ``.xml``.
@@ -46,7 +46,9 @@ def quantise(model: Segmenter, path: str | Path, data: LabelledData, *, normalis
     """
     target = Path(path)
     if target.suffix != ".xml":
-        raise ConfigError(f"models in 8 bits are written for OpenVINO as .xml; got {target.name}. Name it so.")
+        raise ConfigError(
+            f"models in 8 bits are written for OpenVINO as .xml; got {target.name}. Name it {target.stem}.xml."
+        )
     nncf, openvino = needed("nncf", "int8"), needed("openvino")
     check_writable(target)
     with TemporaryDirectory(prefix=".", dir=target.parent) as folder, writing(target.parent):
@@ -72,13 +74,12 @@ def quantise(model: Segmenter, path: str | Path, data: LabelledData, *, normalis
 
 
 def calibration_images(model: Segmenter, data: LabelledData, *, normalise: bool) -> Iterator[np.ndarray]:
-    """The middle of images spread over the split train, in the units that the file takes."""
+    """Centre crops of images of the split train, in the units that the file takes."""
     pairs = data.split("train")
-    scaling = scaling_of(model)
     for pair in pairs[:: -(-len(pairs) // CALIBRATED)]:
         sample = data.read(pair, expected=model.bands)
         top, left = (max(0, length - SIDE) // 2 for length in sample.labels.shape)
-        part = np.s_[..., top : top + SIDE, left : left + SIDE]
-        image, valid = sample.image[part], sample.valid[part]
-        values = image.astype(np.float32) if normalise else prepare(image, valid, scaling).numpy()
+        crop = np.s_[..., top : top + SIDE, left : left + SIDE]
+        pixels = Pixels(sample.image[crop], sample.valid[crop])
+        values = pixels.values.astype(np.float32) if normalise else network_input(model, pixels).numpy()
         yield values[None]

@@ -51,8 +51,8 @@ def visible(
     return to_8bit(shown, valid, stretch_of(shown[:, valid]))
 
 
-def paint(labels: Integer[np.ndarray, "h w"], classes: ClassMap) -> UInt8[np.ndarray, "h w 3"]:
-    """Labels in the classes' colours; black where there is no class."""
+def colourise(labels: Integer[np.ndarray, "h w"], classes: ClassMap) -> UInt8[np.ndarray, "h w 3"]:
+    """Labels as their classes' colours; black where there is no class."""
     table = np.array([*classes.palette, NO_DATA_COLOUR], dtype=np.uint8)
     return table[np.where((labels >= 0) & (labels < len(classes)), labels, len(classes))]
 
@@ -75,7 +75,7 @@ def photograph(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 def scene_and_map(scene: Path, labels: Path, classes: ClassMap, *, width: int = 900) -> tuple[Picture, Picture]:
     """A raster and its class map, both at ``width`` pixels."""
     image = read_small(scene, width)[:3].transpose(1, 2, 0)
-    return ("scene", image), ("map", paint(read_small(labels, width, nearest=True)[0], classes))
+    return ("scene", image), ("map", colourise(read_small(labels, width, nearest=True)[0], classes))
 
 
 def blend(image: UInt8[np.ndarray, "h w 3"], colours: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

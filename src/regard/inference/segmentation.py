@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from regard.classes import ClassMap
 from regard.errors import ConfigError
 from regard.files import check_writable, write_bytes
-from regard.inference.pictures import NO_DATA_COLOUR, data_uri, paint
+from regard.inference.pictures import NO_DATA_COLOUR, colourise, data_uri
 from regard.io.cog_writer import RasterWriter, label_layer
 from regard.io.image import read_photograph
 from regard.io.polygons import features
@@ -50,7 +50,7 @@ class Segmentation:
 
     def colours(self) -> UInt8[np.ndarray, "h w 3"]:
         """The labels in the classes' colours; black where there is no data."""
-        return paint(self.labels, self.classes)
+        return colourise(self.labels, self.classes)
 
     def save(self, path: str | Path, *, tags: Mapping[str, str] = NO_TAGS) -> Path:
         """Write the labels, and ``tags``, as a palette PNG, or as a GeoTIFF where the name ends in ``.tif``.

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from regard.card import Card
 from regard.errors import ConfigError, SizeMismatch
-from regard.inference.pictures import heat, paint
+from regard.inference.pictures import colourise, heat
 from regard.io.areas import class_areas, ground_resolution
 from regard.io.class_map_file import LabelMap, open_label_map
 from regard.io.image import read_small
@@ -45,7 +45,7 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
     labels = read_small(path, width, nearest=True)[0].astype(np.int64)
     known = np.where(labels < len(classes), labels, classes.ignore_index)
     alt = f"Class map: {summary(known, classes)}"
-    pictures: list[Picture] = [("Class map", alt, embedded(paint(known, classes), side=WIDE))]
+    pictures: list[Picture] = [("Class map", alt, embedded(colourise(known, classes), side=WIDE))]
     if confidence is not None:
         shown = heat(read_small(confidence, width)[0] / (LEVELS - 1))
         pictures.append(("Confidence, dark (0) to bright (1)", "Confidence map", embedded(shown, "JPEG", WIDE)))

@@ -15,7 +15,7 @@ from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData, Pair, Sample
 from regard.errors import RegardError
 from regard.evaluation.evaluate import Scores
-from regard.inference.pictures import NO_DATA_COLOUR, data_uri, heat, paint, visible
+from regard.inference.pictures import NO_DATA_COLOUR, colourise, data_uri, heat, visible
 from regard.inference.scores import scores_of
 from regard.inference.views import Views
 from regard.io.image import read_photograph
@@ -76,7 +76,7 @@ def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
         if classes is not None:
             labels = pair.read_labels(classes)
             words = summary(labels, classes) if (labels != classes.ignore_index).any() else "nothing"
-            pictures.append(("label", f"{pair.name}: label: {words}", embedded(paint(labels, classes))))
+            pictures.append(("label", f"{pair.name}: label: {words}", embedded(colourise(labels, classes))))
     return pictures
 
 
@@ -88,8 +88,16 @@ def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores, win
     wrong = f"{100 * (1 - scores.accuracy):.0f} % of the labelled pixels are misclassified"
     pictures = [
         ("image", f"{pair.name}: image", embedded(visible(sample.image, sample.valid, model.bands), "JPEG")),
-        ("label", f"{pair.name}: label: {summary(sample.labels, classes)}", embedded(paint(sample.labels, classes))),
-        ("prediction", f"{pair.name}: prediction: {summary(predicted, classes)}", embedded(paint(predicted, classes))),
+        (
+            "label",
+            f"{pair.name}: label: {summary(sample.labels, classes)}",
+            embedded(colourise(sample.labels, classes)),
+        ),
+        (
+            "prediction",
+            f"{pair.name}: prediction: {summary(predicted, classes)}",
+            embedded(colourise(predicted, classes)),
+        ),
         ("errors", f"{pair.name}: errors: {wrong}", embedded(error)),
         (
             "confidence",

@@ -9,11 +9,13 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image
 
 from regard.classes import ClassMap
-from regard.inference.pictures import heat, to_8bit
+from regard.inference.pictures import heat, stretch_of, to_8bit
 from regard.io.image import Pixels
+from regard.io.raster import Box, Raster
 
 NOTHING = -1  # where a tile of labels has no class
 WRONG = (214, 40, 57)
+SAMPLES, SAMPLE = 8, 64  # a scene's stretch comes from 8 x 8 samples of 64 x 64 pixels
 
 
 def png(values: UInt8[np.ndarray, "h w 4"] | UInt8[np.ndarray, "h w"], table: np.ndarray | None = None) -> bytes:
@@ -56,3 +58,31 @@ def heat_png(values: UInt8[np.ndarray, "h w"], colours: str, opacity: tuple[floa
     alpha = np.linspace(*opacity, 256) * 255
     alpha[0] = 0
     return png(values, np.column_stack([heat(np.arange(256) / 255, colours), alpha.astype(np.uint8)]))
+
+
+def labels_of(pixels: Pixels, classes: ClassMap) -> Integer[np.ndarray, "h w"]:
+    """Labels from a band of them, or from the classes' colours."""
+    values = pixels.values
+    if len(values) == 3:
+        codes = np.tensordot([65536, 256, 1], values.astype(np.int64), axes=1)
+        labels = np.full(codes.shape, NOTHING, np.int16)
+        for label, (red, green, blue) in enumerate(classes.palette):
+            labels[codes == red * 65536 + green * 256 + blue] = label
+        return np.where(pixels.valid, labels, NOTHING)
+    known = pixels.valid & (values[0] >= 0) & (values[0] < len(classes)) & (values[0] != classes.ignore_index)
+    return np.where(known, np.where(known, values[0], 0).astype(np.int16), np.int16(NOTHING))
+
+
+def stretch_of_scene(raster: Raster, bands: list[int]) -> Float[np.ndarray, "2 3"] | None:
+    """The stretch of the whole scene, from samples of it."""
+    if raster.dtypes[0] == "uint8":
+        return None
+    height, width = raster.size
+    samples = []
+    for row in np.linspace(0, max(0, height - SAMPLE), SAMPLES).astype(int):
+        for column in np.linspace(0, max(0, width - SAMPLE), SAMPLES).astype(int):
+            box = Box(int(row), int(column), min(SAMPLE, height), min(SAMPLE, width))
+            values, valid = raster.read(box)
+            samples.append(values[:, valid])
+    joined = np.concatenate(samples, axis=1)[[raster.bands.index(band) for band in bands]]
+    return stretch_of(joined)

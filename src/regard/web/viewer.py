@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Integer, UInt8
 
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, SizeMismatch
-from regard.inference.pictures import shown_bands, stretch_of
-from regard.io.image import Pixels, image_size, is_photograph, read_image
+from regard.inference.pictures import shown_bands
+from regard.io.image import image_size, is_photograph, read_image
 from regard.io.raster import Box, Raster, open_raster
 from regard.io.window_reader import in_memory
 from regard.mapping.options import Windows
@@ -22,11 +22,10 @@ from regard.models import Segmenter
 from regard.web.grid import SIDE, Address, Grid, Places, grid_of
 from regard.web.live_prediction import MOST_WINDOWS, Cache, GoingOn, Live
 from regard.web.pixel_query import inspect
-from regard.web.png import NOTHING, classes_png, errors_png, heat_png, scene_png
+from regard.web.png import NOTHING, classes_png, errors_png, heat_png, labels_of, scene_png, stretch_of_scene
 from regard.web.raster_layer import RasterLayer
 
 SCENE_TILES, MAP_TILES = 512, 512
-SAMPLES, SAMPLE = 8, 64  # the stretch is decided on 8 x 8 places of 64 x 64 pixels
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Viewer:
         self.raster = self._open_scene()
         self.grid: Grid = grid_of(self.raster.size, self.raster.crs, self.raster.transform)
         bands = [self.raster.bands[place] for place in shown_bands(model.bands)]
-        self.stretch = _stretch(self.raster, bands)
+        self.stretch = stretch_of_scene(self.raster, bands)
         self.layers = {"scene": RasterLayer(self._open_scene, self.grid, bands, nearest=False)}
         for name in ("labels_map", "confidence", "labels"):
             path: Path | None = getattr(sources, name)
@@ -118,10 +117,10 @@ class Viewer:
 
     def truth(self, tile: Address) -> Integer[np.ndarray, "h w"]:
         """The reference classes of a tile."""
-        return _labels(self.layers["labels"].tile(tile), self.model.classes)
+        return labels_of(self.layers["labels"].tile(tile), self.model.classes)
 
     def _from_file(self, tile: Address, going_on: GoingOn) -> Answer:
-        labels = _labels(self.layers["labels_map"].tile(tile), self.model.classes)
+        labels = labels_of(self.layers["labels_map"].tile(tile), self.model.classes)
         if "confidence" not in self.layers:
             return Answer(labels, np.zeros_like(labels, np.uint8))
         confidence, valid = self.layers["confidence"].tile(tile)
@@ -214,19 +213,6 @@ def _check_classes(path: Path, stored: str, classes: ClassMap) -> None:
         )
 
 
-def _labels(pixels: Pixels, classes: ClassMap) -> Integer[np.ndarray, "h w"]:
-    """Labels from a band of them, or from the classes' colours."""
-    values = pixels.values
-    if len(values) == 3:
-        codes = np.tensordot([65536, 256, 1], values.astype(np.int64), axes=1)
-        labels = np.full(codes.shape, NOTHING, np.int16)
-        for label, (red, green, blue) in enumerate(classes.palette):
-            labels[codes == red * 65536 + green * 256 + blue] = label
-        return np.where(pixels.valid, labels, NOTHING)
-    known = pixels.valid & (values[0] >= 0) & (values[0] < len(classes)) & (values[0] != classes.ignore_index)
-    return np.where(known, np.where(known, values[0], 0).astype(np.int16), np.int16(NOTHING))
-
-
 def _box(places: Places, size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"], Box | None]:
     """Which places lie in the scene, and the box around them."""
     inside = (places.columns >= 0) & (places.columns < size[1]) & (places.rows >= 0) & (places.rows < size[0])
@@ -235,18 +221,3 @@ def _box(places: Places, size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"]
     rows, columns = places.rows[inside], places.columns[inside]
     top, left = int(rows.min()), int(columns.min())
     return inside, Box(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
-
-
-def _stretch(raster: Raster, bands: list[int]) -> Float[np.ndarray, "2 3"] | None:
-    """The stretch of the whole scene, from samples of it."""
-    if raster.dtypes[0] == "uint8":
-        return None
-    height, width = raster.size
-    samples = []
-    for row in np.linspace(0, max(0, height - SAMPLE), SAMPLES).astype(int):
-        for column in np.linspace(0, max(0, width - SAMPLE), SAMPLES).astype(int):
-            box = Box(int(row), int(column), min(SAMPLE, height), min(SAMPLE, width))
-            values, valid = raster.read(box)
-            samples.append(values[:, valid])
-    joined = np.concatenate(samples, axis=1)[[raster.bands.index(band) for band in bands]]
-    return stretch_of(joined)
