@@ -251,7 +251,7 @@ def test_options_that_would_do_nothing_are_refused(
             ("train", set_folder, "-o", tmp_path / "run", "--init", model, "--architecture", "ocrnet"),
             "--architecture too",
         ),
-        (("report", scene, "-o", page, "--model", model), "Leave model and data out"),
+        (("report", scene, "-o", page, "--model", model), "Omit model and data"),
         (("report", set_folder, "-o", page, "--confidence", scene), "Give the map as source"),
         (("predict", model, picture, "-o", tmp_path / "a.png", "--device", "abacus"), "device 'abacus' cannot be used"),
         (("evaluate", model, set_folder, "--leave-out", "sky"), "sky"),
