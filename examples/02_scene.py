@@ -12,7 +12,7 @@ out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
 scene = Path(str(resources.files("regard") / "bundled" / "globe" / "americas_atlantic.tif"))
 
 model = regard.load("globe-s")
-path = regard.predict(model, scene, out / "map.tif", confidence=out / "confidence.tif", tile=512, overlap=128)
+path = regard.predict(model, scene, out=out / "map.tif", confidence=out / "confidence.tif", tile=512, overlap=128)
 
 with rasterio.open(path) as land_cover:
     print(land_cover.crs, land_cover.shape, land_cover.tags()["regard_classes"])

@@ -8,11 +8,11 @@ from house import House, measure
 
 # What must hold at the end, and what holds today where that is more; lower the second column as the house improves.
 LIMITS = {
-    "files": (130, 134),
-    "files below 60 lines": (15, 17),
+    "files": (130, 130),
+    "files below 60 lines": (15, 16),
     "files over 260 lines": (0, 2),
     "median lines of a function": (8, 8),
-    "functions over 70 lines": (0, 1),
+    "functions over 70 lines": (0, 0),
     "functions over 7 parameters": (0, 1),
     "import circles": (0, 0),
     "lines": (16_500, 17_450),
