@@ -33,7 +33,7 @@ WORDS = {
     r"(?i)\banew\b": "re-initialised; again",
     r"(?i)\b(goes|going|go)~on\b": "resumes; continues",
     r"\b(its|some|what|one)~=~|\bfor~(its|some|what|one)~in\b": "pair; sample; chunk",
-    r"--overhead\b|\boverhead *[:=]": "rot90",
+    r"(?<!\")--overhead\b|\boverhead *[:=]": "rot90",
     r"\bPowers\b|\baveraging *[:=]|--averaging\b|\bAveraging\b|\"exp\"": "TTA fusion",
     r"\.marks\b|\bdef~marks\b|\bmarks *[:=]": "provenance tags",
     r"(?i)\breceipts?\b": "results",

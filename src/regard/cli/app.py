@@ -19,7 +19,7 @@ app = App(
     version=__version__,
     help="Semantic segmentation with attention context, on photographs and on maps of any size.",
     help_epilogue=EPILOGUE,
-    suppress_keyboard_interrupt=False,  # else it ends without a word
+    suppress_keyboard_interrupt=False,  # else it ends without a message
     default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
 )
 
@@ -37,7 +37,7 @@ Model = Annotated[str, Parameter(validator=_no_image)]
 
 
 class Answer(NamedTuple):
-    """What a verb found: for machines, and for people; ``code`` is 1 if what it looked at has errors."""
+    """The result of a verb: ``facts`` for machines, ``text`` for people; ``code`` is 1 if checked data has errors."""
 
     facts: dict[str, Any]
     text: str
