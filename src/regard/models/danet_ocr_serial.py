@@ -47,6 +47,6 @@ class DANetOCRSerial(DANet):
         position, channel = self.position(deep), self.channel(deep)
         fused = position + channel
         regions = self.classify["main"](fused)
+        branches = self.of_branches(middle, position, channel) if auxiliary else {}  # their dropouts draw first
         main = self.classify_pixels(self.object_context(self.pixels(fused), regions))
-        outputs = {"main": main, "regions": regions}
-        return outputs | self.of_branches(middle, position, channel) if auxiliary else outputs
+        return {"main": main, "regions": regions, **branches}

@@ -20,6 +20,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regard.checkpoints.file import save
 from regard.errors import ConfigError, OutputError, UnreadableImage
 from regard.io.cog_writer import RasterWriter
 from regard.io.raster import Box, open_raster
