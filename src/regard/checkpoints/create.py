@@ -26,7 +26,10 @@ def create(
     pretrained: bool | str | Path = False,
     **config: Any,
 ) -> Segmenter:
-    """A new network with random heads, and a backbone that is random, timm's, or read from a file of timm's weights.
+    """A new network with random heads.
+
+    The backbone's weights are random (``pretrained`` False or ``"none"``), timm's for ImageNet (True or ``"imagenet"``,
+    downloaded once), or from a file with timm's names.
 
     On red, green, blue its mean and std are those of the backbone's ImageNet weights; on other bands 0 and 1, until
     training measures them.
@@ -49,7 +52,7 @@ def create(
         regard_version=__version__,
         **scaling,
     )
-    return build(card, pretrained=pretrained)
+    return build(card, pretrained={"none": False, "imagenet": True}.get(str(pretrained), pretrained))
 
 
 def build(card: Card, *, pretrained: bool | str | Path = False) -> Segmenter:

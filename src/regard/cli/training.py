@@ -51,9 +51,9 @@ def train(
         data: A folder: images/, masks/, classes.json, train.txt, val.txt (or mmsegmentation's layout, or one scene), or
             a .json that describes scenes and polygon labels.
         out: The folder of the run: best.safetensors, metrics.jsonl, run.json.
-        recipe: Published settings, which hold where none are given: danet-cityscapes, mmseg-40k, ...
+        recipe: Published network, weights and settings, where none are given: danet-cityscapes, mmseg-40k, ...
         backbone: Any backbone of timm; without a recipe resnet50.
-        pretrained: 'imagenet' fetches timm's weights for the backbone; a file gives them.
+        pretrained: The backbone's weights: imagenet (timm's, downloaded once), none (random), or a file of timm's.
         init: A trained model to start from; weights of classes and bands with the same names are taken over.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         architecture: A network of ``regard models``; without a recipe danet_ocr.
@@ -108,7 +108,7 @@ def _new_model(
         backbone=backbone or plan.backbone,
         in_channels=len(names),
         bands=names,
-        pretrained=pretrained is not None and (pretrained == "imagenet" or pretrained),
+        pretrained=pretrained or plan.pretrained,
         **{**(plan.config if architecture in (None, plan.architecture) else {}), **network},
     )
     if is_8_bit(data):

@@ -103,8 +103,8 @@ def _create(name: str, output_stride: int | None, pretrained: bool | str | Path,
         raise ConfigError(f"backbone {name} gives no feature maps ({error}). Choose a convolutional one.") from None
     except OSError as error:
         raise CheckpointError(
-            f"the pretrained weights of {name} could not be fetched ({type(error).__name__}). Go online, or give a "
-            f"file: pretrained='{name}.pth'."
+            f"the pretrained weights of {name} could not be fetched ({type(error).__name__}). Go online, give a file: "
+            f"pretrained='{name}.pth', or begin with random weights: pretrained='none'."
         ) from None
     if isinstance(pretrained, (str, Path)):
         _check_found(network, tensors, name, pretrained)

@@ -165,12 +165,13 @@ class TrainConfig(Session, Evaluation, Augmentation, Optimisation):
 class Recipe(NamedTuple):
     """A network and its training as its authors published it.
 
-    ``published`` is their score, ``differs`` what is not as theirs, ``ours`` where our score with it is; None where
-    nobody has run it with regard yet.
+    ``pretrained`` and ``config`` are those of ``regard.create``. ``published`` is the authors' score, ``differs`` what
+    is not as theirs, ``ours`` where our score with it is; None where nobody has run it with regard yet.
     """
 
     architecture: str
     backbone: str
+    pretrained: str
     config: dict[str, Any]
     settings: dict[str, Any]
     source: str

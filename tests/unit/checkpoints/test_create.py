@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import timm
 
-from regard.checkpoints.create import create
+from regard.card import Card
+from regard.checkpoints.create import build, create
 from regard.checkpoints.file import load, save
 from regard.errors import BandMismatch, ConfigError
+from regard.models import Segmenter
 from support import NAMES, tiny
 
 
@@ -42,3 +46,16 @@ def test_a_device_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match=r"device 'abacus' cannot be used \(.*Choose cpu"):
         load(path, device="abacus")
     assert next(load(path, device="cpu").parameters()).device.type == "cpu"
+
+
+def test_pretrained_is_a_name_a_truth_value_or_a_file(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def record(card: Card, *, pretrained: bool | str | Path) -> Segmenter:
+        asked.append(pretrained)
+        return build(card)
+
+    monkeypatch.setattr("regard.checkpoints.create.build", record)
+    for pretrained in (False, "none", True, "imagenet", "weights.pth", Path("weights.pth")):
+        create("danet", classes=NAMES, backbone="test_resnet", pretrained=pretrained)
+    assert asked == [False, False, True, True, "weights.pth", Path("weights.pth")]

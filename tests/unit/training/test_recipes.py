@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 
 from regard.errors import ConfigError, UnknownName
 from regard.models import MODELS
@@ -15,7 +16,9 @@ from regard.training.optimizer import CITYSCAPES_WEIGHTS
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipe_is_a_possible_training(name: str):
     plan, config = recipes()[name], with_recipe(name, {})
-    assert plan.architecture in MODELS
+    network = MODELS[plan.architecture].config_type(backbone=plan.backbone, **plan.config)
+    assert timm.is_model(plan.backbone) and network.backbone == plan.backbone
+    assert plan.pretrained == ("none" if name == "default" else "imagenet")
     written = config.model_dump(mode="json")
     assert {key: written[key] for key in plan.settings} == plan.settings
     assert all((plan.source, plan.published, plan.differs)) and plan.ours != ""
@@ -29,6 +32,15 @@ def test_numbers_of_the_published_recipes():
     assert with_recipe("hrnet-ocr-ade20k", {}).steps == 120 * 20_210 // 16
     assert with_recipe("danet-pascal-context", {}).steps == 80 * 4998 // 16
     assert (min(CITYSCAPES_WEIGHTS), len(CITYSCAPES_WEIGHTS)) == (0.8373, 19) and CITYSCAPES_WEIGHTS[-1] == 1.0507
+
+
+def test_networks_of_the_published_recipes():
+    """mmseg's ResNetV1c is timm's resnet50c, openseg's deep base resnet101s; the authors' align_corners is true."""
+    assert recipes()["mmseg-40k"].backbone == "resnet50c" and recipes()["mmseg-40k"].config["auxiliary"]
+    openseg = recipes()["openseg-ocr-cityscapes"]
+    assert openseg.backbone == "resnet101s" and openseg.config["backbone_options"] == {"pool_ceil": True}
+    for name, plan in recipes().items():
+        assert plan.config.get("align_corners", False) == name.startswith(("danet-", "hrnet-", "openseg-"))
 
 
 def test_given_settings_hold_over_the_recipe():
