@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from regard.errors import RegardError
 from regard.web.grid import FINEST, SIDE, Address
-from regard.web.live_prediction import Busy, GaveUp, GoingOn
+from regard.web.live_prediction import Busy, Connected, Disconnected
 from regard.web.viewer import Viewer
 
 KINDS = {
@@ -67,19 +67,19 @@ def _shown(request: Request, show: Annotated[str | None, Query(max_length=1024)]
     return np.array([show is None or show[k] == "1" for k in range(count)])
 
 
-def _going_on(request: Request) -> GoingOn:
+def _connected(request: Request) -> Connected:
     """Whether the client is still connected and the server is not stopping."""
 
-    def going_on() -> bool:
+    def connected() -> bool:
         return not request.app.state.stopping and not from_thread.run(request.is_disconnected)
 
-    return going_on
+    return connected
 
 
 ViewerOf = Annotated[Viewer, Depends(_viewer)]
 Tile = Annotated[Address, Depends(_address)]
 Shown = Annotated[Any, Depends(_shown)]
-Waits = Annotated[Any, Depends(_going_on)]
+IsConnected = Annotated[Any, Depends(_connected)]
 Number = Annotated[float, Query(allow_inf_nan=False, ge=-1e8, le=1e8)]
 
 
@@ -104,37 +104,14 @@ def about(viewer: ViewerOf) -> Response:
     return JSONResponse(viewer.about(), headers=FRESH)
 
 
-@router.get("/scene/{z}/{x}/{y}.png")
-def scene(viewer: ViewerOf, tile: Tile) -> Response:
-    """A tile of the scene."""
-    headers = FRESH if viewer.layers["scene"].is_rough(tile) else KEPT
-    return Response(viewer.scene(tile), media_type="image/png", headers=headers)
-
-
-@router.get("/prediction/{z}/{x}/{y}.png")
-def prediction(viewer: ViewerOf, tile: Tile, shown: Shown, waits: Waits) -> Response:
-    """A tile of the class map."""
-    return _picture(viewer.prediction(tile, shown, waits))
-
-
-@router.get("/confidence/{z}/{x}/{y}.png")
-def confidence(viewer: ViewerOf, tile: Tile, waits: Waits) -> Response:
-    """A tile of the confidence."""
-    return _picture(viewer.confidence(tile, waits))
-
-
-@router.get("/labels/{z}/{x}/{y}.png")
-def labels(viewer: ViewerOf, tile: Tile, shown: Shown) -> Response:
-    """A tile of the labels."""
-    _need_labels(viewer)
-    return _picture(viewer.labels(tile, shown))
-
-
-@router.get("/errors/{z}/{x}/{y}.png")
-def errors(viewer: ViewerOf, tile: Tile, waits: Waits) -> Response:
-    """A tile of the misclassified pixels."""
-    _need_labels(viewer)
-    return _picture(viewer.errors(tile, waits))
+@router.get("/{name}/{z}/{x}/{y}.png")
+def picture(viewer: ViewerOf, name: str, tile: Tile, shown: Shown, connected: IsConnected) -> Response:
+    """A tile of the scene, the prediction, its confidence, the labels or the errors."""
+    if name not in viewer.names:
+        raise HTTPException(404)
+    rough = name == "scene" and viewer.layers["scene"].is_rough(tile)
+    content = viewer.picture(name, tile, shown, connected)
+    return Response(content, media_type="image/png", headers=FRESH if rough else KEPT)
 
 
 @router.get("/shares.json")
@@ -153,21 +130,12 @@ def shares(
 
 
 @router.get("/pixel.json")
-def pixel(viewer: ViewerOf, x: Number, y: Number, waits: Waits) -> Response:
+def pixel(viewer: ViewerOf, x: Number, y: Number, connected: IsConnected) -> Response:
     """Class probabilities and attention maps of a pixel."""
     try:
-        return JSONResponse(viewer.inspect(x, y, waits), headers=FRESH)
+        return JSONResponse(viewer.inspect(x, y, connected), headers=FRESH)
     except RegardError as error:  # such as a pixel without data: shown by the page
         return JSONResponse({"error": str(error)}, headers=FRESH)
-
-
-def _picture(content: bytes) -> Response:
-    return Response(content, media_type="image/png", headers=KEPT)
-
-
-def _need_labels(viewer: Viewer) -> None:
-    if "labels" not in viewer.layers:
-        raise HTTPException(404)
 
 
 def _refused(request: Request, error: Exception) -> Response:
@@ -184,7 +152,7 @@ def create_app(viewer: Viewer, token: str, hosts: frozenset[str] = frozenset()) 
     folder = resources.files("regard.web") / "static"
     app.state.files = {item.name: item.read_bytes() for item in folder.iterdir() if item.name.rsplit(".")[-1] in KINDS}
     app.include_router(router)
-    for kind in (RegardError, Busy, GaveUp):
+    for kind in (RegardError, Busy, Disconnected):
         app.add_exception_handler(kind, _refused)
     return Guard(app, token, hosts)
 

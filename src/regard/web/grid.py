@@ -34,19 +34,25 @@ class Places(NamedTuple):
     rows: Float[np.ndarray, "h w"]
 
 
-class PixelGrid:
-    """A tile of the finest zoom has 256 pixels of the picture, one of each coarser zoom twice as many a side."""
+class Zooms:
+    """The zooms of a grid; each coarser one shows twice as many scene pixels a side."""
+
+    coarsest = 0
+    finest: int
+
+    def step(self, z: int) -> float:
+        """How many scene pixels a tile's pixel is wide (about, in web mercator)."""
+        return 2.0 ** (self.finest - z)
+
+
+class PixelGrid(Zooms):
+    """The scene's own pixels: one for each pixel of a tile at the finest zoom."""
 
     kind = "pixels"
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
         self.finest = max(0, math.ceil(math.log2(max(size) / SIDE)))
-        self.coarsest = 0
-
-    def step(self, z: int) -> float:
-        """How many scene pixels a tile's pixel is wide."""
-        return 2.0 ** (self.finest - z)
 
     def extent(self, tile: Address) -> Extent:
         """Left, top, right, bottom on the map."""
@@ -75,7 +81,7 @@ class PixelGrid:
         return [[float(left), float(bottom)], [float(right), float(top)]]
 
 
-class MercatorGrid:
+class MercatorGrid(Zooms):
     """The tiles of web maps (XYZ, EPSG:3857)."""
 
     kind = "earth"
@@ -92,10 +98,6 @@ class MercatorGrid:
         self.finest = min(FINEST, max(0, round(zoom)))
         self.coarsest = max(0, self.finest - math.ceil(math.log2(max(1, max(size) / SIDE))) - 1)
 
-    def step(self, z: int) -> float:
-        """About how many scene pixels a tile's pixel is wide."""
-        return 2.0 ** (self.finest - z)
-
     def extent(self, tile: Address) -> Extent:
         """Left, top, right, bottom in metres of web mercator."""
         side = 2 * HALF_EARTH / 2**tile.z
@@ -103,15 +105,13 @@ class MercatorGrid:
         return left, top, left + side, top - side
 
     def places(self, extent: Extent, shape: tuple[int, int]) -> Places:
-        """The scene pixel under each pixel of a picture that shows ``extent`` of the map."""
         x, y = self.from_map.transform(*np.meshgrid(*_centres(extent, shape)))
         return Places(*apply(self.inverse, x, y))
 
     def around(self, box: Box) -> Extent:
-        """The extent on the map of a box of the scene."""
-        along = np.linspace(0, 1, 33)
-        edge = np.concatenate([along, along, 0 * along, 0 * along + 1])
-        other = np.concatenate([0 * along, 0 * along + 1, along, along])
+        along, start = np.linspace(0, 1, 33), np.zeros(33)
+        edge = np.concatenate([along, along, start, start + 1])
+        other = np.concatenate([start, start + 1, along, along])
         x, y = self._on_map(box.left + edge * box.width, box.top + other * box.height)
         x, y = x[np.isfinite(x)], y[np.isfinite(y)].clip(-HALF_EARTH, HALF_EARTH)
         return float(x.min()), float(y.max()), float(x.max()), float(y.min())
@@ -123,7 +123,7 @@ class MercatorGrid:
         return float(column), float(row)
 
     def weights(self, tile: Address) -> Float[np.ndarray, "h"]:
-        """The area on the ground of a pixel in each row of a tile, up to a factor: web mercator blows up the north."""
+        """The area on the ground of a pixel in each row of a tile, up to a factor: web mercator enlarges the north."""
         _, top, _, bottom = self.extent(tile)
         y = _centres((0.0, top, 1.0, bottom), (SIDE, 1))[1]
         return 1 / np.cosh(y / HALF_EARTH * math.pi) ** 2

@@ -7,11 +7,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
 from jaxtyping import Float
-from numpy import ndarray
 
 from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation
@@ -27,7 +28,7 @@ BURST, PER_SECOND = 200, 20.0
 MOST_WINDOWS = 36  # of the model for one tile; coarser tiles are not predicted
 POLL = 0.2  # seconds between checks that the client is still connected
 T = TypeVar("T")
-GoingOn = Callable[[], bool]
+Connected = Callable[[], bool]
 Bands = tuple[int | str, ...] | None
 
 
@@ -35,7 +36,7 @@ class Busy(Exception):
     """Too many requests wait, or came in a short time."""
 
 
-class GaveUp(Exception):
+class Disconnected(Exception):
     """The client has disconnected."""
 
 
@@ -48,17 +49,17 @@ class Gate:
         self._counting, self._worker = threading.Lock(), threading.Lock()
 
     @contextmanager
-    def turn(self, going_on: GoingOn) -> Iterator[None]:
+    def turn(self, connected: Connected) -> Iterator[None]:
         """Wait for the model.
 
         Raises:
-            Busy, GaveUp: too many requests, or ``going_on`` says that the client has gone.
+            Busy, Disconnected: too many requests, or ``connected`` says that the client has gone.
         """
         self._enter()
         try:
             while not self._worker.acquire(timeout=POLL):
-                if not going_on():
-                    raise GaveUp
+                if not connected():
+                    raise Disconnected
             try:
                 yield
             finally:
@@ -110,29 +111,26 @@ class Photograph:
 
     def __init__(self, model: Segmenter, path: Path, bands: Bands, windows: Windows) -> None:
         self.model, self.path, self.bands, self.tile = model, path, bands, windows.tile
-        self._whole: Segmentation | None = None
+
+    @cached_property
+    def whole(self) -> Segmentation:
+        """The map."""
+        found = predict(self.model, self.path, bands=self.bands)
+        assert isinstance(found, Segmentation)
+        return found
 
     def windows(self, box: Box) -> list[Window]:
-        """One."""
         return [(0, 0)]
 
-    def window(self, place: Window) -> Segmentation:
-        """The whole map."""
-        if self._whole is None:
-            found = predict(self.model, self.path, bands=self.bands)
-            assert isinstance(found, Segmentation)
-            self._whole = found
-        return self._whole
+    def window(self, window: Window) -> Segmentation:
+        return self.whole
 
     def region(self, box: Box) -> Region:
-        """The map of ``box``."""
-        whole = self.window((0, 0))
-        cut = (slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
-        valid = whole.labels[cut] != whole.classes.ignore_index
-        return Region(whole.labels[cut], whole.confidence[cut], valid)
+        cut = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
+        labels = self.whole.labels[cut]
+        return Region(labels, self.whole.confidence[cut], labels != self.whole.classes.ignore_index)
 
-    def probabilities(self, x: int, y: int) -> Float[ndarray, "k"]:
-        """Of each class, at one pixel."""
+    def probabilities(self, x: int, y: int) -> Float[np.ndarray, "k"]:
         pixels = read_image(self.path, bands=self.bands, expected=self.model.bands)
         return scores_of(self.model, pixels)[:, y, x].softmax(dim=0).cpu().numpy()
 
@@ -146,18 +144,18 @@ class Live:
         )
         self.gate = Gate()
 
-    def region(self, box: Box, going_on: GoingOn) -> Region | None:
+    def region(self, box: Box, connected: Connected) -> Region | None:
         """The map of ``box``; None where it needs more than ``MOST_WINDOWS`` windows.
 
         Raises:
-            Busy, GaveUp: see :meth:`Gate.turn`.
+            Busy, Disconnected: see :meth:`Gate.turn`.
         """
         windows = self.regions.windows(box)
         if len(windows) > MOST_WINDOWS:
             return None
-        with self.gate.turn(going_on):
+        with self.gate.turn(connected):
             for window in windows:
-                if not going_on():
-                    raise GaveUp
+                if not connected():
+                    raise Disconnected
                 self.regions.window(window)
             return self.regions.region(box)

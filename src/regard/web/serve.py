@@ -31,23 +31,23 @@ class Impatient(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._set()
+        self._start()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:  # the whole header is here
-            self._unset()
+            self._cancel()
         elif self._alarm is None:
-            self._set()
+            self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unset()
+        self._cancel()
         super().connection_lost(exc)
 
-    def _set(self) -> None:
+    def _start(self) -> None:
         self._alarm = self.loop.call_later(self.patience, self.transport.close)
 
-    def _unset(self) -> None:
+    def _cancel(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm = None
@@ -80,11 +80,10 @@ def listen(host: str, port: int) -> socket.socket:
 def server_of(viewer: Viewer, token: str, *, host: str = "127.0.0.1") -> Server:
     """The server of a viewer."""
     guard = create_app(viewer, token, frozenset({host}))
-    options: dict[str, Any] = {"limit_concurrency": MOST_CONNECTIONS, "timeout_keep_alive": 5}
-    options |= {"h11_max_incomplete_event_size": LONGEST_HEADER, "timeout_graceful_shutdown": 3}
     config = uvicorn.Config(
         guard, http=Impatient, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
-        server_header=False, **options,
+        server_header=False, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=5, timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=LONGEST_HEADER,
     )  # fmt: skip
     server = Server(config)
     server.guard = guard

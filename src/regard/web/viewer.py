@@ -20,7 +20,7 @@ from regard.io.window_reader import in_memory
 from regard.mapping.options import Windows
 from regard.models import Segmenter
 from regard.web.grid import SIDE, Address, Grid, Places, grid_of
-from regard.web.live_prediction import MOST_WINDOWS, Cache, GoingOn, Live
+from regard.web.live_prediction import MOST_WINDOWS, Cache, Connected, Live
 from regard.web.pixel_query import inspect
 from regard.web.png import NOTHING, classes_png, errors_png, heat_png, labels_of, scene_png, stretch_of_scene
 from regard.web.raster_layer import RasterLayer
@@ -87,6 +87,25 @@ class Viewer:
         bands = (1, 2, 3) if count >= 3 and name == "labels" else (1,)
         return RasterLayer(partial(open_raster, path), self.grid, bands, nearest=name != "confidence")
 
+    @property
+    def names(self) -> list[str]:
+        """The layers that there are tiles of."""
+        return ["scene", "prediction", "confidence", *(["labels", "errors"] if "labels" in self.layers else [])]
+
+    def picture(self, name: str, tile: Address, shown: Bool[np.ndarray, "k"], connected: Connected) -> bytes:
+        """A tile of a layer as PNG; only the ``shown`` classes of the prediction and the labels."""
+        classes = self.model.classes
+        if name == "scene":
+            return self.scene(tile)
+        if name == "labels":
+            return classes_png(self.truth(tile), classes, shown)
+        answer = self.answer(tile, connected)
+        if name == "confidence":  # dark where it is low
+            return heat_png(answer.confidence, "viridis", (1.0, 1.0))
+        if name == "errors":
+            return errors_png(answer.labels, self.truth(tile))
+        return classes_png(answer.labels, classes, shown)
+
     def scene(self, tile: Address) -> bytes:
         """The scene; overviews show as much as has been read."""
         layer = self.layers["scene"]
@@ -94,32 +113,16 @@ class Viewer:
             return scene_png(layer.tile(tile, rough=True), self.stretch)
         return self._scene_tiles.get(tile, lambda: scene_png(layer.tile(tile), self.stretch))
 
-    def prediction(self, tile: Address, shown: Bool[np.ndarray, "k"], going_on: GoingOn) -> bytes:
-        """The classes that are shown, in their colours."""
-        return classes_png(self.answer(tile, going_on).labels, self.model.classes, shown)
-
-    def confidence(self, tile: Address, going_on: GoingOn) -> bytes:
-        """The confidence, dark where it is low."""
-        return heat_png(self.answer(tile, going_on).confidence, "viridis", (1.0, 1.0))
-
-    def labels(self, tile: Address, shown: Bool[np.ndarray, "k"]) -> bytes:
-        """The reference classes."""
-        return classes_png(self.truth(tile), self.model.classes, shown)
-
-    def errors(self, tile: Address, going_on: GoingOn) -> bytes:
-        """The misclassified pixels."""
-        return errors_png(self.answer(tile, going_on).labels, self.truth(tile))
-
-    def answer(self, tile: Address, going_on: GoingOn) -> Answer:
+    def answer(self, tile: Address, connected: Connected) -> Answer:
         """The tile of the class map, from its file or else by the model."""
         make = self._from_file if "labels_map" in self.layers else self._from_model
-        return self._maps.get(tile, lambda: make(tile, going_on))
+        return self._maps.get(tile, lambda: make(tile, connected))
 
     def truth(self, tile: Address) -> Integer[np.ndarray, "h w"]:
         """The reference classes of a tile."""
         return labels_of(self.layers["labels"].tile(tile), self.model.classes)
 
-    def _from_file(self, tile: Address, going_on: GoingOn) -> Answer:
+    def _from_file(self, tile: Address, connected: Connected) -> Answer:
         labels = labels_of(self.layers["labels_map"].tile(tile), self.model.classes)
         if "confidence" not in self.layers:
             return Answer(labels, np.zeros_like(labels, np.uint8))
@@ -127,11 +130,11 @@ class Viewer:
         floating = np.issubdtype(confidence.dtype, np.floating)
         return Answer(labels, np.where(valid, confidence[0] * 255 if floating else confidence[0], 0).astype(np.uint8))
 
-    def _from_model(self, tile: Address, going_on: GoingOn) -> Answer:
+    def _from_model(self, tile: Address, connected: Connected) -> Answer:
         nothing = Answer(np.full((SIDE, SIDE), NOTHING, np.int16), np.zeros((SIDE, SIDE), np.uint8))
         places = self.grid.places(self.grid.extent(tile), (SIDE, SIDE))
         inside, box = _box(places, self.raster.size)
-        part = None if box is None else self.live.region(box, going_on)
+        part = None if box is None else self.live.region(box, connected)
         if part is None or box is None:
             return nothing
         rows, columns = (np.floor(axis[inside]).astype(int) for axis in (places.rows, places.columns))
@@ -167,9 +170,9 @@ class Viewer:
         weights = np.broadcast_to(self.grid.weights(tile)[cut[0], None], labels.shape)
         return np.bincount(labels.ravel() % (len(self.model.classes) + 1), weights.ravel(), len(self.model.classes) + 1)
 
-    def inspect(self, x: float, y: float, going_on: GoingOn) -> dict[str, Any]:
+    def inspect(self, x: float, y: float, connected: Connected) -> dict[str, Any]:
         """Class probabilities and attention maps of the pixel under a point of the page."""
-        with self.live.gate.turn(going_on):
+        with self.live.gate.turn(connected):
             return inspect(
                 self.model, self.sources.scene, self.grid, self.live.regions, (x, y), bands=self.sources.bands
             )

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from regard.io.raster import Box
-from regard.web.live_prediction import Busy, Cache, Gate, GaveUp
+from regard.web.live_prediction import Busy, Cache, Disconnected, Gate
 from regard.web.viewer import Viewer
 from web_support import always
 
@@ -35,7 +35,7 @@ def test_one_at_a_time_few_wait_and_who_leaves_is_let_go() -> None:
     for thread in threads:
         thread.join()
     assert most == 1 and sorted(log) == ["busy"] * 5 + ["done"] * 3
-    with gate.turn(always), pytest.raises(GaveUp), gate.turn(lambda: False):
+    with gate.turn(always), pytest.raises(Disconnected), gate.turn(lambda: False):
         raise AssertionError("let through")
     with gate.turn(always):
         pass
@@ -60,7 +60,7 @@ def test_a_tile_that_nobody_waits_for_is_given_up_between_two_windows(plain: Vie
         asked.append(1)
         return len(asked) < 3
 
-    with pytest.raises(GaveUp):
+    with pytest.raises(Disconnected):
         plain.live.region(Box(0, 0, 150, 256), for_a_while)
     assert len(plain.live.regions._cache) == 2
 

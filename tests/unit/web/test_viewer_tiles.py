@@ -44,7 +44,7 @@ def test_the_models_tiles_are_cut_from_the_map_that_predict_makes(plain: Viewer)
     assert (found == expected.labels)[expected.confidence > 0.34].all()
     assert np.abs(sure / 255 - expected.confidence).max() <= 0.5 / 255 + 1e-4
     assert (left.labels[150:] == -1).all() and (right.labels[:, 44:] == -1).all()
-    colours = decoded(plain.prediction(Address(1, 0, 0), ALL, always))
+    colours = decoded(plain.picture("prediction", Address(1, 0, 0), ALL, always))
     assert (colours[:150, :, :3] == expected.colours()[:, :256]).all()
     assert (colours[:150, :, 3] == 255).all() and not colours[150:, :, 3].any()
 
@@ -90,14 +90,17 @@ def test_transparent_pixels_of_a_photograph_have_no_class(tmp_path: Path, viewer
     viewer = viewer_of(save_image(tmp_path / "a.png", values.transpose(1, 2, 0)))
     answer = viewer.answer(Address(0, 0, 0), always)
     assert (answer.labels[:10] == -1).all() and (answer.labels[10:40, :50] >= 0).all()
-    assert not answer.confidence[:10].any() and not decoded(viewer.prediction(Address(0, 0, 0), ALL, always))[:10].any()
+    assert (
+        not answer.confidence[:10].any()
+        and not decoded(viewer.picture("prediction", Address(0, 0, 0), ALL, always))[:10].any()
+    )
     assert not decoded(viewer.scene(Address(0, 0, 0)))[:10, :, 3].any()
 
 
 def test_hidden_classes_are_transparent(plain: Viewer) -> None:
     labels = plain.answer(Address(1, 0, 0), always).labels
     shown = np.array([True, False, True])
-    alpha = decoded(plain.prediction(Address(1, 0, 0), shown, always))[..., 3]
+    alpha = decoded(plain.picture("prediction", Address(1, 0, 0), shown, always))[..., 3]
     assert {0, 1} <= set(np.unique(labels)) - {-1} or len(np.unique(labels)) > 1
     assert ((alpha == 255) == ((labels == 0) | (labels == 2))).all()
 
@@ -126,9 +129,9 @@ def test_a_map_and_labels_from_files(tmp_path: Path, viewer_of: Callable[..., Vi
         assert viewer.about()["layers"] == ["prediction", "labels", "errors"]
         known = truth != 255
         assert (viewer.truth(Address(0, 0, 0))[:100, :120][known] == truth[known]).all()
-        wrong = decoded(viewer.errors(Address(0, 0, 0), always))[:100, :120, 3] > 0
+        wrong = decoded(viewer.picture("errors", Address(0, 0, 0), ALL, always))[:100, :120, 3] > 0
         assert (wrong == (known & (labels != truth))).all()
-        assert (decoded(viewer.labels(Address(0, 0, 0), ALL))[:100, :120, 3] > 0)[known].all()
+        assert (decoded(viewer.picture("labels", Address(0, 0, 0), ALL, always))[:100, :120, 3] > 0)[known].all()
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
