@@ -63,7 +63,7 @@ def draw(axes: Axes, steps: np.ndarray, rows: np.ndarray, colour: str, line: str
 
 
 def constants(records: Records) -> dict[str, float]:
-    """The losses of the best constant answers, mean over seeds."""
+    """The losses of the best constant predictions, mean over seeds."""
     answers = [lines[0] for file, lines in sorted(records.items()) if file.startswith("constant-")]
     return {name: float(np.mean([answer[name] for answer in answers])) for name in answers[0]} if answers else {}
 
@@ -89,7 +89,7 @@ def key_figure(runs: Runs, constant: dict[str, float]) -> Figure:
             axes.set_title(title)
     for axes, split in ((training, "train"), (validation, "val")) if constant else ():
         axes.axhline(
-            constant[f"decay1_{split}"], color=GREY, linestyle=":", label="best constant answer, weight decay 1"
+            constant[f"decay1_{split}"], color=GREY, linestyle=":", label="best constant prediction, weight decay 1"
         )
     for axes in (temperature, miou):
         axes.set_xlabel("step")
