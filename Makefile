@@ -1,5 +1,5 @@
 # make demo   map a real place with what comes with regard (installs first)
-# make test   every test            make check   lint, types, floors and the fast tests
+# make test   every test            make check   lint, types, import contracts and the fast tests
 # make study  the key figure of docs/study.md, one seed, into runs/study (minutes)
 PYTHON ?= python3
 VENV ?= .venv
