@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from regard._version import __version__
 from regard.datasets.folder import NO_SPLIT, Finding
 from regard.doctor.audit import GRADES, Audit
 from regard.errors import counted
@@ -49,7 +48,6 @@ def write_page(audit: Audit, path: str | Path) -> Path:
         groups=_by_kind(audit),
         grades=GRADES,
         pictures=_pictures(audit),
-        version=__version__,
     )
     return write_text(target, html)
 

@@ -34,44 +34,48 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
 }
+styled = matplotlib.style.context(["default", STYLE])  # a decorator
 Lines = Sequence[Mapping[str, Any]]
 Curve = Float[np.ndarray, "n"]
 Chart = tuple[Markup, str]  # the drawing and its caption
 
 
+@styled
 def curves(metrics: Lines) -> list[Chart]:
     """Loss by output, validation mIoU and learning rate over the steps of a run, as far as it has them."""
     trained, scored = [line for line in metrics if "rate" in line], [line for line in metrics if "miou" in line]
-    with matplotlib.style.context(["default", STYLE]):
-        charts = (
-            [_losses(trained), _peak(trained, "rate", "learning rate", "Learning rate of the heads")] if trained else []
-        )
-        return charts + ([_peak(scored, "miou", "mIoU, %", "Validation mIoU", unit=100.0)] if scored else [])
+    charts = []
+    if trained:
+        charts += [_losses(trained), _peak(trained, "rate", "learning rate", "Learning rate of the heads")]
+    if scored:
+        charts.append(_peak(scored, "miou", "mIoU, %", "Validation mIoU", unit=100.0))
+    return charts
 
 
+@styled
 def calibration(bins: Int[np.ndarray, "bins 3"]) -> Chart:
     """Reliability diagram: pixel accuracy by confidence, above a histogram of the pixels by confidence."""
     pixels, correct, confidence = bins[:, 0], bins[:, 1], bins[:, 2] / ONE
     edges, filled, total = np.linspace(0, 100, len(bins) + 1), pixels > 0, max(1, pixels.sum())
-    with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(3.6, 3.4))
-        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        heights = 100 * correct[filled] / pixels[filled]
-        axes.bar(edges[:-1][filled], heights, 100 / len(bins), align="edge", color=COLOURS[0], edgecolor="none")
-        axes.plot([0, 100], [0, 100], color="black", linestyle="--", linewidth=1)
-        axes.set(ylabel="pixel accuracy, %", xlim=(0, 100), ylim=(0, 100))
-        below.bar(edges[:-1], 100 * pixels / total, 100 / len(bins), align="edge", color=COLOURS[5], edgecolor="none")
-        below.set(xlabel="confidence, %", ylabel="of pixels, %")
-        mean, accuracy = 100 * confidence.sum() / total, 100 * correct.sum() / total
-        error = 100 * calibration_error(torch.from_numpy(bins))
-        verdict = "overconfident" if mean > accuracy else "underconfident"
-        caption = (
-            f"Mean confidence {mean:.1f} %, pixel accuracy {accuracy:.1f} %: {abs(mean - accuracy):.1f} points "
-            f"{verdict}. Expected calibration error {error:.1f} %."
-        )
-        return _chart(axes, f"Pixel accuracy by confidence. {caption}", caption)
+    figure = Figure(figsize=(3.6, 3.4))
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    heights = 100 * correct[filled] / pixels[filled]
+    axes.bar(edges[:-1][filled], heights, 100 / len(bins), align="edge", color=COLOURS[0], edgecolor="none")
+    axes.plot([0, 100], [0, 100], color="black", linestyle="--", linewidth=1)
+    axes.set(ylabel="pixel accuracy, %", xlim=(0, 100), ylim=(0, 100))
+    below.bar(edges[:-1], 100 * pixels / total, 100 / len(bins), align="edge", color=COLOURS[5], edgecolor="none")
+    below.set(xlabel="confidence, %", ylabel="of pixels, %")
+    mean, accuracy = 100 * confidence.sum() / total, 100 * correct.sum() / total
+    error = 100 * calibration_error(torch.from_numpy(bins))
+    verdict = "overconfident" if mean > accuracy else "underconfident"
+    caption = (
+        f"Mean confidence {mean:.1f} %, pixel accuracy {accuracy:.1f} %: {abs(mean - accuracy):.1f} points "
+        f"{verdict}. Expected calibration error {error:.1f} %."
+    )
+    return _chart(axes, f"Pixel accuracy by confidence. {caption}", caption)
 
 
+@styled
 def histogram(levels: Int[np.ndarray, "256"]) -> Chart:
     """Histogram of a map's pixels by confidence, which is in steps of 1/255; level 0 is no data."""
     counted = levels.copy()
@@ -79,13 +83,12 @@ def histogram(levels: Int[np.ndarray, "256"]) -> Chart:
     total, confidence = max(1, counted.sum()), np.arange(256) / 2.55
     shares = 100 * np.histogram(confidence, HISTOGRAM, (0, 100), weights=counted)[0] / total
     median = confidence[min(255, int(np.searchsorted(counted.cumsum(), total / 2)))]
-    with matplotlib.style.context(["default", STYLE]):
-        axes = Figure(figsize=(3.6, 2.5)).add_subplot()
-        axes.bar(np.linspace(0, 100, HISTOGRAM + 1)[:-1], shares, 100 / HISTOGRAM, align="edge", color=COLOURS[0])
-        axes.set(xlabel="confidence, %", ylabel="of pixels, %", xlim=(0, 100))
-        low = 100 * counted[:128].sum() / total
-        caption = f"Median confidence {median:.0f} %; {low:.1f} % of the pixels are below 50 %."
-        return _chart(axes, f"Histogram of the pixels by confidence. {caption}", caption)
+    axes = Figure(figsize=(3.6, 2.5)).add_subplot()
+    axes.bar(np.linspace(0, 100, HISTOGRAM + 1)[:-1], shares, 100 / HISTOGRAM, align="edge", color=COLOURS[0])
+    axes.set(xlabel="confidence, %", ylabel="of pixels, %", xlim=(0, 100))
+    low = 100 * counted[:128].sum() / total
+    caption = f"Median confidence {median:.0f} %; {low:.1f} % of the pixels are below 50 %."
+    return _chart(axes, f"Histogram of the pixels by confidence. {caption}", caption)
 
 
 def _losses(lines: Lines) -> Chart:

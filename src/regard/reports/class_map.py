@@ -15,7 +15,7 @@ from regard.inference.pictures import colourise, heat
 from regard.io.areas import class_areas, ground_resolution
 from regard.io.class_map_file import LabelMap, open_label_map
 from regard.io.image import read_small
-from regard.io.raster import Box, Raster, open_raster
+from regard.io.raster import Box, open_raster
 from regard.reports.charts import histogram
 from regard.reports.gallery import WIDE, Picture, embedded, summary
 
@@ -32,6 +32,11 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
     """
     with open_label_map(path) as source:
         size, classes = source.size, source.classes
+        width = max(1, round(size[1] * min(1, WIDE / max(size))))
+        labels = read_small(path, width, nearest=True)[0].astype(np.int64)
+        known = np.where(labels < len(classes), labels, classes.ignore_index)
+        alt = f"Class map: {summary(known, classes)}"
+        pictures: list[Picture] = [("Class map", alt, embedded(colourise(known, classes), side=WIDE))]
         facts = {
             "name": path.name,
             "size": size,
@@ -39,25 +44,19 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
             "crs": source.crs.to_string() if source.crs else None,
             "metres": ground_resolution(source.raster),
             "card": _card(source),
+            "areas": class_areas(path),
+            "pictures": pictures,
+            "mean_confidence": None,
+            "diagram": None,
         }
-        levels = None if confidence is None else _levels(source, confidence)
-    width = max(1, round(size[1] * min(1, WIDE / max(size))))
-    labels = read_small(path, width, nearest=True)[0].astype(np.int64)
-    known = np.where(labels < len(classes), labels, classes.ignore_index)
-    alt = f"Class map: {summary(known, classes)}"
-    pictures: list[Picture] = [("Class map", alt, embedded(colourise(known, classes), side=WIDE))]
-    if confidence is not None:
-        shown = heat(read_small(confidence, width)[0] / (LEVELS - 1))
-        pictures.append(("Confidence, dark (0) to bright (1)", "Confidence map", embedded(shown, "JPEG", WIDE)))
-    return {
-        **facts,
-        "areas": class_areas(path),
-        "pictures": pictures,
-        "mean_confidence": None
-        if levels is None
-        else levels @ np.arange(LEVELS) / (LEVELS - 1) / levels.sum(axis=1).clip(1),
-        "diagram": None if levels is None else histogram(levels.sum(axis=0)),
-    }
+        if confidence is not None:
+            levels = _levels(source, confidence)
+            shown = heat(read_small(confidence, width)[0] / (LEVELS - 1))
+            pictures.append(("Confidence, dark (0) to bright (1)", "Confidence map", embedded(shown, "JPEG", WIDE)))
+            sums = levels @ np.arange(LEVELS)
+            facts["mean_confidence"] = sums / (LEVELS - 1) / levels.sum(axis=1).clip(1)
+            facts["diagram"] = histogram(levels.sum(axis=0))
+    return facts
 
 
 def _card(source: LabelMap) -> Card | None:
@@ -80,15 +79,11 @@ def _levels(source: LabelMap, confidence: Path) -> Levels:
                 f"{confidence.name} holds {layer.dtypes[0]}; confidence is uint8, in steps of 1/255. Give the "
                 "file that regard predict --confidence wrote."
             )
-        return _count(source, layer)
-
-
-def _count(source: LabelMap, confidence: Raster) -> Levels:
-    count = len(source.classes)
-    total = np.zeros(count * LEVELS, np.int64)
-    for top, labels in source.strips():
-        values = confidence.read(Box(top, 0, *labels.shape))[0][0]
-        known = (labels < count) & (values > 0)
-        codes = labels[known].astype(np.int64) * LEVELS + values[known]
-        total += np.bincount(codes, minlength=count * LEVELS)
+        count = len(source.classes)
+        total = np.zeros(count * LEVELS, np.int64)
+        for top, labels in source.strips():
+            values = layer.read(Box(top, 0, *labels.shape))[0][0]
+            known = (labels < count) & (values > 0)
+            codes = labels[known].astype(np.int64) * LEVELS + values[known]
+            total += np.bincount(codes, minlength=count * LEVELS)
     return total.reshape(count, LEVELS)

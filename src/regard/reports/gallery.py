@@ -7,12 +7,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from PIL import Image
 
 from regard.card import RGB
 from regard.classes import ClassMap
-from regard.datasets.labelled_data import LabelledData, Pair, Sample
+from regard.datasets.labelled_data import LabelledData, Pair
 from regard.errors import RegardError
 from regard.evaluation.evaluate import Scores
 from regard.inference.pictures import NO_DATA_COLOUR, colourise, data_uri, heat, visible
@@ -70,50 +70,36 @@ def labelled(pair: Pair, classes: ClassMap | None) -> list[Picture]:
     with contextlib.suppress(RegardError):
         values, valid = pair.read_image(None, None)
         bands = RGB if len(values) == 3 else tuple(str(index) for index in range(len(values)))
-        shown = visible(values, valid, bands)
-        pictures.append(("image", f"{pair.name}: image", embedded(shown, "JPEG")))
+        pictures.append(_picture(pair, "image", visible(values, valid, bands), kind="JPEG"))
     with contextlib.suppress(RegardError):
         if classes is not None:
             labels = pair.read_labels(classes)
-            words = summary(labels, classes) if (labels != classes.ignore_index).any() else "nothing"
-            pictures.append(("label", f"{pair.name}: label: {words}", embedded(colourise(labels, classes))))
+            pictures.append(_picture(pair, "label", colourise(labels, classes), summary(labels, classes)))
     return pictures
 
 
-def _entry(model: Segmenter, data: LabelledData, pair: Pair, scores: Scores, window: int | None) -> Entry:
+def _entry(model: Segmenter, data: LabelledData, pair: Pair, scored: Scores, window: int | None) -> Entry:
     sample, classes = data.read(pair, expected=model.bands), data.classes
-    predicted, probability = _predict(model, sample, window)
-    outcome = np.where(sample.labels == classes.ignore_index, 2, sample.labels != predicted)
-    error = np.array(list(ERROR_COLOURS.values()), dtype=np.uint8)[outcome.astype(int)]
-    wrong = f"{100 * (1 - scores.accuracy):.0f} % of the labelled pixels are misclassified"
-    pictures = [
-        ("image", f"{pair.name}: image", embedded(visible(sample.image, sample.valid, model.bands), "JPEG")),
-        (
-            "label",
-            f"{pair.name}: label: {summary(sample.labels, classes)}",
-            embedded(colourise(sample.labels, classes)),
-        ),
-        (
-            "prediction",
-            f"{pair.name}: prediction: {summary(predicted, classes)}",
-            embedded(colourise(predicted, classes)),
-        ),
-        ("errors", f"{pair.name}: errors: {wrong}", embedded(error)),
-        (
-            "confidence",
-            f"{pair.name}: confidence: {100 * probability.mean():.0f} % on average",
-            embedded(heat(probability), "JPEG"),
-        ),
-    ]
-    return pair.name, scores, pictures
-
-
-def _predict(
-    model: Segmenter, sample: Sample, window: int | None
-) -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-    """The class of every pixel and its probability."""
     scores = scores_of(model, sample.pixels, Views(window=window)).cpu()
-    return most_likely(scores[None])[0].numpy().astype(np.int64), confidence(scores.softmax(dim=0)).numpy()
+    predicted = most_likely(scores[None])[0].numpy().astype(np.int64)
+    probability = confidence(scores.softmax(dim=0)).numpy()
+    outcome = np.where(sample.labels == classes.ignore_index, 2, sample.labels != predicted)
+    errors = np.array(list(ERROR_COLOURS.values()), dtype=np.uint8)[outcome.astype(int)]
+    wrong = f"{100 * (1 - scored.accuracy):.0f} % of the labelled pixels are misclassified"
+    mean = f"{100 * probability.mean():.0f} % on average"
+    pictures = [
+        _picture(pair, "image", visible(*sample.pixels, model.bands), kind="JPEG"),
+        _picture(pair, "label", colourise(sample.labels, classes), summary(sample.labels, classes)),
+        _picture(pair, "prediction", colourise(predicted, classes), summary(predicted, classes)),
+        _picture(pair, "errors", errors, wrong),
+        _picture(pair, "confidence", heat(probability), mean, kind="JPEG"),
+    ]
+    return pair.name, scored, pictures
+
+
+def _picture(pair: Pair, title: str, pixels: np.ndarray, words: str = "", *, kind: str = "PNG") -> Picture:
+    alt = ": ".join([pair.name, title, *([words] if words else [])])
+    return title, alt, embedded(pixels, kind)
 
 
 def embedded(pixels: np.ndarray, kind: str = "PNG", side: int = SIDE) -> str:
@@ -128,4 +114,5 @@ def summary(labels: Int[np.ndarray, "h w"], classes: ClassMap) -> str:
     """Alt text of a map: its three most frequent classes."""
     counts = np.bincount(labels[labels != classes.ignore_index], minlength=len(classes))
     largest = [label for label in np.argsort(-counts, kind="stable")[:3] if counts[label]]
-    return ", ".join(f"{classes.names[label]} {100 * counts[label] / counts.sum():.0f} %" for label in largest)
+    shares = [f"{classes.names[label]} {100 * counts[label] / counts.sum():.0f} %" for label in largest]
+    return ", ".join(shares) or "nothing"

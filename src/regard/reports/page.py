@@ -31,6 +31,7 @@ SIZE_LIMIT = 5_000_000  # bytes
 PAGES = Environment(
     autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=PackageLoader("regard.reports")
 )
+PAGES.globals["version"] = __version__
 
 
 @dataclass
@@ -73,20 +74,23 @@ def report(
         OutputError: ``path`` cannot be written.
     """
     target, added = Path(path), [gallery.picture(caption, Path(file)) for caption, file in pictures]
-    class_map = _as_map(source)
-    if class_map is not None and (model is not None or data is not None):
+    origin = source if isinstance(source, Scores) else source.folder if isinstance(source, Run) else Path(source)
+    is_map = isinstance(origin, Path) and origin.suffix.lower() in (".tif", ".tiff")
+    if is_map and (model is not None or data is not None):
         raise ConfigError("the report of a map shows its classes and areas alone. Omit model and data.")
-    if confidence is not None and class_map is None:
+    if confidence is not None and not is_map:
         raise ConfigError("confidence belongs to a map (.tif). Give the map as source, or omit confidence.")
     check_writable(target)
-    if class_map is not None:
-        html = _render_map(class_map, None if confidence is None else Path(confidence), title, added)
+    if isinstance(origin, Path) and is_map:
+        facts = describe(origin, None if confidence is None else Path(confidence))
+        facts["pictures"] += added
+        html = PAGES.get_template("map.html.j2").render(facts, title=title)
     else:
-        subject = _read(source)
+        subject = Subject(scores=origin) if isinstance(origin, Scores) else _read(origin)
         if model is not None:
             subject.card = model.card
         if data is not None:
-            _score(subject, model or _best_of(source), data)
+            _score(subject, model or _best_of(origin), data)
         html = _render(subject, title, added)
     size = len(html.encode())
     if size > SIZE_LIMIT:
@@ -94,27 +98,17 @@ def report(
     return write_text(target, html)
 
 
-def _as_map(source: Run | Scores | str | Path) -> Path | None:
-    """The file of a class map, if the source is one."""
-    if isinstance(source, Run | Scores) or Path(source).suffix.lower() not in (".tif", ".tiff"):
-        return None
-    return Path(source)
-
-
-def _read(source: Run | Scores | str | Path) -> Subject:
-    """The subject of any kind of source; a new kind is added here."""
-    if isinstance(source, Scores):
-        return Subject(scores=source)
-    path = source.folder if isinstance(source, Run) else Path(source)
-    return _read_scores(path) if path.is_file() else _read_folder(path)
-
-
-def _read_scores(path: Path) -> Subject:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return Subject(scores=Scores.of(found), saved=found)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(f"{path} holds no scores. Give the folder of a run, or a JSON file of its scores.") from None
+def _read(path: Path) -> Subject:
+    """The subject of a file of scores or of a run's folder."""
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return Subject(scores=Scores.of(found), saved=found)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ConfigError(
+                f"{path} holds no scores. Give the folder of a run, or a JSON file of its scores."
+            ) from None
+    return _read_folder(path)
 
 
 def _read_folder(folder: Path) -> Subject:
@@ -126,12 +120,11 @@ def _read_folder(folder: Path) -> Subject:
     return Subject(facts, metrics, scores, saved=best or {}, card=card)
 
 
-def _best_of(source: Run | Scores | str | Path) -> Segmenter:
+def _best_of(source: Scores | Path) -> Segmenter:
     """The best model of a run."""
-    folder = source.folder if isinstance(source, Run) else source
-    if isinstance(folder, Scores) or not Path(folder).is_dir():
+    if isinstance(source, Scores) or not source.is_dir():
         raise ConfigError("got data but no model; the pictures need both. Give the model too, or omit the data.")
-    return load(Path(folder) / BEST)
+    return load(source / BEST)
 
 
 def _score(subject: Subject, model: Segmenter, data: LabelledData) -> None:
@@ -153,12 +146,6 @@ def _score(subject: Subject, model: Segmenter, data: LabelledData) -> None:
         subject.scores, subject.saved = replace(found, confusion=scores.confusion, left_out=scores.left_out), {}
 
 
-def _render_map(path: Path, confidence: Path | None, title: str | None, pictures: list[gallery.Picture]) -> str:
-    facts = describe(path, confidence)
-    facts["pictures"] += pictures
-    return PAGES.get_template("map.html.j2").render(**facts, title=title, version=__version__)
-
-
 def _render(subject: Subject, title: str | None, pictures: list[gallery.Picture]) -> str:
     scores, saved = subject.scores, subject.saved
     ranges = saved.get("intervals") or (scores.intervals if scores else {})
@@ -173,6 +160,5 @@ def _render(subject: Subject, title: str | None, pictures: list[gallery.Picture]
         images=saved.get("images") if counted is None else len(counted),
         tables=tables,
         error_colours=gallery.ERROR_COLOURS,
-        version=__version__,
         time=datetime.fromisoformat,
     )
