@@ -100,8 +100,13 @@ class Explanation:
         smooth = F.interpolate(values, target, mode="bicubic", align_corners=self.align_corners)
         return smooth[0, 0].numpy().clip(grid.min(), grid.max())
 
+    @property
+    def region_weights(self) -> Float[np.ndarray, " k"]:
+        """The attention weights over the regions, the mean over the object contexts; without any, the probabilities."""
+        return np.mean(list(self.relations.values()) or [self.probabilities], axis=0)
+
     def as_dict(self) -> dict[str, Any]:
-        """The result without its maps, as ``--json`` prints it."""
+        """The result without its maps, for JSON."""
 
         def named(values: Float[np.ndarray, " k"]) -> dict[str, float]:
             return dict(zip(self.classes.names, values.tolist(), strict=True))
@@ -159,9 +164,9 @@ def _answer(why: Explanation, part: SubFigure, axes: Sequence[Axes]) -> None:
     light = np.where(why.where | isinstance(why.place, Place), 255, 80).astype(np.uint8)
     _show(why, photograph, picture * _small(np.stack([light] * 3, axis=2)) / 255, "explained", mark=True)
     _show(why, predicted, 0.35 * picture + 0.65 * colours, "prediction")
-    gates = {kind: f", gate {why.gates[kind]:.2f}" if kind in why.gates else "" for kind in why.attention}
-    grids = {kind + gates[kind]: row for kind, row in why.attention.items()}
-    _heat_maps(why, part, dict(zip(grids, attended, strict=True)), grids)
+    gates = {name: f"{name}, gate {gate:.2f}" for name, gate in why.gates.items()}
+    grids = {gates.get(name, name): weights for name, weights in why.attention.items()}
+    _heat_maps(why, part, attended, grids)
     _bars(bars, why.classes, {"": why.probabilities}, "probability")
 
 
@@ -169,23 +174,22 @@ def _regions(why: Explanation, part: SubFigure, axes: Sequence[Axes]) -> None:
     if why.regions is None:
         return
     *maps, bars = axes
-    strength = np.mean(list(why.relations.values()) or [why.probabilities], axis=0)
-    chosen = sorted(np.argsort(-strength, kind="stable")[: len(maps)])
+    chosen = sorted(np.argsort(-why.region_weights, kind="stable")[: len(maps)])
     grids = {f"region: {why.classes.names[k]}": why.regions[k] for k in chosen}
-    _heat_maps(why, part, dict(zip(grids, maps, strict=True)), grids)
+    _heat_maps(why, part, maps, grids)
     series = {path.removesuffix("_context"): weights for path, weights in why.relations.items()}
-    _bars(bars, why.classes, series or {"": strength}, "weight of each region")
+    _bars(bars, why.classes, series or {"": why.region_weights}, "weight of each region")
 
 
 def _channels(why: Explanation, part: SubFigure, axes: Sequence[Axes]) -> None:
     """Each channel in standard deviations from its mean."""
     channels = {f"channel {number}": values for number, values in why.channels.items()}
     grids = {title: (values - values.mean()) / (values.std() + 1e-12) for title, values in channels.items()}
-    _heat_maps(why, part, dict(zip(grids, axes, strict=True)), grids, shares=False)
+    _heat_maps(why, part, axes, grids, shares=False)
 
 
 def _heat_maps(
-    why: Explanation, part: SubFigure, axes: Mapping[str, Axes], grids: Mapping[str, Grid], *, shares: bool = True
+    why: Explanation, part: SubFigure, axes: Sequence[Axes], grids: Mapping[str, Grid], *, shares: bool = True
 ) -> None:
     """Maps over the dimmed picture on one colour scale, clipped at the 99th percentile.
 
@@ -198,10 +202,10 @@ def _heat_maps(
     low, high = np.percentile(np.concatenate([grid.ravel() for grid in grids.values()]), (1, 99))
     scale = Normalize(0 if shares else low, max(high, 2 if shares else low + 1e-6), clip=True)
     grey = _small(why.picture).mean(axis=2, keepdims=True) / 255
-    for title, grid in grids.items():
+    for axis, (title, grid) in zip(axes, grids.items(), strict=True):
         strength = np.asarray(scale(why.on_picture(grid, grey.shape[:2])))
         opacity = (0.4 + 0.45 * strength)[..., None]
-        _show(why, axes[title], (1 - opacity) * grey + opacity * heat(strength, HEAT) / 255, title, mark=True)
+        _show(why, axis, (1 - opacity) * grey + opacity * heat(strength, HEAT) / 255, title, mark=True)
     place: dict[str, Any] = {"location": "bottom", "aspect": 70, "shrink": 0.4, "pad": 0.02}
     bar = part.colorbar(ScalarMappable(scale, HEAT), ax=list(part.axes), **place)
     bar.set_label("× uniform attention" if shares else "standard deviations from the channel's mean", **SMALL)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -32,12 +32,9 @@ class Exported(nn.Module):
 
     def __init__(self, model: Segmenter, *, normalise: bool) -> None:
         super().__init__()
-        self.model = model
-        card = model.card
-        mean, std = torch.tensor(card.mean), torch.tensor(card.std)
-        self.register_buffer("offset", mean[None, :, None, None] * card.divisor)
-        self.register_buffer("spread", std[None, :, None, None] * card.divisor)
-        self.normalise = normalise
+        self.model, self.normalise = model, normalise
+        for name, values in (("offset", model.card.mean), ("spread", model.card.std)):
+            self.register_buffer(name, torch.tensor(values)[None, :, None, None] * model.card.divisor)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         return self.model(self.scaled(image))
@@ -114,7 +111,7 @@ def sample_image(network: Exported, size: tuple[int, int]) -> Float[Tensor, "1 c
 
 
 def _program(network: Exported, whole: nn.Module | None = None) -> torch.export.ExportedProgram:
-    dims = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    dims = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     images = torch.cat([sample_image(network, CHECKED_SIZES[1])] * 2)
     with torch.no_grad():
         return torch.export.export(whole or network, (images,), dynamic_shapes=(dims,))
@@ -142,7 +139,10 @@ def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
 
 def _save_onnx(network: Exported, part: Path) -> None:
     onnx, _ = needed("onnx"), needed("onnxscript")
-    with warnings.catch_warnings(), _errors_only(logging.getLogger("torch.onnx")):
+    logger = logging.getLogger("torch.onnx")
+    with warnings.catch_warnings(), ExitStack() as after:
+        after.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
         program = _program(network, WithCells(network))
         written = torch.onnx.export(
@@ -154,16 +154,6 @@ def _save_onnx(network: Exported, part: Path) -> None:
     onnx.helper.set_model_props(proto, onnx_facts(network.model, normalised=network.normalise))
     with writing(part.parent):
         onnx.save(proto, part)
-
-
-@contextmanager
-def _errors_only(logger: logging.Logger) -> Iterator[None]:
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:

@@ -63,13 +63,12 @@ def _attention(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
 
 
 def _regions(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
-    """The object regions with the largest weights (the mean over the contexts), with these weights."""
+    """The object regions with the largest weights."""
     if why.regions is None:
         return
-    weights = np.mean(list(why.relations.values()) or [why.probabilities], axis=0)
-    for k in np.argsort(-weights, kind="stable")[:MOST_REGIONS]:
-        name = why.classes.names[k]
-        yield {"group": "Regions", "name": name, "weight": float(weights[k]), **_overlay(why, grid, why.regions[k])}
+    for k in np.argsort(-why.region_weights, kind="stable")[:MOST_REGIONS]:
+        name, weight = why.classes.names[k], float(why.region_weights[k])
+        yield {"group": "Regions", "name": name, "weight": weight, **_overlay(why, grid, why.regions[k])}
 
 
 def _channels(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
