@@ -15,7 +15,7 @@ from regard.checkpoints.create import build
 from regard.checkpoints.foreign.config_from_tensors import classes
 from regard.checkpoints.foreign.convert import _config, recognise
 from regard.checkpoints.foreign.metadata import evidence
-from regard.checkpoints.foreign.rename import rename, settle, strip
+from regard.checkpoints.foreign.rename import reconcile, rename, strip
 from regard.classes import ClassMap
 from regard.errors import CheckpointError
 
@@ -54,14 +54,14 @@ def test_one_to_one(name: str):
     family = recognise(path, strip(tensors))
     renamed, dropped = rename(tensors, family)
     assert dropped == [] and len(renamed) == len(tensors)
-    found, notes = _config(family, renamed, evidence(path, {}), in_place=False)
+    found, notes = _config(family, renamed, evidence(path, {}))
     names = ClassMap.of([f"class {index}" for index in range(classes(renamed))])
     with torch.device("meta"):
         own = build(Card(architecture=family.architecture, config=found, classes=names)).state_dict()
-    settled, folded = settle(renamed, own, family.zeros)
+    reconciled, folded = reconcile(renamed, own, family.zeros)
     backbone, biases = FAMILIES[name]
     assert (found["backbone"], len(folded)) == (backbone, biases)
-    assert {key: value.shape for key, value in settled.items()} == {key: value.shape for key, value in own.items()}
+    assert {key: value.shape for key, value in reconciled.items()} == {key: value.shape for key, value in own.items()}
     assert ("769" in name) == ("align_corners: True, as the file says" in notes)
 
 

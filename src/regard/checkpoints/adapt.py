@@ -1,4 +1,4 @@
-"""A trained model for other classes or other bands: what the two have in common is kept, the rest begins anew."""
+"""A trained model for other classes or other bands: common weights are kept, the rest is re-initialised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from regard.models import Segmenter
 
 
 class Adapted(NamedTuple):
-    """The model, and one line for each thing that was kept or begun anew."""
+    """The model, and one line for each thing that was kept or re-initialised."""
 
     model: Segmenter
     notes: tuple[str, ...]
@@ -97,7 +97,7 @@ def _class_notes(old: ClassMap, new: ClassMap, axes: Mapping[str, int]) -> list[
     where = f"rows of {len(axes)} tensors ({', '.join(axes)})"
     listed = [
         f"{what}: {', '.join(names)}"
-        for what, names in (("classes kept", kept), ("begun anew", fresh), ("left out", dropped))
+        for what, names in (("classes kept", kept), ("re-initialised", fresh), ("left out", dropped))
         if names
     ]
     return [where, *listed]

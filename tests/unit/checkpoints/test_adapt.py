@@ -33,7 +33,7 @@ def test_rows_follow_their_class_by_name(architecture: str, tmp_path: Path):
         assert not any(torch.equal(after[name][1], before[name][known]) for known in range(3))
     said = "\n".join(notes)
     assert f"rows of {len(changed)} tensors" in said and all(name in said for name in changed)
-    assert "classes kept: blue thing, red thing" in said and "begun anew: new thing, other thing" in said
+    assert "classes kept: blue thing, red thing" in said and "re-initialised: new thing, other thing" in said
     assert "left out: green thing" in said
 
 

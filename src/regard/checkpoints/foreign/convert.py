@@ -12,23 +12,16 @@ from regard._version import __version__
 from regard.card import Card
 from regard.checkpoints.create import build, unscaled
 from regard.checkpoints.file import fit, save
-from regard.checkpoints.foreign import (
-    danet,
-    hrnet,
-    mmseg,
-    nvidia,
-    openseg,
-    sssegmentation,
-)
+from regard.checkpoints.foreign import danet, hrnet_ocr, mmseg, openseg, sssegmentation
 from regard.checkpoints.foreign.config_from_tensors import classes as count_classes
 from regard.checkpoints.foreign.config_from_tensors import in_channels, is_hrnet, settings
 from regard.checkpoints.foreign.metadata import Evidence, align_corners, class_map, evidence, scaling
-from regard.checkpoints.foreign.rename import Family, listed, positive_scales, rename, settle, strip
+from regard.checkpoints.foreign.rename import Family, listed, reconcile, rename, strip
 from regard.classes import ClassMap
 from regard.errors import CheckpointError
 from regard.tensor_files import file_digest, read_file, unwrap
 
-MODULES = (mmseg, danet, hrnet, openseg, nvidia, sssegmentation)
+MODULES = (mmseg, danet, hrnet_ocr, openseg, sssegmentation)
 FAMILIES: tuple[Family, ...] = tuple(family for module in MODULES for family in module.FAMILIES)
 
 
@@ -62,16 +55,14 @@ def convert(
     tensors = strip(unwrap(content, path))
     family = recognise(path, tensors)
     words = evidence(path, content)
-    renamed, dropped = rename(tensors, family)
-    in_place = _is_in_place(family, tensors)
-    if in_place:
-        renamed = positive_scales(renamed)
-    found, notes = _config(family, renamed, words, in_place=in_place)
+    special = family.special(tensors, words)
+    renamed, dropped = rename(special.tensors, family)
+    found, notes = _config(family, renamed, words)
     bands = in_channels(renamed)
     chosen, origin = class_map(words, count_classes(renamed), classes)
     card = Card(
         architecture=family.architecture,
-        config={**found, **config},
+        config={**found, **special.config, **config},
         classes=chosen,
         origin=f"converted from {path.name} ({family.name}; SHA-256 {file_digest(path)[:16]})",
         licence=family.licence,
@@ -79,15 +70,15 @@ def convert(
         **({**family.card, **scaling(words)} if bands == 3 else unscaled(bands)),
     )
     model = build(card)
-    settled, folded = settle(renamed, model.state_dict(), family.zeros)
-    fit(model, settled, path)
+    ours, folded = reconcile(renamed, model.state_dict(), family.zeros)
+    fit(model, ours, path)
     written = save(model.eval(), target)
-    notes += [f"classes: {origin}"]
-    return Conversion(written, family.name, model.card, len(settled), tuple(folded), tuple(dropped), tuple(notes))
+    notes += [*special.notes, f"classes: {origin}"]
+    return Conversion(written, family.name, model.card, len(ours), tuple(folded), tuple(dropped), tuple(notes))
 
 
 def recognise(path: Path, tensors: Mapping[str, Tensor]) -> Family:
-    """The family whose marks the file has.
+    """The family whose signature the file has.
 
     Raises:
         CheckpointError: none.
@@ -101,17 +92,7 @@ def recognise(path: Path, tensors: Mapping[str, Tensor]) -> Family:
     )
 
 
-def _is_in_place(family: Family, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether openseg's blocks are InPlaceABN, which is one module, and not (batch norm, ReLU), which is two."""
-    if not family.name.startswith("openseg"):
-        return False
-    head = "dsn_head" if "dsn_head.0.weight" in tensors else "aux_head"
-    return f"{head}.1.running_mean" in tensors
-
-
-def _config(
-    family: Family, tensors: Mapping[str, Tensor], words: Evidence, *, in_place: bool
-) -> tuple[dict[str, Any], list[str]]:
+def _config(family: Family, tensors: Mapping[str, Tensor], words: Evidence) -> tuple[dict[str, Any], list[str]]:
     """The settings: what the weights tell, then what the family is known for, then what the file says."""
     found = settings("danet" if family.architecture == "danet" else "ocrnet", tensors)
     options = found.pop("backbone_options")
@@ -120,15 +101,8 @@ def _config(
     if found["backbone"] in ("resnet18", "resnet34"):
         options |= family.on_basic
     found |= {**known, "backbone_options": options}
-    notes = []
-    if "align_corners" not in family.config:
-        said = align_corners(words)
-        found["align_corners"] = bool(said)
-        notes.append(f"align_corners: {bool(said)}, {'as the file says' if said is not None else 'by default'}")
-    if in_place:
-        found["recipe"] = "bn_leaky_relu"
-        notes.append("InPlaceABN: leaky ReLU in the heads, scales made positive")
-    if family is danet.DANET:
-        found["multi_grid"], why = danet.multi_grid(tensors, words)
-        notes.append(f"multi_grid: {found['multi_grid']}, {why}")
-    return found, notes
+    if "align_corners" in family.config:
+        return found, []
+    said = align_corners(words)
+    found["align_corners"] = bool(said)
+    return found, [f"align_corners: {bool(said)}, {'as the file says' if said is not None else 'by default'}"]

@@ -14,14 +14,28 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from regard.checkpoints.foreign.metadata import Evidence
-from regard.checkpoints.foreign.rename import Family
+from regard.checkpoints.foreign.rename import Family, Special
 
 MULTI_GRID = (4, 8, 16)
+
+
+def multi_grid(tensors: Mapping[str, Tensor], words: Evidence) -> Special:
+    """The dilations of the last stage: by the file's arguments, its name, or the stem that goes with them."""
+    rates: tuple[int, ...] | None = MULTI_GRID
+    if "multi_grid" in words.arguments:
+        rates = tuple(words.arguments.get("multi_dilation") or MULTI_GRID) if words.arguments["multi_grid"] else None
+        why = "as the file's arguments say"
+    elif re.search(r"multi[-_]?(grid|dilation)|[-_]mg[-_.]", words.name):
+        why = "by the file's name"
+    else:
+        rates, why = None if "pretrained.conv1.0.weight" in tensors else MULTI_GRID, "by the stem"
+    return Special(tensors, {"multi_grid": rates}, (f"multi_grid: {rates}, {why}",))
+
 
 DANET = Family(
     name="official DANet",
     architecture="danet",
-    marks=("head.conv5a.0.weight", "head.sa.query_conv.weight"),
+    signature=("head.conv5a.0.weight", "head.sa.query_conv.weight"),
     table={
         "pretrained": "backbone",
         "head.conv5a": "position.0",
@@ -38,16 +52,7 @@ DANET = Family(
     licence="the authors' code is MIT; the training data has terms of its own",
     drops=("pretrained.fc",),
     config={"align_corners": True},
+    special=multi_grid,
 )
 
 FAMILIES = (DANET,)
-
-
-def multi_grid(tensors: Mapping[str, Tensor], words: Evidence) -> tuple[tuple[int, ...] | None, str]:
-    """The dilations of the last stage, and why: the file's arguments, its name, or the stem that goes with them."""
-    if "multi_grid" in words.arguments:
-        rates = tuple(words.arguments.get("multi_dilation") or MULTI_GRID)
-        return (rates if words.arguments["multi_grid"] else None), "as the file's arguments say"
-    if re.search(r"multi[-_]?(grid|dilation)|[-_]mg[-_.]", words.name):
-        return MULTI_GRID, "by the file's name"
-    return (None if "backbone.conv1.0.weight" in tensors else MULTI_GRID), "by the stem"

@@ -1,4 +1,4 @@
-"""What a foreign file says beside its weights: classes, scaling, align_corners."""
+"""What a foreign file says besides its weights: classes, scaling, align_corners."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from regard.card import RGB
 from regard.classes import ClassMap, default_palette, first_reason, known_classes
 from regard.errors import ClassMismatch
 
@@ -49,14 +50,16 @@ class Evidence(NamedTuple):
 
 def evidence(path: Path, content: Mapping[str, Any]) -> Evidence:
     """Everything in a file's container that is not its tensors."""
-    meta = content.get("meta") if isinstance(content.get("meta"), Mapping) else {}
-    settings = content.get("config_dict") if isinstance(content.get("config_dict"), Mapping) else {}
-    texts = [value for key in ("config", "cfg") for value in [(meta or {}).get(key)] if isinstance(value, str)]
-    arguments = content.get("args")
+    meta, arguments = _mapping(content.get("meta")), content.get("args")
+    texts = [meta[key] for key in ("config", "cfg") if isinstance(meta.get(key), str)]
     if isinstance(arguments, argparse.Namespace):
         arguments = vars(arguments)
-    arguments = arguments if isinstance(arguments, Mapping) else {}
-    return Evidence(path.name.lower(), "\n".join(texts), meta or {}, settings or {}, arguments)
+    settings = _mapping(content.get("config_dict"))
+    return Evidence(path.name.lower(), "\n".join(texts), meta, settings, _mapping(arguments))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def align_corners(words: Evidence) -> bool | None:
@@ -69,18 +72,15 @@ def align_corners(words: Evidence) -> bool | None:
 
 def scaling(words: Evidence) -> dict[str, Any]:
     """Mean, std and divisor of openseg's ``normalize``, if it is there."""
-    given = words.settings.get("normalize")
-    if not isinstance(given, Mapping) or not {"mean", "std", "div_value"} <= given.keys():
+    given = _mapping(words.settings.get("normalize"))
+    if not {"mean", "std", "div_value"} <= given.keys():
         return {}
-    bands = ("red", "green", "blue")
-    data = words.settings.get("data")
-    if isinstance(data, Mapping) and data.get("input_mode") == "BGR":
-        bands = bands[::-1]
+    is_bgr = _mapping(words.settings.get("data")).get("input_mode") == "BGR"
     return {
         "mean": tuple(given["mean"]),
         "std": tuple(given["std"]),
         "divisor": float(given["div_value"]),
-        "bands": bands,
+        "bands": RGB[::-1] if is_bgr else RGB,
     }
 
 
@@ -108,10 +108,9 @@ def class_map(words: Evidence, count: int, given: ClassMap | Sequence[str] | str
 
 
 def _inside(words: Evidence, count: int) -> ClassMap | None:
-    meta = words.meta
-    data_set = meta.get("dataset_meta") if isinstance(meta.get("dataset_meta"), Mapping) else {}
-    names = meta.get("CLASSES") or (data_set or {}).get("classes")
-    colours = meta.get("PALETTE") or (data_set or {}).get("palette")
+    data_set = _mapping(words.meta.get("dataset_meta"))
+    names = words.meta.get("CLASSES") or data_set.get("classes")
+    colours = words.meta.get("PALETTE") or data_set.get("palette")
     if not isinstance(names, (list, tuple)) or len(names) != count:
         return None
     if not isinstance(colours, (list, tuple)) or len(colours) != count:

@@ -25,7 +25,7 @@ def _attention_branch(source: str, target: str) -> dict[str, str]:
 DANET = Family(
     name="mmseg DANet",
     architecture="danet",
-    marks=("decode_head.pam_in_conv.conv.weight", "decode_head.cam_conv_seg.weight"),
+    signature=("decode_head.pam_in_conv.conv.weight", "decode_head.cam_conv_seg.weight"),
     table={
         **BACKBONE,
         **_attention_branch("pam", "position"),
@@ -44,7 +44,7 @@ _CONTEXT = "decode_head.1.object_context_block"
 OCRNET = Family(
     name="mmseg OCRNet",
     architecture="ocrnet",
-    marks=("decode_head.0.conv_seg.weight", f"{_CONTEXT}.bottleneck.conv.weight"),
+    signature=("decode_head.0.conv_seg.weight", f"{_CONTEXT}.bottleneck.conv.weight"),
     table={
         **BACKBONE,
         **block("decode_head.0.convs.0", "regions.0"),

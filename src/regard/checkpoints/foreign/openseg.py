@@ -8,10 +8,15 @@ the heads and positive scales.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from regard.checkpoints.foreign.rename import Family, object_attention, plain_block, spatial_ocr, within
+from torch import Tensor
 
+from regard.checkpoints.foreign.metadata import Evidence
+from regard.checkpoints.foreign.rename import Family, Special, object_attention, plain_block, spatial_ocr, within
+
+ABN_EPSILON = 1e-5  # InPlaceABN's batch norm scales by |weight| + eps
 LICENCE = "openseg is MIT; the training data has terms of its own"
 CARD: dict[str, Any] = {
     "bands": ("blue", "green", "red"),
@@ -44,45 +49,64 @@ def _asp(source: str = "asp_ocr_head", target: str = "object_context") -> dict[s
     }
 
 
+def in_place(tensors: Mapping[str, Tensor], words: Evidence) -> Special:
+    """Leaky ReLU and positive scales if the blocks are InPlaceABN: one module, where (batch norm, ReLU) are two."""
+    if not {"dsn_head.1.running_mean", "aux_head.1.running_mean"} & tensors.keys():
+        return Special(tensors)
+    note = "InPlaceABN: leaky ReLU in the heads, scales made positive"
+    return Special(positive_scales(tensors), {"recipe": "bn_leaky_relu"}, (note,))
+
+
+def positive_scales(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """InPlaceABN's scales as plain batch norm has them: ``|weight| + eps``."""
+    norms = {name.removesuffix(".running_mean") for name in tensors if name.endswith(".running_mean")}
+    scales = {f"{norm}.weight" for norm in norms}
+    return {name: value.abs() + ABN_EPSILON if name in scales else value for name, value in tensors.items()}
+
+
 OCRNET = Family(
     name="openseg SpatialOCRNet",
     architecture="ocrnet",
-    marks=("conv_3x3.0.weight", "dsn_head.0.weight", "head.weight"),
+    signature=("conv_3x3.0.weight", "dsn_head.0.weight", "head.weight"),
     table={**BACKBONE, **_DSN, **plain_block("conv_3x3", "pixels"), **spatial_ocr("spatial_ocr_head")},
     licence=LICENCE,
     config={"align_corners": True, "dropout": 0.05, "regions_dropout": 0.05, **POOL},
     card=CARD,
+    special=in_place,
 )
 
 ASP_OCRNET = Family(
     name="openseg ASPOCRNet",
     architecture="ocrnet",
-    marks=("asp_ocr_head.context.0.weight", "dsn_head.0.weight"),
+    signature=("asp_ocr_head.context.0.weight", "dsn_head.0.weight"),
     table={**BACKBONE, **_DSN, **_asp()},
     licence=LICENCE,
     config={"align_corners": True, "dropout": 0.1, "regions_dropout": 0.1, **POOL},
     card=CARD,
+    special=in_place,
 )
 
 HRNET_OCR = Family(
     name="openseg HRNet_W48_OCR",
     architecture="ocrnet",
-    marks=("conv3x3.0.weight", "aux_head.2.weight", "cls_head.weight"),
+    signature=("conv3x3.0.weight", "aux_head.2.weight", "cls_head.weight"),
     table={**BACKBONE, **_AUX, **plain_block("conv3x3", "pixels"), **spatial_ocr("ocr_distri_head")},
     licence=LICENCE,
     config={"align_corners": True, "dropout": 0.05},
     card=HRNET_CARD,
+    special=in_place,
 )
 
 HRNET_ASP_OCR = Family(
     name="openseg HRNet_W48_ASPOCR",
     architecture="ocrnet",
-    marks=("asp_ocr_head.context.0.weight", "aux_head.2.weight"),
+    signature=("asp_ocr_head.context.0.weight", "aux_head.2.weight"),
     table={**BACKBONE, **_AUX, **_asp()},
     licence=LICENCE,
     zeros=("classify.bias", "regions.2.bias"),
     config={"align_corners": True, "dropout": 0.1, "rates": (24, 48, 72)},
     card=HRNET_CARD,
+    special=in_place,
 )
 
 FAMILIES = (OCRNET, ASP_OCRNET, HRNET_OCR, HRNET_ASP_OCR)

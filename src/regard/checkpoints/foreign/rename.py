@@ -1,31 +1,44 @@
-"""One small engine for other people's names: every tensor of a file is renamed, dropped for a reason, or an error."""
+"""A family of checkpoints and the renaming of its tensors: each is renamed, dropped for a reason, or an error."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from regard.checkpoints.foreign.metadata import Evidence
 from regard.errors import CheckpointError
 
-ABN_EPSILON = 1e-5  # InPlaceABN's batch norm scales by |weight| + eps
+
+class Special(NamedTuple):
+    """What one file needs that the table of its family cannot say: other tensors, settings of the network, notes."""
+
+    tensors: Mapping[str, Tensor]
+    config: Mapping[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+def nothing_special(tensors: Mapping[str, Tensor], words: Evidence) -> Special:
+    """The tensors as they are."""
+    return Special(tensors)
 
 
 @dataclass(frozen=True)
 class Family:
     """A code base's files of one architecture.
 
-    ``marks`` are keys that only its files have; ``table`` renames by the longest prefix (whole parts of a name);
+    ``signature`` are keys that only its files have; ``table`` renames by the longest prefix (whole parts of a name);
     ``drops`` are prefixes left out on purpose; ``zeros`` are our biases that its layers do not have. ``config`` and
-    ``card`` are what its networks are, but its weights do not tell.
+    ``card`` are what its networks are, but its weights do not tell; ``special`` is what depends on the file.
     """
 
     name: str
     architecture: str
-    marks: tuple[str, ...]
+    signature: tuple[str, ...]
     table: Mapping[str, str]
     licence: str
     drops: tuple[str, ...] = ()
@@ -35,22 +48,16 @@ class Family:
     on_resnet: Mapping[str, Any] = field(default_factory=dict)
     on_basic: Mapping[str, Any] = field(default_factory=dict)  # options of ResNet-18 and -34
     card: Mapping[str, Any] = field(default_factory=dict)
+    special: Callable[[Mapping[str, Tensor], Evidence], Special] = nothing_special
 
     def fits(self, names: Iterable[str]) -> bool:
-        """Whether all marks are among ``names``."""
-        return set(self.marks) <= set(names)
+        """Whether the whole signature is among ``names``."""
+        return set(self.signature) <= set(names)
 
 
-def strip(tensors: Mapping[str, Tensor], prefixes: Iterable[str] = ("module.", "model.")) -> dict[str, Tensor]:
+def strip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors without the wrappers' prefixes (data parallel, training wrapper), where any tensor has them."""
-    known = tuple(prefixes)
-    return {_unwrapped(name, known): value for name, value in tensors.items()}
-
-
-def _unwrapped(name: str, prefixes: tuple[str, ...]) -> str:
-    while name.startswith(prefixes):
-        name = name.partition(".")[2]
-    return name
+    return {re.sub(r"^((module|model)\.)+", "", name): value for name, value in tensors.items()}
 
 
 def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:
@@ -63,7 +70,7 @@ def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Ten
     dropped, unknown = [], []
     for name, value in tensors.items():
         target = translate(name, family.table)
-        if any(_starts(name, prefix) for prefix in family.drops):
+        if f"{name}.".startswith(tuple(f"{prefix}." for prefix in family.drops)):
             dropped.append(name)
         elif target is None or target in renamed:
             unknown.append(name)
@@ -87,7 +94,7 @@ def translate(name: str, table: Mapping[str, str]) -> str | None:
     return None
 
 
-def settle(
+def reconcile(
     tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], zeros: Iterable[str] = ()
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Small differences that do not change the numbers, and the names of the biases that were folded.
@@ -96,25 +103,18 @@ def settle(
     * scalars that we keep as one-element vectors;
     * counters of batches that old files lack, and biases that the family's layers do not have (zero).
     """
-    settled, folded = dict(tensors), []
+    ours, folded = dict(tensors), []
     for name in [name for name in tensors if name.endswith(".0.bias") and name not in own]:
         mean = f"{name.removesuffix('.0.bias')}.1.running_mean"
-        if mean in own and mean in settled:
-            settled[mean] = settled[mean] - settled.pop(name)
+        if mean in own and mean in ours:
+            ours[mean] = ours[mean] - ours.pop(name)
             folded.append(name)
     for name, value in own.items():
-        if name in settled and settled[name].ndim == 0 and value.shape == (1,):
-            settled[name] = settled[name].reshape(1)
-        elif name not in settled and (name.endswith(".num_batches_tracked") or name in zeros):
-            settled[name] = torch.zeros(value.shape, dtype=value.dtype)
-    return settled, folded
-
-
-def positive_scales(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """InPlaceABN's scales as plain batch norm has them: ``|weight| + eps``."""
-    norms = {name.removesuffix(".running_mean") for name in tensors if name.endswith(".running_mean")}
-    scales = {f"{norm}.weight" for norm in norms}
-    return {name: value.abs() + ABN_EPSILON if name in scales else value for name, value in tensors.items()}
+        if name in ours and ours[name].ndim == 0 and value.shape == (1,):
+            ours[name] = ours[name].reshape(1)
+        elif name not in ours and (name.endswith(".num_batches_tracked") or name in zeros):
+            ours[name] = torch.zeros(value.shape, dtype=value.dtype)
+    return ours, folded
 
 
 def listed(names: Iterable[str], most: int = 3) -> str:
@@ -122,10 +122,6 @@ def listed(names: Iterable[str], most: int = 3) -> str:
     known = sorted(names)
     more = f" and {len(known) - most} more" if len(known) > most else ""
     return ", ".join(known[:most]) + more
-
-
-def _starts(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(f"{prefix}.")
 
 
 # A ResNet's deep stem as one Sequential (mmseg, sssegmentation): its last batch norm is timm's ``bn1``.

@@ -21,7 +21,7 @@ def _head(source: str, target: str) -> dict[str, str]:
 DANET = Family(
     name="sssegmentation DANet",
     architecture="danet",
-    marks=("pam_in_conv.0.weight", "decoder_pamcam.1.weight"),
+    signature=("pam_in_conv.0.weight", "decoder_pamcam.1.weight"),
     table={
         **BACKBONE,
         "pam_in_conv": "position.0",
@@ -44,7 +44,7 @@ DANET = Family(
 OCRNET = Family(
     name="sssegmentation OCRNet",
     architecture="ocrnet",
-    marks=("bottleneck.0.weight", "object_context_block.bottleneck.0.weight", "decoder.1.weight"),
+    signature=("bottleneck.0.weight", "object_context_block.bottleneck.0.weight", "decoder.1.weight"),
     table={
         **BACKBONE,
         "bottleneck": "pixels",

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from regard.blocks import conv_block
-from regard.checkpoints.foreign.rename import Family, listed, positive_scales, rename, settle, strip, translate
+from regard.checkpoints.foreign.openseg import positive_scales
+from regard.checkpoints.foreign.rename import Family, listed, reconcile, rename, strip, translate
 from regard.errors import CheckpointError
 
 
 def family(**parts) -> Family:
     return Family(
-        **{"name": "toy", "architecture": "danet", "marks": ("a.weight",), "table": {}, "licence": "", **parts}
+        **{"name": "toy", "architecture": "danet", "signature": ("a.weight",), "table": {}, "licence": "", **parts}
     )
 
 
@@ -46,7 +47,7 @@ def test_wrappers_are_taken_off_in_any_order(prefixes: list[str]):
     assert list(strip({name: torch.ones(1)})) == ["conv.weight"]
 
 
-def test_what_stands_beside_the_wrapped_tensors_stays():
+def test_what_stands_next_to_the_wrapped_tensors_stays():
     assert set(strip({"model.a": torch.ones(1), "loss.w": torch.ones(1)})) == {"a", "loss.w"}
 
 
@@ -58,17 +59,17 @@ def test_folding_a_bias_changes_nothing_in_evaluation():
         biased[1].running_var.uniform_(0.5, 2)
     ours = conv_block(3, 5, 3).eval()
     prefixed = {f"block.{name}": value for name, value in ours.state_dict().items()}
-    settled, folded = settle({f"block.{name}": value for name, value in biased.state_dict().items()}, prefixed)
+    reconciled, folded = reconcile({f"block.{name}": value for name, value in biased.state_dict().items()}, prefixed)
     assert folded == ["block.0.bias"]
-    ours.load_state_dict({name.removeprefix("block."): value for name, value in settled.items()})
+    ours.load_state_dict({name.removeprefix("block."): value for name, value in reconciled.items()})
     image = torch.randn(2, 3, 6, 7)
     torch.testing.assert_close(ours(image), biased(image), rtol=1e-5, atol=1e-5)
     assert biased[0].bias.abs().max() > 0.1
 
 
 def test_a_bias_without_a_batch_norm_is_not_lost_in_silence():
-    settled, folded = settle({"block.0.bias": torch.ones(3)}, {"block.0.weight": torch.ones(3)})
-    assert folded == [] and "block.0.bias" in settled  # fitting refuses it by name
+    reconciled, folded = reconcile({"block.0.bias": torch.ones(3)}, {"block.0.weight": torch.ones(3)})
+    assert folded == [] and "block.0.bias" in reconciled  # fitting refuses it by name
 
 
 def test_scalars_counters_and_absent_biases():
@@ -78,9 +79,9 @@ def test_scalars_counters_and_absent_biases():
         "q.bias": torch.ones(4),
         "w": torch.ones(2),
     }
-    settled, _ = settle({"gamma": torch.tensor(0.5)}, own, zeros=("q.bias",))
-    assert settled["gamma"].tolist() == [0.5] and settled["q.bias"].tolist() == [0, 0, 0, 0]
-    assert settled["n.num_batches_tracked"].dtype == torch.int64 and "w" not in settled
+    reconciled, _ = reconcile({"gamma": torch.tensor(0.5)}, own, zeros=("q.bias",))
+    assert reconciled["gamma"].tolist() == [0.5] and reconciled["q.bias"].tolist() == [0, 0, 0, 0]
+    assert reconciled["n.num_batches_tracked"].dtype == torch.int64 and "w" not in reconciled
 
 
 def test_only_batch_norms_get_positive_scales():
