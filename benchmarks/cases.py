@@ -75,10 +75,10 @@ def _attention_facts(inputs: tuple[Tensor, ...], reference: Work, ours: Work, tr
     if train:  # in blocks: the authors' way would take 8 bytes for every pair of pixels, several times
         exact = _gradients(attend, tuple(tensor.detach().double().requires_grad_() for tensor in inputs))
         return {f"{side} error": difference(work(), exact) for side, work in _sides(reference, ours)} | floor
-    some = torch.randperm(pixels)[:SAMPLED]
+    sampled = torch.randperm(pixels)[:SAMPLED]
     query, key, value = (tensor.double() for tensor in inputs)
-    exact = authors_attention(query[:, some], key, value)
-    return {f"{side} error": difference(work()[:, some], exact) for side, work in _sides(reference, ours)} | floor
+    exact = authors_attention(query[:, sampled], key, value)
+    return {f"{side} error": difference(work()[:, sampled], exact) for side, work in _sides(reference, ours)} | floor
 
 
 def _sides(reference: Work, ours: Work) -> tuple[tuple[str, Work], tuple[str, Work]]:

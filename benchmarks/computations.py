@@ -135,7 +135,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         *_table(result["rows"]),
     ]
     if "growth" in result:
-        lines += ["", "Powers of n that they grow with:", ""]
+        lines += ["", "Growth, as the exponent of n:", ""]
         lines += _table([{"case": case, **slopes} for case, slopes in result["growth"].items()])
     return "\n".join(lines) + "\n"
 

@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> None:
 
 
 def compare(picture: Path) -> None:
-    """Print which share of the pixels that QGIS draws has the class that ``regard.predict`` gives there."""
+    """Print how many of the pixels that QGIS draws, in per cent, have the class that ``regard.predict`` gives there."""
     found = subprocess.run([SYSTEM_PYTHON, "-c", "import qgis.core"], capture_output=True, check=False)
     if found.returncode:
         print("skipped: QGIS's Python is not installed here (Debian: apt-get install python3-qgis)")

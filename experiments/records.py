@@ -1,4 +1,4 @@
-"""The records of a study as one compressed table beside it.
+"""The records of a study as one compressed table in its folder.
 
     python -m experiments.records collect RUNS experiments/STUDY/records.csv.gz    # adds or replaces the runs of RUNS
     python -m experiments.records unpack experiments/STUDY/records.csv.gz RUNS     # the files again

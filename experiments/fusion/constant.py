@@ -1,4 +1,4 @@
-"""What a network without any input can reach: the class shares alone, without and with a weight decay of 1.
+"""What a network without any input can reach: the class frequencies alone, without and with a weight decay of 1.
 
 Adam's weight decay adds half the squared weights to the loss. The best constant prediction under it is the bias b that
 minimises CE(shares, softmax(b)) + |b|^2 / 2; a network whose other weights have decayed away ends there.

@@ -25,8 +25,8 @@ class Crops:
         pairs = self.data.split("val")
         self.train = [self._read(pair) for pair in self.data.split("train")]
         self.val = [self._read(pair) for pair in pairs[:: max(1, len(pairs) // 12)]]
-        # photographs stay upright; images from above turn
-        self.overhead = root.name != "camvid"
+        # photographs stay upright; aerial images are rotated by quarter turns
+        self.rot90 = root.name != "camvid"
 
     def _read(self, pair: object) -> tuple[Tensor, Tensor]:
         sample = self.data.read(pair)
@@ -44,7 +44,7 @@ class Crops:
         image, labels = self.train[drawn if shuffled else counter * len(self.train) // (BATCH * self.steps)]
         top, left = (int(rng.integers(side - CROP + 1)) for side in labels.shape)
         window = np.s_[..., top : top + CROP, left : left + CROP]
-        flip, turns = rng.random() < 0.5, int(rng.integers(4)) if self.overhead else 0
+        flip, turns = rng.random() < 0.5, int(rng.integers(4)) if self.rot90 else 0
         parts = [part[window].rot90(turns, (-2, -1)) for part in (image, labels)]
         image, labels = (part.flip(-1) if flip else part for part in parts)
         return image.float(), labels

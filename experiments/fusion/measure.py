@@ -1,4 +1,4 @@
-"""What is recorded beside the loss: scores, attention's entropy, norms, and the likeness of two gradients."""
+"""What is recorded in addition to the loss: scores, attention's entropy, norms, and the likeness of two gradients."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def watched() -> Iterator[dict[str, list[float]]]:
 
 
 def entropies(model: nn.Module, image: Tensor) -> dict[str, float]:
-    """Mean normalised entropy by kind of attention: 1 listens to all alike, 0 to one."""
+    """Mean normalised entropy by kind of attention: 1 is uniform attention, 0 is attention to one place."""
     with watched() as found, torch.no_grad():
         model.outputs(image)
     return {f"entropy_{kind}": sum(values) / len(values) for kind, values in found.items()}

@@ -23,7 +23,7 @@ from regard.ops.resize import resize_logits
 class Defects:
     """What can be repaired alone.
 
-    * ``scrambled`` (D1 to D3): memory is read anew as (pixels, channels) without moving the axes;
+    * ``scrambled`` (D1 to D3): memory is read again as (pixels, channels) without moving the axes;
     * ``supervised`` (D6): whether the object regions have a loss. Scrambled code needs as many regions as channels:
       then the loss is that of a classifier of which only the first k answers are ever true; else there are k regions;
     * ``tap`` (D7): object context on DANet's scores at the image's size, or on its features at the network's stride;
@@ -115,7 +115,7 @@ class SeedDANet(nn.Module):
 
 
 class SeedContext(nn.Module):
-    """Gather and distribute; ``scrambled`` reads memory anew in all four places."""
+    """Gather and distribute; ``scrambled`` reads memory again in all four places."""
 
     def __init__(self, channels: int, how: Defects) -> None:
         super().__init__()

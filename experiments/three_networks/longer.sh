@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Goes on with the three networks of run.sh on CamVid at stride 8, with rare classes weighted up and cross entropy + Dice, and
-# scores them on val. About two hours of one CPU core each. Run it again and it goes on.
+# Continues the three networks of run.sh on CamVid at stride 8, with rare classes weighted up and cross entropy + Dice, and
+# scores them on val. About two hours of one CPU core each. Run it again and it resumes.
 set -euo pipefail
 DATA=${1:?usage: longer.sh DATA OUT}
 OUT=${2:?usage: longer.sh DATA OUT}    # that of run.sh

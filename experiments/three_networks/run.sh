@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains danet, ocrnet and danet_ocr alike on CamVid and on Dubai, and scores them on val at one scale and at several with
+# Trains danet, ocrnet and danet_ocr with the same settings on CamVid and on Dubai, and scores them on val at one scale and at several with
 # flip. DATA holds `camvid`, `dubai` and, in `weights`, timm's tf_efficientnet_lite0.pth. About an hour of one CPU core.
-# Run it again and it goes on where it stopped. RUN, if set, stands before each command (taskset -c 1, for instance).
+# Run it again and it resumes. RUN, if set, stands before each command (taskset -c 1, for instance).
 set -euo pipefail
 DATA=${1:?usage: run.sh DATA OUT}
 OUT=${2:?usage: run.sh DATA OUT}

@@ -1,4 +1,4 @@
-"""Kill predictions at random moments and go on: is every map the same to the byte, and is none ever half there?
+"""Kill predictions at random moments and resume: is every map the same to the byte, and none ever incomplete?
 
     python -m tests.faults.kills [KILLS]
 
@@ -22,13 +22,13 @@ from regard.mapping.predict import predict
 from tests.support import tiny, write_tif
 
 SIZES = ((300, 200), (517, 389), (260, 700))
-NAMES = ("map.tif", "sure.tif", "map.qml", "map.tif.aux.xml", "areas.csv", "map.gpkg")
+NAMES = ("map.tif", "confidence.tif", "map.qml", "map.tif.aux.xml", "areas.csv", "map.gpkg")
 
 
 def run(model: torch.nn.Module, scene: Path, folder: Path) -> None:
-    """Map one scene, with everything beside it; of every second one without a raster of the confidence."""
+    """Map one scene, with all other outputs; of every second one without a raster of the confidence."""
     sides = {"areas": folder / "areas.csv", "polygons": folder / "map.gpkg"}
-    sides |= {"confidence": folder / "sure.tif"} if int(scene.stem[5:]) % 2 else {}
+    sides |= {"confidence": folder / "confidence.tif"} if int(scene.stem[5:]) % 2 else {}
     predict(model, scene, folder / "map.tif", tile=64, overlap=32, overwrite=False, **sides)  # type: ignore[arg-type]
 
 

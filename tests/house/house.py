@@ -1,6 +1,6 @@
-"""The measures of the house: files, functions, parameters, lines and import circles of ``src/regard``.
+"""The size of the source: files, functions, parameters, lines and import cycles of ``src/regard``.
 
-python tests/house/house.py            the table, and everything that is beyond its limit
+python tests/house/house.py            the table, and everything that is above its limit
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import grimp
 
 SOURCE = Path(__file__).parents[2] / "src" / "regard"
 SHORT, LONG, LONG_FUNCTION, PARAMETERS = 60, 260, 70, 7
-VERBS = {"predict", "train", "evaluate", "explain", "report", "export", "load", "create", "convert"}  # and all of cli/
+PUBLIC = {"predict", "train", "evaluate", "explain", "report", "export", "load", "create", "convert"}  # and all of cli/
 
 
 @dataclass(frozen=True)
 class Function:
-    """One function: where it stands, its length in lines from ``def`` to its end, its parameters without self."""
+    """One function: its file, its length in lines from ``def`` to its end, its parameters without self."""
 
     file: str
     name: str
@@ -28,9 +28,9 @@ class Function:
     parameters: int
 
     @property
-    def is_verb(self) -> bool:
-        """A public verb may take more parameters: each is an option for users, with a name and a default."""
-        return self.file.startswith("cli/") or self.name in VERBS
+    def is_public(self) -> bool:
+        """Public functions and commands may take more parameters: each is an option with a name and a default."""
+        return self.file.startswith("cli/") or self.name in PUBLIC
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class House:
     files: dict[str, int]  # outside __init__: lines
     functions: list[Function]
     lines: int  # of all files
-    circles: list[list[str]]
+    cycles: list[list[str]]
 
     @property
     def figures(self) -> dict[str, float]:
@@ -53,7 +53,7 @@ class House:
             "median lines of a function": statistics.median(function.lines for function in self.functions),
             f"functions over {LONG_FUNCTION} lines": len(self.long_functions),
             f"functions over {PARAMETERS} parameters": len(self.wide),
-            "import circles": len(self.circles),
+            "import cycles": len(self.cycles),
             "lines": self.lines,
         }
 
@@ -67,24 +67,28 @@ class House:
 
     @property
     def long_functions(self) -> list[str]:
-        return [f"{one.file}: {one.name}, {one.lines}" for one in self.functions if one.lines > LONG_FUNCTION]
+        return [
+            f"{function.file}: {function.name}, {function.lines}"
+            for function in self.functions
+            if function.lines > LONG_FUNCTION
+        ]
 
     @property
     def wide(self) -> list[str]:
         return [
-            f"{one.file}: {one.name}, {one.parameters}"
-            for one in self.functions
-            if one.parameters > PARAMETERS and not one.is_verb
+            f"{function.file}: {function.name}, {function.parameters}"
+            for function in self.functions
+            if function.parameters > PARAMETERS and not function.is_public
         ]
 
-    def rooms(self) -> dict[str, tuple[int, int]]:
-        """Files outside ``__init__`` and lines of each room."""
-        rooms: dict[str, tuple[int, int]] = {}
+    def subpackages(self) -> dict[str, tuple[int, int]]:
+        """Files outside ``__init__`` and lines of each subpackage."""
+        found: dict[str, tuple[int, int]] = {}
         for file, lines in self.files.items():
-            room = file.rpartition("/")[0] or "(ground)"
-            count, total = rooms.get(room, (0, 0))
-            rooms[room] = (count + 1, total + lines)
-        return rooms
+            name = file.rpartition("/")[0] or "(top level)"
+            count, total = found.get(name, (0, 0))
+            found[name] = (count + 1, total + lines)
+        return found
 
 
 def measure() -> House:
@@ -93,7 +97,7 @@ def measure() -> House:
     lengths = {file: len(text.splitlines()) for file, text in texts.items()}
     outside = {file: lines for file, lines in lengths.items() if not file.endswith("__init__.py")}
     functions = [function for file, text in texts.items() for function in functions_of(file, text)]
-    return House(outside, functions, sum(lengths.values()), circles())
+    return House(outside, functions, sum(lengths.values()), cycles())
 
 
 def functions_of(file: str, text: str) -> Iterator[Function]:
@@ -105,8 +109,8 @@ def functions_of(file: str, text: str) -> Iterator[Function]:
             yield Function(file, node.name, (node.end_lineno or node.lineno) - node.lineno + 1, len(names))
 
 
-def circles() -> list[list[str]]:
-    """Modules that import each other, straight or by others; imports inside functions count."""
+def cycles() -> list[list[str]]:
+    """Modules that import each other, directly or through others; imports inside functions count."""
     graph = grimp.build_graph("regard", cache_dir=None, exclude_type_checking_imports=True)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     reached = {module: _reachable(module, imports) for module in imports}
@@ -114,7 +118,7 @@ def circles() -> list[list[str]]:
     for module, others in reached.items():
         if module in others:
             found.add(frozenset(other for other in others if module in reached[other]))
-    return sorted(sorted(circle) for circle in found)
+    return sorted(sorted(cycle) for cycle in found)
 
 
 def _reachable(start: str, imports: dict[str, set[str]]) -> set[str]:
@@ -129,10 +133,10 @@ def _reachable(start: str, imports: dict[str, set[str]]) -> set[str]:
 
 
 def main() -> None:
-    """Print the rooms, the figures and what is beyond a limit."""
+    """Print the subpackages, the figures and what is above a limit."""
     house = measure()
-    for room, (count, lines) in house.rooms().items():
-        print(f"{room:24} {count:4} files {lines:6} lines")
+    for name, (count, lines) in house.subpackages().items():
+        print(f"{name:24} {count:4} files {lines:6} lines")
     print()
     for name, figure in house.figures.items():
         print(f"{name:32} {figure:8g}")
@@ -141,7 +145,7 @@ def main() -> None:
         ("long files", house.long),
         ("long functions", house.long_functions),
         ("functions with many parameters", house.wide),
-        ("circles", [" <-> ".join(circle) for circle in house.circles]),
+        ("cycles", [" <-> ".join(cycle) for cycle in house.cycles]),
     ):
         print(f"\n{title}: {'; '.join(items) or 'none'}")
 

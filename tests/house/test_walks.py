@@ -1,4 +1,4 @@
-"""The walks through the house stay short. See them with: python tests/house/walks.py."""
+"""The walks through the source stay short. See them with: python tests/house/walks.py."""
 
 from __future__ import annotations
 

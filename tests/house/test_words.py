@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from words import uses, uses_in
 
-LEFT = 145  # today; lower it as the house improves, to 0
+LEFT = 145  # today; lower it to 0
 
 
 def test_no_phrase_is_left_that_has_a_word_in_this_field() -> None:

@@ -1,4 +1,4 @@
-"""Walks through the house: which files and functions of regard one image passes on its way to labels.
+"""Walks through the source: which files and functions of regard one image passes on its way to labels.
 
     python tests/house/walks.py            every walk, file by file with its functions, in order
     python tests/house/walks.py scene      one of them

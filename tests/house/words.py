@@ -1,4 +1,4 @@
-"""The words of the house: phrases that a reader of this field does not know, each with the word to use.
+"""Private words: phrases that a reader of this field does not know, each with the word to use.
 
 python tests/house/words.py            every place where one of them is left, with the right word
 """
@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-READ = ("src/**/*.py", "src/**/*.js", "src/**/*.html", "src/**/*.css", "docs/**/*.md", "README.md", "CONTRIBUTING.md")
+READ = (
+    *("src/**/*.py", "src/**/*.js", "src/**/*.html", "src/**/*.css"),
+    *("docs/**/*.md", "experiments/**/*.md", "README.md", "CONTRIBUTING.md"),
+    *("examples/*.py", "benchmarks/*.py"),
+)
 NO_WORDS = re.compile(r"bundled/")
 
 # phrase (a regular expression; ~ stands for white space) -> the word to use. (?i) where case does not matter.
