@@ -14,7 +14,7 @@ import torch
 import regard
 from benchmarks import parser
 from benchmarks.measure import spent
-from regard.ops.normalise import prepare
+from regard.inference.scores import prepare
 
 
 def main(arguments: list[str]) -> None:

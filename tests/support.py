@@ -16,9 +16,8 @@ from rasterio.transform import Affine
 from torch import nn
 
 from regard.checkpoints.create import create
-from regard.inference.compute import Views
-from regard.mapping.options import Input, MapOptions, Outputs, PolygonRules, Windows
 from regard.models import Segmenter
+from regard.options import Input, MapOptions, Outputs, PolygonRules, Views, Windows
 
 NAMES = ("red thing", "green thing", "blue thing")
 COLOURS = np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200)], dtype=np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from starlette.testclient import TestClient
 
-from regard.mapping.options import Windows
+from regard.options import Windows
 from regard.web.app import create_app
 from regard.web.viewer import Viewer
 

@@ -75,7 +75,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'regard' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found  # also in place of the package `export` or `explain`, which its import has put here
+    return found
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
@@ -14,11 +16,20 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 RENAMED = {"three_branch": "danet_three_branch"}  # architectures, as older files name them
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """How raw values enter a network: ``(value / divisor - mean) / std``, zero where there is no data."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    divisor: float = 255.0
+
+
 class Card(BaseModel):
     """The identity of a model: architecture, classes, bands, scaling, origin, scores.
 
     A pixel value v of band i enters the network as ``(v / divisor - mean[i]) / std[i]``: fixed for the
-    model, never taken from the image at hand, so that two tiles of one scene are treated alike.
+    model, never taken from the image itself, so that two tiles of one scene are treated alike.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())

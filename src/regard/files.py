@@ -1,16 +1,17 @@
-"""Files that stand under their final name only when they are complete: the one place of atomic writing."""
+"""Files that stand under their final name only when they are complete: the one place of atomic writing; and digests."""
 
 from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from regard.errors import OutputError
 
@@ -96,6 +97,24 @@ def sweep(path: Path) -> None:
 
 def _hidden(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part{path.suffix}")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(tensors: Mapping[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and bytes of a model's tensors, in the order of the names."""
+    import torch
+
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 class FileWriter:

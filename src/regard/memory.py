@@ -14,27 +14,20 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.
 NEVER = 2**31 - 1
 
 
-def keep_freed_memory(*, one_heap: bool = False) -> bool:
+def keep_freed_memory(*, shared_arena: bool = False) -> bool:
     """Tell glibc to reuse freed memory instead of giving it back to the system after each large tensor.
 
     Every forward pass asks for the same large tensors again; fresh pages cost more time than the arithmetic on some
-    machines (2 to 7 times a training step's on a virtual one). ``one_heap``: all threads share what is kept; else each
-    keeps its own. False where the C library is not glibc.
+    machines (2 to 7 times a training step's on a virtual one). ``shared_arena``: all threads share one malloc arena;
+    else each keeps its own. False where the C library is not glibc.
     """
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    wishes = [(M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26), *[(M_ARENA_MAX, 1)] * one_heap]
-    return all(mallopt(option, value) for option, value in wishes)
-
-
-def give_back_freed_memory() -> None:
-    """Give the system what is freed, also between what is in use; nothing where the C library is not glibc."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+    settings = [(M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26), *[(M_ARENA_MAX, 1)] * shared_arena]
+    return all(mallopt(option, value) for option, value in settings)
 
 
 def peak_memory_mb() -> float:

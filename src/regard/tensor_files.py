@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import hashlib
 import json
 import os
 import pickle
@@ -103,22 +102,6 @@ def _unsafe(error: Exception) -> str:
 
 def _one_line(error: BaseException, *, most: int = 160) -> str:
     return " ".join(str(error).split())[:most]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
-    sha = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
 
 
 def _umask() -> int:

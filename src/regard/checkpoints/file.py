@@ -18,12 +18,12 @@ from regard.checkpoints.create import build
 from regard.checkpoints.hub import PREFIX, fetch, readme, upload
 from regard.classes import first_reason
 from regard.errors import CheckpointError, ConfigError, unknown
-from regard.files import write_text
-from regard.inference.compute import Precision
+from regard.files import digest, write_text
 from regard.inference.optimise import optimise
 from regard.inference.runtimes import RUNTIMES, open_exported
 from regard.models import Segmenter
-from regard.tensor_files import digest, read_tensors, write_tensors
+from regard.options import Precision
+from regard.tensor_files import read_tensors, write_tensors
 
 
 def load(

@@ -10,8 +10,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter, Token
 
 from regard.cli.app import Answer, Bands, Model, Out, app, base_of
-from regard.inference.compute import Compute, Fusion, Views
-from regard.mapping.options import Input, MapOptions, Outputs, PolygonRules, Sharing, Windows
+from regard.options import Compute, Fusion, Input, MapOptions, Outputs, PolygonRules, Sharing, Views, Windows
 
 
 def _area(_: object, tokens: Sequence[Token]) -> tuple[float, ...] | str:

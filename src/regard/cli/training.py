@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
 from regard.errors import ConfigError
-from regard.inference.compute import DEFAULT_COMPUTE, Compute, Views
+from regard.options import DEFAULT_COMPUTE, Compute, Views
 from regard.training.config import DATA, MOST_USED, Augmentation, Evaluation, Optimisation, Recipe, Session
 from regard.training.config import recipe as find_recipe
 

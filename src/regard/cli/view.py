@@ -50,11 +50,11 @@ def view(
             f"{error.name} is not installed; the viewer needs it. Do: pip install 'regard[web]'."
         ) from None
     from regard.checkpoints.file import load
-    from regard.mapping.options import Windows
     from regard.memory import keep_freed_memory
+    from regard.options import Windows
 
     sources = Sources(source, map_, confidence, labels, bands_of(bands))
-    keep_freed_memory(one_heap=True)
+    keep_freed_memory(shared_arena=True)
     viewer = Viewer(load(model), sources, Windows(tile, overlap))
     url = serve(viewer, host=host, port=port, browser=browser)
     return Answer({"url": url}, "closed")

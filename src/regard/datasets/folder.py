@@ -15,7 +15,8 @@ from regard.datasets.labelled_scene import scene_splits
 from regard.datasets.polygon_scenes import polygon_scenes
 from regard.datasets.public import public_folder, public_name
 from regard.errors import ConfigError, DatasetError, RegardError, counted
-from regard.io.image import PHOTOGRAPHS, RASTERS
+from regard.io.image import RASTERS
+from regard.io.source import PHOTOGRAPHS
 
 NO_SPLIT = "unlisted"  # the key of images that are in no split
 MASK_SUFFIXES = ("", "_labelTrainIds", "_mask", "_label", "_gt")

@@ -9,8 +9,9 @@ from jaxtyping import Int, Shaped
 
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, counted
-from regard.io.image import RASTERS, is_deep, is_photograph, open_photograph, slices
+from regard.io.image import RASTERS, is_deep, open_photograph, slices
 from regard.io.raster import Box, open_raster
+from regard.io.source import is_photograph
 
 
 def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[np.ndarray, "h w"]:

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Int
 
+from regard.card import Scaling
 from regard.datasets.labelled_data import LabelledData, Pair
 from regard.errors import ClassMismatch, DatasetError, RegardError
-from regard.ops.normalise import Scaling
 
 IMAGES = 64
 Read = TypeVar("Read")

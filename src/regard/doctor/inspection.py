@@ -16,8 +16,9 @@ from regard.datasets.folder import Finding, Grade
 from regard.datasets.labelled_data import Pair
 from regard.datasets.mask import checked_labels, label_values, labels_of_colours, mask_values
 from regard.errors import ClassMismatch, RegardError
-from regard.io.image import PHOTOGRAPHS, is_deep, is_photograph
+from regard.io.image import is_deep
 from regard.io.raster import Box, apply, open_raster
+from regard.io.source import PHOTOGRAPHS, is_photograph
 
 BANDS = {"1": 1, "L": 1, "P": 3, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "I": 1, "I;16": 1, "F": 1}
 THIN, SMOOTH = 4, 0.2  # pixels, share of the runs of a mask

@@ -16,8 +16,7 @@ from regard.datasets.labelled_data import LabelledData, Pair
 from regard.doctor.audit import Audit, sort_findings
 from regard.errors import RegardError
 from regard.evaluation.evaluate import check_classes
-from regard.inference.scores import scores_of
-from regard.inference.views import evaluating
+from regard.inference.scores import evaluating, scores_of
 from regard.models import Segmenter
 from regard.ops.losses import cross_entropy
 from regard.progress import Progress

@@ -14,11 +14,11 @@ from regard.datasets.labelled_data import LabelledData, Pair, Sample
 from regard.distributed import distributed_map, rank_and_size
 from regard.errors import ClassMismatch, DatasetError
 from regard.evaluation.scores import Scores as Scores
-from regard.inference.scores import scores_of
-from regard.inference.views import Fusion, Views, evaluating
+from regard.inference.scores import evaluating, scores_of
 from regard.models import Segmenter
 from regard.ops.metrics import boundary_counts, confusion_matrix, reliability_counts
 from regard.ops.resize import most_likely
+from regard.options import Fusion, Views
 from regard.progress import Progress
 
 
@@ -43,7 +43,7 @@ def evaluate(
         model: The network; it is set to eval mode and restored.
         data: Labelled data with the model's classes.
         split: ``train``, ``val`` or ``test``.
-        scales: Test-time augmentation, see :class:`regard.inference.views.Views`: resize by these factors,
+        scales: Test-time augmentation, see :class:`regard.options.Views`: resize by these factors,
         flip: add the horizontal mirror image,
         d4: add the image and its mirror image, each rotated by 0, 90, 180 and 270 degrees,
         window: slide windows of so many pixels instead of taking the image whole,

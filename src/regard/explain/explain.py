@@ -17,16 +17,15 @@ from regard.blocks import ChannelAttention, NonLocal, NonLocalPosition, ObjectAt
 from regard.errors import ConfigError
 from regard.explain.explanation import Explanation, Place
 from regard.inference.pictures import visible
-from regard.inference.scores import scores_of
-from regard.inference.views import evaluating
-from regard.io.image import Pixels, image_size, is_photograph, read_image
+from regard.inference.scores import evaluating, scores_of
+from regard.io.image import Pixels, image_size, read_image
 from regard.io.raster import Box
-from regard.io.source import Source
-from regard.mapping.options import ALIGNMENT, Windows
+from regard.io.source import Source, is_photograph
 from regard.models import Segmenter
 from regard.models.danet_ocr import PositionContext
 from regard.ops.attention import Compared, attention_map, to_tokens
 from regard.ops.resize import most_likely
+from regard.options import ALIGNMENT, Windows
 
 At = str | Sequence[int]
 Context = dict[str, Any]

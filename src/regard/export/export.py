@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from regard.errors import ConfigError, ExportError
 from regard.files import check_writable, replacing, writing
 from regard.inference.runtimes import CELLS, RT_INFO, needed
-from regard.inference.views import evaluating
+from regard.inference.scores import evaluating
 from regard.models import Segmenter
 
 CHECKED_SIZES = ((256, 256), (192, 320))

@@ -16,7 +16,7 @@ from regard.evaluation.evaluate import evaluate
 from regard.export.export import WEIGHTS, export
 from regard.files import check_writable, replacing, writing
 from regard.inference.runtimes import needed, open_exported
-from regard.inference.scores import network_input
+from regard.inference.scores import prepare
 from regard.io.image import Pixels
 from regard.models import Segmenter
 
@@ -81,5 +81,5 @@ def calibration_images(model: Segmenter, data: LabelledData, *, normalise: bool)
         top, left = (max(0, length - SIDE) // 2 for length in sample.labels.shape)
         crop = np.s_[..., top : top + SIDE, left : left + SIDE]
         pixels = Pixels(sample.image[crop], sample.valid[crop])
-        values = pixels.values.astype(np.float32) if normalise else network_input(model, pixels).numpy()
+        values = pixels.values.astype(np.float32) if normalise else prepare(*pixels, model.scaling).numpy()
         yield values[None]

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from regard.blocks import ObjectAttention, ObjectContext
-from regard.inference.compute import Precision
 from regard.inference.runtimes import Runner
 from regard.models import MultiScaleOCRNet, OCRNet, Segmenter
 from regard.ops.attention import to_map, to_tokens, without_autocast
 from regard.ops.resize import resize_logits
+from regard.options import Precision
 
 SAMPLE = 64  # pixels, of the image that shows which norm follows which convolution
 COARSE = 4  # how many times smaller a map must be for its own grid to be worth while

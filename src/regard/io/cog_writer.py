@@ -1,4 +1,4 @@
-"""Rows in, a cloud-optimised GeoTIFF out, under its final name only when it is complete."""
+"""Rows in, a cloud-optimised GeoTIFF out, under its final name only when it is complete; and its style for QGIS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import rasterio
@@ -16,8 +16,8 @@ import rasterio.shutil
 from jaxtyping import Shaped
 from rasterio.windows import Window
 
-from regard.classes import ClassMap
-from regard.files import FileWriter, write_text
+from regard.classes import ClassMap, Colour
+from regard.files import FileWriter, check_writable, write_text
 from regard.io.gdal import BLOCK_CACHE, GDAL_ERRORS, not_georeferenced_is_fine
 
 BLOCK = 512  # pixels: what is written together in rows of blocks is compressed once
@@ -37,7 +37,7 @@ class Layer:
 
 def label_layer(classes: ClassMap, tags: Mapping[str, str]) -> Layer:
     """The layer of a class map: labels, 255 (or 65535) for no data, the classes' names and colours."""
-    many = len(classes) > 255
+    many = len(classes.names) > 255
     names = {"regard_classes": json.dumps(list(classes.names))}
     return Layer("class", 65535 if many else 255, "uint16" if many else "uint8", classes, 1.0, {**names, **tags})
 
@@ -50,7 +50,7 @@ def measure_layer(name: str, tags: Mapping[str, str]) -> Layer:
 class RasterWriter(FileWriter):
     """Writes one layer row block by row block; leaving the ``with`` block without an error publishes it.
 
-    ``scratch`` is a folder on the same disk for what is unfinished; without it, that lies beside ``path``.
+    ``scratch`` is a folder on the same disk for what is unfinished; without it, that lies next to ``path``.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class RasterWriter(FileWriter):
             raise self._failed(error) from None
 
     def _publish(self) -> None:
-        resampling = "MODE" if self.layer.classes else "AVERAGE"
+        resampling = "AVERAGE" if self.layer.classes is None else "MODE"
         options = {"BLOCKSIZE": BLOCK, "COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": resampling, "BIGTIFF": "IF_SAFER"}
         try:
             self._file.close()
@@ -137,3 +137,42 @@ def category_sidecar(names: Sequence[str]) -> str:
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
         f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
     )
+
+
+def style_path(raster: Path) -> Path:
+    """Where QGIS looks for the style of a raster: the same name with the ending ``.qml``."""
+    return raster.with_suffix(".qml")
+
+
+def write_style(raster: Path, classes: ClassMap) -> Path:
+    """Write the style (classes by name and colour) next to the class map ``raster``; QGIS opens the map with it.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    target = style_path(raster)
+    check_writable(target)
+    return write_text(target, raster_style(classes))
+
+
+def raster_style(classes: ClassMap) -> str:
+    """A QGIS style (QML) with one palette entry per class of band 1; other values are transparent."""
+    entries = "".join(
+        f'        <paletteEntry value="{label}" color="{as_hex(colour)}" alpha="255" label={quoteattr(name)}/>\n'
+        for label, (name, colour) in enumerate(zip(classes.names, classes.palette, strict=True))
+    )
+    return (
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        '<qgis version="3.22.0" styleCategories="Symbology">\n  <pipe>\n'
+        '    <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
+        f"      <colorPalette>\n{entries}      </colorPalette>\n"
+        '    </rasterrenderer>\n    <brightnesscontrast brightness="0" contrast="0" gamma="1"/>\n'
+        '    <huesaturation saturation="0" grayscaleMode="0" colorizeOn="0"/>\n'
+        '    <rasterresampler maxOversampling="2"/>\n  </pipe>\n  <blendMode>0</blendMode>\n</qgis>\n'
+    )
+
+
+def as_hex(colour: Colour) -> str:
+    """``#rrggbb``."""
+    red, green, blue = colour
+    return f"#{red:02x}{green:02x}{blue:02x}"

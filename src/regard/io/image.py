@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +12,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regard.errors import BandMismatch, UnreadableImage
 from regard.io.raster import Box, open_raster
-from regard.io.source import Source, check_exists
+from regard.io.source import PHOTOGRAPH_FORMATS, PHOTOGRAPHS, Source, check_exists, is_photograph
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 PHOTOGRAPH_BANDS = ("red", "green", "blue")
-PHOTOGRAPH_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # JPEG stands for its series (MPO) too
 RASTERS = (".tif", ".tiff", ".jp2")
 
 
@@ -48,23 +44,6 @@ def read_image(
         return pixels if box is None else Pixels(pixels.values[:, *slices(box)], pixels.valid[slices(box)])
     with open_raster(source, bands=bands, expected=expected) as raster:
         return Pixels(*raster.read(box or Box(0, 0, *raster.size)))
-
-
-def is_photograph(source: str | Path | Source) -> bool:
-    """Whether an image is a photograph: by its suffix, and not above Pillow's limit of pixels.
-
-    Photographs are predicted whole; larger images in windows, as rasters are.
-    """
-    source = Source.of(source)
-    if source.suffix not in PHOTOGRAPHS:
-        return False
-    with warnings.catch_warnings(), suppress(OSError, ValueError, SyntaxError):  # reading raises what else is wrong
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            Image.open(str(source), formats=PHOTOGRAPH_FORMATS).close()
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            return False
-    return True
 
 
 def read_photograph(

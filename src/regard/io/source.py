@@ -6,9 +6,13 @@ import os
 import re
 import urllib.error
 import urllib.request
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+from PIL import Image
 
 from regard.errors import UnreadableImage
 
@@ -21,6 +25,8 @@ DRIVERS = {  # GDAL's driver by the first bytes of the file
     b"\xff\xd8\xff": "JPEG",
     b"\0\0\0\x0cjP": "JP2OpenJPEG",
 }
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+PHOTOGRAPH_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # JPEG stands for its series (MPO) too
 ANY_DRIVER = sorted(set(DRIVERS.values()))
 VRT = "VRT"  # not among them: a VRT can read any file of the machine
 VIRTUAL = re.compile(r"/vsi[a-z0-9_]+/|[a-z][a-z0-9+]+:/")
@@ -155,16 +161,33 @@ class Source:
         return f"Convert it: gdal_translate {self.name} out.tif."
 
 
+def is_photograph(source: str | Path | Source) -> bool:
+    """Whether an image is a photograph: by its suffix, and not above Pillow's limit of pixels.
+
+    Photographs are predicted whole; larger images in windows, as rasters are.
+    """
+    source = Source.of(source)
+    if source.suffix not in PHOTOGRAPHS:
+        return False
+    with warnings.catch_warnings(), suppress(OSError, ValueError, SyntaxError):  # reading raises what else is wrong
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            Image.open(str(source), formats=PHOTOGRAPH_FORMATS).close()
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return False
+    return True
+
+
 def check_exists(source: Source) -> None:
-    """Refuse a local source that is no file.
+    """Refuse a local source that is not a file.
 
     Raises:
         UnreadableImage: it is missing or a folder.
     """
     file = source.local
     if file is not None and not file.is_file():
-        what = "is a folder" if file.is_dir() else "does not exist"
-        raise UnreadableImage(f"{source} {what}. Give the path of an image.")
+        reason = "is a folder" if file.is_dir() else "does not exist"
+        raise UnreadableImage(f"{source} {reason}. Give the path of an image.")
 
 
 def _archive(name: str) -> Path | None:

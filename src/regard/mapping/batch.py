@@ -18,15 +18,14 @@ from typing import Any
 from regard.checkpoints.file import load
 from regard.errors import OutputBusy, RegardError, ScenesFailed
 from regard.files import check_writable, write_text
-from regard.inference.compute import DEFAULT_COMPUTE, Compute
 from regard.io.image import image_size
 from regard.io.source import Source
 from regard.mapping.cluster import map_on_cluster
-from regard.mapping.options import MapOptions, Sharing
 from regard.mapping.predict import opened
 from regard.mapping.sources import are_several, listed, targets_of
 from regard.memory import keep_freed_memory, peak_memory_mb
 from regard.models import Segmenter
+from regard.options import DEFAULT_COMPUTE, Compute, MapOptions, Sharing
 
 RETRY_SECONDS = 0.5  # between two tries of a map that another run is making
 MOST_NAMED = 5  # failed scenes in a message

@@ -16,16 +16,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from regard.inference.compute import Views
 from regard.inference.scores import grid_scores
 from regard.io.gdal import CACHE_MB
 from regard.io.image import Pixels
 from regard.io.raster import Raster
 from regard.io.window_reader import Cut, piece_bytes, read_windows
-from regard.mapping.options import ALIGNMENT, Windows
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
 from regard.ops.windows import Axis, plan_axis
+from regard.options import ALIGNMENT, Views, Windows
 
 READ_BYTES = 16e6  # of the raster, read at once; twice as much is held
 GRID_ROWS_AT_ONCE = 8
@@ -69,7 +68,7 @@ def memory_needed(model: Segmenter, raster: Raster, windows: Windows) -> float:
     window = min(windows.tile, -(-height // ALIGNMENT) * ALIGNMENT)
     strip = min(raster.bytes_of(window, width), piece_bytes(raster, READ_BYTES))
     cache = min(1e6 * CACHE_MB, raster.bytes_of(height, width))
-    canvas = 4 * len(model.classes) * (window // model.stride) * -(-width // model.stride)
+    canvas = 4 * len(model.classes.names) * (window // model.stride) * -(-width // model.stride)
     image = 4 * len(raster.bands) * window * min(window, width)
     return 2.5 * strip + cache + canvas + 1.5 * image + 36e6 + 800 * width
 
@@ -162,7 +161,7 @@ def predict_rows(
     start = vertical.first_reaching(vertical.begins[first] - 1) if first else 0
     above = vertical.begins[start] - 1
     rows, columns = range(above, above + 1 + vertical.window), range(horizontal.cells)
-    canvas = RollingCanvas(len(model.classes), rows, columns, model.stride)
+    canvas = RollingCanvas(len(model.classes.names), rows, columns, model.stride)
     tops, lefts = ([begin * model.stride for begin in axis] for axis in (vertical.begins[start:], horizontal.begins))
     size = (vertical.window * model.stride, horizontal.window * model.stride)
     cuts = read_windows(raster, tops, lefts, size, at_most=READ_BYTES)

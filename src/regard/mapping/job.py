@@ -13,7 +13,7 @@ import numpy as np
 
 from regard._version import __version__
 from regard.errors import OutputError, UnreadableImage
-from regard.files import check_writable
+from regard.files import check_writable, digest
 from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation, masked
 from regard.io.cog_writer import RasterWriter, measure_layer
@@ -22,9 +22,8 @@ from regard.io.raster import open_raster
 from regard.io.source import Source
 from regard.io.vectors import check_vector_target
 from regard.mapping.journal import key_of
-from regard.mapping.options import MapOptions, Outputs
 from regard.models import Segmenter
-from regard.tensor_files import digest
+from regard.options import MapOptions, Outputs
 
 
 class Job(Protocol):
@@ -64,10 +63,9 @@ class PhotographJob:
             refuse_to_replace(files)
 
     def is_done(self) -> bool:
-        files = self.options.outputs.files
-        modified = self.source.stamp()[2]
-        changed = dict.fromkeys(files, modified if isinstance(modified, int) else 0)
-        return bool(files) and is_complete(changed, files, {"regard_job": self.tags["regard_job"]})
+        outputs, modified = self.options.outputs, self.source.stamp()[2]
+        changed = modified if isinstance(modified, int) else 0
+        return bool(outputs.files) and is_complete(outputs, {"regard_job": self.tags["regard_job"]}, changed)
 
     def run(self, *, progress: bool = True) -> Segmentation:
         """The labels; computed in memory, and no file is touched, where the files are complete already."""
@@ -105,11 +103,15 @@ class PhotographJob:
         return {**tags, "regard_job": key_of(facts)}
 
 
-def is_complete(changed: Mapping[Path, int], rasters: Sequence[Path], tags: Mapping[str, str]) -> bool:
-    """Whether every file exists and is not older than given (in nanoseconds since 1970), and the rasters among them
-    have these tags.
+def is_complete(outputs: Outputs, tags: Mapping[str, str], changed: int) -> bool:
+    """Whether a map is complete already, so that it is kept: all its files exist, its rasters have these tags and are
+    not older than the source, ``changed`` in nanoseconds since 1970, and the others are not older than the map.
     """
-    return all(path.is_file() and path.stat().st_mtime_ns >= since for path, since in changed.items()) and all(
+    rasters, files = list(outputs.rasters.values()), outputs.files
+    if not all(path.is_file() for path in files):
+        return False
+    written = {path: path.stat().st_mtime_ns for path in files}
+    return all(written[path] >= (changed if path in rasters else written[rasters[0]]) for path in files) and all(
         tags.items() <= tags_in(path).items() for path in rasters
     )
 
@@ -166,10 +168,10 @@ def check_targets(files: Sequence[Path], sources: Sequence[Path]) -> None:
 
 
 def refuse_to_replace(files: Sequence[Path]) -> None:
-    """Refuse to go on where one of the files exists.
+    """Refuse to replace files that exist.
 
     Raises:
-        OutputError: it does.
+        OutputError: one of them does.
     """
     existing = [path for path in files if path.exists()]
     if existing:

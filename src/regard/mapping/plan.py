@@ -11,19 +11,18 @@ import numpy as np
 import torch
 
 from regard.errors import ConfigError
-from regard.inference.compute import DEFAULT_COMPUTE, Compute, Views
 from regard.inference.scores import scores_of
-from regard.io.image import Pixels, is_photograph
+from regard.io.image import Pixels
 from regard.io.raster import Box, Raster, open_raster
-from regard.io.source import Source
+from regard.io.source import Source, is_photograph
 from regard.io.window_reader import padded
 from regard.mapping.batch import network
 from regard.mapping.blend import axes, memory_needed
-from regard.mapping.options import ALIGNMENT, MapOptions
 from regard.mapping.predict import opened_raster
 from regard.mapping.write import BYTES_A_PIXEL, RasterJob
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
+from regard.options import ALIGNMENT, DEFAULT_COMPUTE, Compute, MapOptions, Views
 
 
 def one_raster(sources: Sequence[Source]) -> Source:

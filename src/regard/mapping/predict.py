@@ -10,21 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from regard.errors import ConfigError
-from regard.inference.compute import Views
+from regard.inference.scores import evaluating
 from regard.inference.segmentation import Segmentation, masked
-from regard.inference.views import evaluating
 from regard.io.area_of_interest import Area, area_of_interest
 from regard.io.areas import ground_resolution
-from regard.io.image import is_photograph
 from regard.io.mosaic import mosaic as mosaic_of
 from regard.io.raster import Raster, open_raster
-from regard.io.source import Source
+from regard.io.source import Source, is_photograph
 from regard.mapping.blend import memory_needed, predict_rows
 from regard.mapping.job import Job, PhotographJob
-from regard.mapping.options import ALIGNMENT, Input, MapOptions, Outputs, PolygonRules, Windows
 from regard.mapping.sources import targets_of
 from regard.mapping.write import RasterJob
 from regard.models import Segmenter
+from regard.options import ALIGNMENT, Input, MapOptions, Outputs, PolygonRules, Views, Windows
 
 IN_MEMORY = 100_000_000  # pixels: larger results go to a file
 LARGEST_TILE = 8192
@@ -69,9 +67,9 @@ def predict(
     one grid, and where they overlap, the last one that has data is used. Without ``overwrite`` a complete map of the
     same model, source and options is kept, and any other file is refused.
 
-    The other options are those of :mod:`regard.mapping.options`: files besides the map in ``Outputs``, ``sieve`` to
+    The other options are those of :mod:`regard.options`: files besides the map in ``Outputs``, ``sieve`` to
     ``minimum_area`` in ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, windows in ``Windows``; and of
-    :class:`~regard.inference.views.Views` for ``scales``, ``flip`` and ``d4``.
+    :class:`~regard.options.Views` for ``scales``, ``flip`` and ``d4``.
 
     Raises:
         UnreadableImage, BandMismatch: the source cannot be read, or not with this model.

@@ -11,15 +11,14 @@ from jaxtyping import Bool, Float, Integer
 from numpy import ndarray
 from torch import Tensor
 
-from regard.inference.compute import Views
 from regard.inference.scores import grid_scores
 from regard.io.image import Pixels
 from regard.io.raster import Box, Raster
 from regard.io.window_reader import padded
 from regard.mapping.blend import RollingCanvas, axes, confidence, upsample
-from regard.mapping.options import Windows
 from regard.models import Segmenter
 from regard.ops.windows import Axis
+from regard.options import Views, Windows
 
 CACHE_BYTES = 256_000_000
 Window = tuple[int, int]  # its row and its column among the windows

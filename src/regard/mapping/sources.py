@@ -8,9 +8,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from regard.errors import ConfigError, OutputError, UnreadableImage
-from regard.io.image import is_photograph
-from regard.io.source import Source
-from regard.mapping.options import Outputs
+from regard.io.source import Source, is_photograph
+from regard.options import Outputs
 
 MANIFEST = ".jsonl"
 MAPS = (".tif", ".tiff", ".png")

@@ -17,11 +17,10 @@ import shapely
 import torch
 
 from regard.files import write_text
-from regard.io.cog_writer import label_layer
-from regard.io.qgis_style import as_hex
+from regard.io.cog_writer import as_hex, label_layer
 from regard.io.raster import Raster, to_map
-from regard.mapping.options import Outputs
 from regard.models import Segmenter
+from regard.options import Outputs
 
 POINTS_A_SIDE = 16  # of the footprint: straight sides of one CRS are curves in another
 EXTENSIONS = ("projection/v2.0.0", "classification/v2.0.0", "raster/v2.0.0", "mlm/v1.5.0")

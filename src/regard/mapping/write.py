@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -20,17 +21,15 @@ from regard._version import __version__
 from regard.errors import ConfigError, OutputError, UnreadableImage
 from regard.files import sweep
 from regard.io.areas import class_areas, ground_resolution, write_areas
-from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer
+from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer, style_path, write_style
 from regard.io.polygons import write_polygons
-from regard.io.qgis_style import style_path, write_style
 from regard.io.raster import Raster
 from regard.mapping.blend import Rows, axes, predict_rows
 from regard.mapping.job import as_bytes, check_outputs, is_complete, model_tags, refuse_to_replace
 from regard.mapping.journal import Journal, journal_folder, key_of
-from regard.mapping.options import MapOptions, PolygonRules
 from regard.mapping.stac import write_item
-from regard.memory import give_back_freed_memory
 from regard.models import Segmenter
+from regard.options import MapOptions, PolygonRules
 from regard.progress import Progress
 
 BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # journal, work file and copy, compressed
@@ -76,7 +75,7 @@ class RasterJob:
             if not self.options.overwrite and self.is_complete():  # by a run that ended just before we had the lock
                 return self.labels
             _stage(self, progress)
-            give_back_freed_memory()  # what windows were computed in is of no use to what follows
+            _give_back_freed_memory()  # what windows were computed in is of no use to what follows
             if key_of(self.identity()) != self.journal.key:
                 raise UnreadableImage(
                     f"{self.raster.source} was changed while it was read, or is gone. Run the same again."
@@ -147,15 +146,8 @@ class RasterJob:
         return {"regard_job": key_of(self.settings), **rules}
 
     def is_complete(self) -> bool:
-        """Whether every file exists, made with these settings: rasters later than the source was changed, the others
-        later than the map.
-        """
-        outputs, source = self.options.outputs, max(self.modified, default=0)
-        if not self.labels.is_file():
-            return False
-        labels, rasters = self.labels.stat().st_mtime_ns, list(outputs.rasters.values())
-        changed = {path: source if path in rasters else labels for path in outputs.files}
-        return is_complete(changed, rasters, self.tags)
+        """See :func:`~regard.mapping.job.is_complete`."""
+        return is_complete(self.options.outputs, self.tags, max(self.modified, default=0))
 
     def _check_space(self) -> None:
         height, width = self.raster.size
@@ -209,6 +201,13 @@ def _stage(job: RasterJob, progress: bool) -> None:
         )
         for _, group in groupby(predicted, attrgetter("row")):
             journal.keep(map(partial(_as_stored, nodata), group))
+
+
+def _give_back_freed_memory() -> None:
+    """Give the system what is freed, also between what is in use; nothing where the C library is not glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _as_stored(nodata: int, rows: Rows) -> dict[str, np.ndarray]:

@@ -12,11 +12,10 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from regard.card import Card
+from regard.card import Card, Scaling
 from regard.classes import ClassMap, first_reason
 from regard.errors import ConfigError
 from regard.models.backbone import build_backbone
-from regard.ops.normalise import Scaling
 from regard.ops.resize import resize_logits
 
 

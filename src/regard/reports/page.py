@@ -19,7 +19,7 @@ from regard.datasets.labelled_data import LabelledData
 from regard.errors import ClassMismatch, ConfigError
 from regard.evaluation.evaluate import Scores, check_classes, evaluate
 from regard.files import check_writable, write_text
-from regard.inference.views import evaluating
+from regard.inference.scores import evaluating
 from regard.models import Segmenter
 from regard.reports import gallery, tables
 from regard.reports.charts import calibration, curves

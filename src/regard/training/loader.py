@@ -12,10 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from regard.card import Scaling
 from regard.datasets.labelled_data import LabelledData, Pair, Sample
 from regard.distributed import rank_and_size
 from regard.errors import DatasetError, RegardError
-from regard.ops.normalise import Scaling, check_depth, normalise
+from regard.inference.scores import check_depth, normalise
 from regard.training.augment import drop_band, generator, random_view
 from regard.training.config import TrainConfig
 

@@ -19,7 +19,6 @@ from regard.datasets.labelled_data import LabelledData
 from regard.datasets.statistics import check_labels, class_pixels, measure
 from regard.errors import ConfigError, TrainingError
 from regard.evaluation.evaluate import check_classes
-from regard.inference.views import scaling_of
 from regard.memory import keep_freed_memory
 from regard.models import Segmenter
 from regard.progress import Progress
@@ -104,7 +103,7 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
         record.start(done)
     balanced = config.balance or config.class_weights == "balanced"
     pixels = class_pixels(data, skip=config.on_bad_image == "skip") if balanced else None
-    stream = TrainingStream(data, config, scaling=scaling_of(model), bands=model.bands, pixels=pixels)
+    stream = TrainingStream(data, config, scaling=model.scaling, bands=model.bands, pixels=pixels)
     keep = ModelCheckpoint(
         record.folder, "last", every_n_train_steps=config.evaluate_every, save_top_k=1, enable_version_counter=False
     )

@@ -18,10 +18,10 @@ from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation
 from regard.io.image import read_image
 from regard.io.raster import Box, Raster
-from regard.mapping.options import Windows
 from regard.mapping.predict import predict
 from regard.mapping.region import Region, Regions, Window
 from regard.models import Segmenter
+from regard.options import Windows
 
 MOST_WAITING = 32
 BURST, PER_SECOND = 200, 20.0

@@ -14,11 +14,12 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, SizeMismatch
 from regard.inference.pictures import shown_bands
-from regard.io.image import image_size, is_photograph, read_image
+from regard.io.image import image_size, read_image
 from regard.io.raster import Box, Raster, open_raster
+from regard.io.source import is_photograph
 from regard.io.window_reader import in_memory
-from regard.mapping.options import Windows
 from regard.models import Segmenter
+from regard.options import Windows
 from regard.web.grid import SIDE, Address, Grid, Places, grid_of
 from regard.web.live_prediction import MOST_WINDOWS, Cache, Connected, Live
 from regard.web.pixel_query import inspect

@@ -13,8 +13,7 @@ from regard.checkpoints.file import save
 from regard.errors import ClassMismatch
 from regard.evaluation.compare import compare
 from regard.evaluation.evaluate import evaluate
-from regard.inference.views import scaling_of
-from regard.ops.normalise import prepare
+from regard.inference.scores import prepare
 from support import tiny, write_set
 
 
@@ -30,7 +29,7 @@ def test_labels_and_scores_are_those_of_each_way(tmp_path: Path) -> None:
     same = []
     for pair in data.split("val"):
         sample = data.read(pair)
-        image = prepare(sample.image, sample.valid, scaling_of(plain))[None]
+        image = prepare(sample.image, sample.valid, plain.scaling)[None]
         with torch.inference_mode():
             same.append((plain(image).argmax(1) == auto(image).argmax(1)).numpy())
     assert rows["auto"].equal == pytest.approx(np.mean(same))

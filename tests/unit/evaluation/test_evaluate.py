@@ -15,9 +15,8 @@ from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
 from regard.errors import ClassMismatch, DatasetError, UnknownName
 from regard.evaluation.evaluate import Scores, check_classes, evaluate
-from regard.inference.views import scaling_of
+from regard.inference.scores import prepare
 from regard.models import Segmenter
-from regard.ops.normalise import prepare
 from support import NAMES, save_image, tiny
 
 
@@ -27,7 +26,7 @@ def by_hand(model: Segmenter, data: LabelledData) -> np.ndarray:
     for pair in data.split("val"):
         sample = data.read(pair)
         with torch.no_grad():
-            logits = model(prepare(sample.image, sample.valid, scaling_of(model))[None])[0].numpy()
+            logits = model(prepare(sample.image, sample.valid, model.scaling)[None])[0].numpy()
         for true, guess in zip(sample.labels.flatten(), logits.argmax(axis=0).flatten(), strict=True):
             if true != 255:
                 counts[true, guess] += 1

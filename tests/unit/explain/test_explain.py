@@ -15,10 +15,9 @@ from regard.blocks import ChannelAttention, NonLocal, NonLocalPosition, ObjectCo
 from regard.errors import BandMismatch, ConfigError, OutputError, UnknownName
 from regard.explain import explain as explaining
 from regard.explain.explain import _span, cells, explain, parse_at
-from regard.inference.views import scaling_of
+from regard.inference.scores import prepare
 from regard.models import Segmenter
 from regard.models.danet_ocr import PositionContext
-from regard.ops.normalise import prepare
 from support import NAMES, save_image, tiny, write_tif
 
 HEIGHT, WIDTH = 90, 131
@@ -49,7 +48,7 @@ def lively(architecture: str, **settings: object) -> Segmenter:
 
 def image_of(model: Segmenter, path: Path) -> Tensor:
     values = np.asarray(Image.open(path)).transpose(2, 0, 1)
-    return prepare(values, np.ones(values.shape[1:], dtype=bool), scaling_of(model))[None]
+    return prepare(values, np.ones(values.shape[1:], dtype=bool), model.scaling)[None]
 
 
 def forward(model: Segmenter, path: Path, kind: type[nn.Module]) -> tuple[nn.Module, tuple, Tensor, Tensor]:

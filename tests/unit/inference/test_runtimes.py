@@ -15,7 +15,7 @@ import regard
 from regard.checkpoints.file import save
 from regard.errors import CheckpointError, ConfigError, MissingExtra
 from regard.export.export import export
-from regard.inference.views import class_scores
+from regard.inference.scores import class_scores
 from support import save_image, tiny, write_tif
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the extra 'export'")
@@ -78,7 +78,7 @@ def test_bfloat16_differs_a_little(folder: Path) -> None:
 
 
 def test_each_way_of_computing_has_its_own_digest(folder: Path) -> None:
-    from regard.tensor_files import digest
+    from regard.files import digest
 
     networks = [regard.load(folder / name, runtime=runtime) for name, runtime in WAYS]
     networks.append(regard.load(folder / "raw.xml", precision="auto"))

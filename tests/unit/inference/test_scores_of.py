@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from regard.errors import BandMismatch
-from regard.inference.scores import grid_scores, network_input, scores_of
-from regard.inference.views import Views, class_scores
+from regard.inference.scores import class_scores, grid_scores, prepare, scores_of
 from regard.io.image import Pixels
+from regard.options import Views
 from support import tiny
 
 
@@ -22,7 +22,7 @@ def pixels(height: int = 40, width: int = 56, *, empty: int = 0) -> Pixels:
 
 def test_the_network_sees_the_pixels_as_its_card_says_and_zero_where_there_is_no_data():
     model, found = tiny(), pixels(empty=5)
-    image = network_input(model, found).numpy()
+    image = prepare(*found, model.scaling).numpy()
     mean, std = (np.array(values, dtype=np.float32)[:, None, None] for values in (model.card.mean, model.card.std))
     expected = (found.values / np.float32(model.card.divisor) - mean) / std
     np.testing.assert_allclose(image[..., 5:], expected[..., 5:], atol=1e-5)
@@ -34,7 +34,7 @@ def test_scores_have_the_images_size_and_are_those_of_the_normalised_image(views
     model, found = tiny(), pixels()
     scores = scores_of(model, found, views)
     assert scores.shape == (3, 40, 56)
-    assert torch.equal(scores, class_scores(model, network_input(model, found)[None], views)[0])
+    assert torch.equal(scores, class_scores(model, prepare(*found, model.scaling)[None], views)[0])
 
 
 def test_scores_are_computed_where_the_model_is():
@@ -54,7 +54,7 @@ def test_windows_scored_together_have_the_scores_of_each():
 def test_the_grid_of_a_single_view_is_the_networks_own():
     model, found = tiny(), pixels(64, 64)
     with torch.no_grad():
-        logits = model.logits(network_input(model, found)[None])["main"]
+        logits = model.logits(prepare(*found, model.scaling)[None])["main"]
     assert torch.equal(grid_scores(model, [found]), logits)
 
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from regard.card import Card
 from regard.classes import ClassMap
 from regard.errors import ConfigError
-from regard.inference.views import Views, _scaled, class_scores
+from regard.inference.scores import _scaled, class_scores
 from regard.models import Segmenter
 from regard.ops.windows import starts
+from regard.options import Views
 from support import NAMES, tiny
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from regard.classes import ClassMap
 from regard.errors import OutputError
-from regard.io.cog_writer import RasterWriter, label_layer
-from regard.io.qgis_style import raster_style, style_path, write_style
+from regard.io.cog_writer import RasterWriter, label_layer, raster_style, style_path, write_style
 
 CLASSES = ClassMap(names=('a & "b"', "<water>", "höhe"), palette=((10, 20, 30), (200, 0, 0), (0, 0, 250)))
 SYSTEM_PYTHON, QGIS = Path("/usr/bin/python3"), Path("/usr/lib/python3/dist-packages/qgis")

@@ -22,7 +22,7 @@ from regard.io.source import Source
 from regard.mapping.batch import predict_many
 from regard.mapping.predict import predict
 from regard.models import Segmenter
-from support import write_tif
+from support import map_options, write_tif
 
 VALUES = np.random.default_rng(5).integers(0, 256, size=(3, 70, 90), dtype=np.uint8)
 
@@ -96,9 +96,8 @@ def test_messages_show_the_address_as_it_was_written(typed: str, server: str, ti
             read(address)
         assert str(raised.value).startswith(f"{address}: the header cannot be read")
     with pytest.raises(ScenesFailed) as failed:
-        predict_many(
-            str(save(tiny_model, tmp_path / "tiny.safetensors")), [address, f"{server}/x.tif"], tmp_path / "maps"
-        )
+        model, options = str(save(tiny_model, tmp_path / "tiny.safetensors")), map_options(tmp_path / "maps")
+        predict_many(model, [address, f"{server}/x.tif"], options)
     assert f" {address}: UnreadableImage: {address}: the header" in str(failed.value)
 
 

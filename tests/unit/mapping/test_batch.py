@@ -16,8 +16,8 @@ from regard.io.source import Source
 from regard.mapping import batch as many
 from regard.mapping.batch import Scene, predict_many, predict_scene, run_on_cluster
 from regard.mapping.journal import Journal
-from regard.mapping.options import Sharing
 from regard.models import Segmenter
+from regard.options import Sharing
 from support import map_options, write_tif
 
 SMALL = {"tile": 64, "overlap": 32}

@@ -14,17 +14,15 @@ import torch
 import torch.nn.functional as F
 
 from regard.errors import ConfigError
-from regard.inference.compute import Views
-from regard.inference.scores import grid_scores
+from regard.inference.scores import grid_scores, prepare
 from regard.io.image import Pixels
 from regard.io.raster import Box, open_raster
 from regard.io.window_reader import padded
 from regard.mapping import blend
 from regard.mapping.blend import axes, confidence, entropy, predict_rows
-from regard.mapping.options import Windows
 from regard.models import Segmenter
-from regard.ops.normalise import prepare
 from regard.ops.windows import ramp
+from regard.options import Views, Windows
 from support import tiny, write_tif
 
 WINDOWS = Windows(tile=64, overlap=32, batch=3)

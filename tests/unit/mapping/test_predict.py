@@ -18,12 +18,12 @@ from PIL import Image
 
 from regard.classes import ClassMap
 from regard.errors import ConfigError, OutputError, UnknownName, UnreadableImage
+from regard.inference.scores import class_scores, prepare
 from regard.inference.segmentation import Segmentation
-from regard.inference.views import Views, class_scores
 from regard.io.image import image_size, read_image
 from regard.mapping.predict import predict
 from regard.models import Segmenter
-from regard.ops.normalise import prepare
+from regard.options import Views
 from support import save_image, write_tif
 
 VIEW = {"tile": 64, "overlap": 32}

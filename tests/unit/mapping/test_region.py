@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from regard.io.raster import Box, open_raster
-from regard.mapping.options import Windows
 from regard.mapping.predict import predict
 from regard.mapping.region import Regions
+from regard.options import Windows
 from support import tiny, write_tif
 
 WINDOWS = Windows(tile=64, overlap=32)

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regard.card import Scaling
 from regard.datasets.labelled_data import Sample
-from regard.ops.normalise import Scaling, normalise, prepare
+from regard.inference.scores import normalise, prepare
 from regard.training.augment import drop_band, generator, random_view
 from regard.training.config import Augmentation
 

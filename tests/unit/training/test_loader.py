@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from regard.card import Scaling
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
 from regard.datasets.statistics import class_pixels
 from regard.errors import BandMismatch, DatasetError
-from regard.ops.normalise import Scaling
 from regard.training.config import TrainConfig
 from regard.training.loader import TrainingStream, training_batches
 from support import NAMES, write_set, write_tif

@@ -19,7 +19,8 @@ from regard.checkpoints.foreign.metadata import Evidence, align_corners, class_m
 from regard.checkpoints.foreign.rename import Family, listed, reconcile, rename, strip
 from regard.classes import ClassMap
 from regard.errors import CheckpointError
-from regard.tensor_files import file_digest, read_file, unwrap
+from regard.files import file_digest
+from regard.tensor_files import read_file, unwrap
 
 MODULES = (mmseg, danet, hrnet_ocr, openseg, sssegmentation)
 FAMILIES: tuple[Family, ...] = tuple(family for module in MODULES for family in module.FAMILIES)
