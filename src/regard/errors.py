@@ -24,7 +24,7 @@ Each message says what we got, what we need and what to do, with the real names 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MOST_LISTED = 16  # names in one message
 
@@ -104,11 +104,17 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    listed = names if len(names) <= MOST_LISTED else difflib.get_close_matches(name, names, n=MOST_LISTED, cutoff=0)
-    more = f" and {len(names) - len(listed)} more" if len(listed) < len(names) else ""
-    return UnknownName(f"no {kind} {name!r}.{hint} Known: {', '.join(listed) or 'none'}{more}.")
+    shown = names if len(names) <= MOST_LISTED else difflib.get_close_matches(name, names, n=MOST_LISTED, cutoff=0)
+    more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+    return UnknownName(f"no {kind} {name!r}.{hint} Known: {', '.join(shown) or 'none'}{more}.")
 
 
 def counted(count: int, noun: str) -> str:
     """``1 image``, ``2 images``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(names: Sequence[object], most: int = 3) -> str:
+    """The first names, and how many more: ``a, b, c and 4 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

@@ -5,7 +5,9 @@ Address, token and cache are huggingface_hub's own settings (``HF_ENDPOINT``, ``
 
 from __future__ import annotations
 
+import json
 import os
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -73,67 +75,8 @@ def _reason(error: Exception) -> str:
 
 def readme(card: Card) -> str:
     """A model's card in Markdown, with the hub's front matter: classes, bands, scores, licence, how to use it."""
-    return "\n".join([*_front_matter(card), "", *_body(card), ""])
+    from jinja2 import Template
 
-
-def _front_matter(card: Card) -> list[str]:
-    tags = ["regard", "semantic-segmentation", card.architecture]
-    return [
-        "---",
-        "library_name: regard",
-        "pipeline_tag: image-segmentation",
-        "license: other",
-        f"license_name: {_quoted(card.licence or 'not stated')}",
-        "tags:",
-        *(f"- {tag}" for tag in tags),
-        "---",
-    ]
-
-
-def _body(card: Card) -> list[str]:
-    backbone = card.config.get("backbone", "")
-    resolution = f"- Ground resolution: {card.ground_resolution:g} m" if card.ground_resolution else ""
-    facts = [
-        f"- Bands: {', '.join(card.bands)}",
-        resolution,
-        f"- Origin: {card.origin}" if card.origin else "",
-        f"- Credit: {card.credit}" if card.credit else "",
-        f"- Licence: {card.licence or 'not stated; ask the maker'}",
-    ]
-    scores = [f"| {name} | {value:.4f} |" for name, value in card.scores.items()]
-    return [
-        f"# {card.architecture} on {backbone}",
-        "",
-        f"Semantic segmentation into {len(card.classes)} classes.",
-        "",
-        *(fact for fact in facts if fact),
-        "",
-        "## Use",
-        "",
-        "```python",
-        "import regard",
-        "",
-        'model = regard.load("hf:USER/NAME")  # or the path of model.safetensors',
-        'regard.predict(model, "image.jpg")',
-        "```",
-        "",
-        "## Scores",
-        "",
-        *([f"On {card.protocol}.", ""] if card.protocol else []),
-        *(["| measure | value |", "| --- | --- |", *scores] if scores else ["None recorded."]),
-        "",
-        "## Classes",
-        "",
-        "| label | class | colour |",
-        "| --- | --- | --- |",
-        *(
-            f"| {label} | {name} | `#{red:02x}{green:02x}{blue:02x}` |"
-            for label, (name, (red, green, blue)) in enumerate(
-                zip(card.classes.names, card.classes.palette, strict=True)
-            )
-        ),
-    ]
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
+    text = (resources.files("regard.checkpoints") / "readme.md.jinja").read_text(encoding="utf-8")
+    licence = json.dumps((card.licence or "not stated").replace("\n", " "), ensure_ascii=False)
+    return Template(text, trim_blocks=True, keep_trailing_newline=True).render(card=card, licence=licence)

@@ -17,6 +17,7 @@ from regard.datasets.folder import NO_SPLIT, Finding, Grade, scan
 from regard.datasets.labelled_data import Pair
 from regard.doctor.geospatial import find_overlaps, polygon_faults
 from regard.doctor.inspection import Inspection, PixelFormat, inspect
+from regard.errors import listed
 from regard.progress import Progress
 
 GRADES: tuple[Grade, ...] = ("error", "warning", "note")
@@ -102,17 +103,12 @@ def _compare_formats(inspections: Sequence[Inspection]) -> Iterator[Finding]:
     usual = max(names_by_format, key=lambda form: len(names_by_format[form]))
     for form, names in names_by_format.items():
         if form.dtype != usual.dtype:
-            message = (
-                f"{_listed(names)}: {form.dtype} values, most images have {usual.dtype}. Convert them to one type."
-            )
-            yield Finding("error", "bit depth", message, tuple(names))
+            message = f"{form.dtype} values, most images have {usual.dtype}. Convert them to one type."
+            yield Finding("error", "bit depth", f"{listed(names)}: {message}", tuple(names))
         if form.bands != usual.bands:
-            message = (
-                f"{_listed(names)}: {form.bands} bands, most images have {usual.bands}. Use the same bands in all."
-            )
-            yield Finding(
-                "warning" if form.photograph and usual.photograph else "error", "bands", message, tuple(names)
-            )
+            grade: Grade = "warning" if form.photograph and usual.photograph else "error"
+            message = f"{form.bands} bands, most images have {usual.bands}. Use the same bands in all."
+            yield Finding(grade, "bands", f"{listed(names)}: {message}", tuple(names))
 
 
 def _same_files(inspections: Sequence[Inspection]) -> Iterator[Finding]:
@@ -145,10 +141,8 @@ def _near_duplicates(inspections: Sequence[Inspection]) -> Iterator[Finding]:
                 if first.digest == second.digest:
                     continue
                 how = ", mirrored or rotated" if views[:, row, column].argmax() else ""
-                message = (
-                    f"{first.name} ({first.split}) and {second.name} ({second.split}) are copies of one image{how}: "
-                )
-                message += "scores would be inflated. Keep both in one split."
+                both = f"{first.name} ({first.split}) and {second.name} ({second.split})"
+                message = f"{both} are copies of one image{how}: scores would be inflated. Keep both in one split."
                 yield Finding("error", "leak", message, (first.name, second.name))
 
 
@@ -175,15 +169,12 @@ def _check_values(inspections: Sequence[Inspection], classes: ClassMap) -> Itera
     two = [item for item, share in zip(masks, ignored, strict=True) if set(item.values) == none and share > limit]
     names = [item.pair.mask.name for item in two]
     if names:
-        message = (
-            f"{_listed(names)}: only 0 and {classes.ignore_index} (no class). A 0/255 mask needs 255 rewritten as 1."
-        )
-        yield Finding("error", "labels", message, tuple(names))
+        message = f"only 0 and {classes.ignore_index} (no class). A 0/255 mask needs 255 rewritten as 1."
+        yield Finding("error", "labels", f"{listed(names)}: {message}", tuple(names))
     shifted = [item for item in inspections if len(classes) in item.values and 0 not in item.values]
     if len(shifted) > 1 and not any(0 in item.values for item in inspections):
-        message = (
-            f"no mask holds 0 and {len(shifted)} hold {len(classes)}: the labels begin at 1. Subtract 1 everywhere."
-        )
+        count = f"{len(shifted)} hold {len(classes)}"
+        message = f"no mask holds 0 and {count}: the labels begin at 1. Subtract 1 everywhere."
         yield Finding("error", "labels", message, tuple(item.pair.mask.name for item in shifted))
 
 
@@ -194,25 +185,15 @@ def _check_frequencies(pixels: Mapping[str, Int[np.ndarray, " k"]], classes: Cla
     total = np.sum(list(pixels.values()), axis=0)
     for label, name in enumerate(classes.names):
         without = [split for split, counts in pixels.items() if counts.any() and not counts[label]]
-        share = total[label] / total.sum()
+        share, subject = total[label] / total.sum(), f"{name!r} ({label})"
         if not total[label]:
-            message = f"nothing is labelled {name!r} ({label}). Remove it from the classes."
-            yield Finding("warning", "absent class", message)
+            yield Finding("warning", "absent class", f"nothing is labelled {subject}. Remove it from the classes.")
         elif "train" in without:
-            message = f"{name!r} ({label}) is scored but never in train, so it cannot be learned. Make another split."
+            message = f"{subject} is scored but never in train, so it cannot be learned. Make another split."
             yield Finding("error", "absent class", message)
         elif without:
-            message = (
-                f"{name!r} ({label}) is not in {' and '.join(without)}: it has no score there. Make another split."
-            )
+            message = f"{subject} is not in {' and '.join(without)}: it has no score there. Make another split."
             yield Finding("warning", "absent class", message)
         elif share < RARE:
-            message = (
-                f"{name!r} ({label}) has {100 * share:.3f} % of the labelled pixels. Use --balance or class weights."
-            )
+            message = f"{subject} has {100 * share:.3f} % of the labelled pixels. Use --balance or class weights."
             yield Finding("note", "rare class", message)
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    """The first names of a list."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from regard.datasets.folder import Finding
 from regard.datasets.polygon_scenes import Assigned, PolygonScenes, assign, text_of
 from regard.doctor.inspection import Ground, Inspection
-from regard.errors import RegardError, counted
+from regard.errors import RegardError, counted, listed
 from regard.io.raster import apply, open_raster
 from regard.io.vectors import Polygons, read_shapes
 
@@ -162,5 +162,4 @@ def _check_places(assigned: Assigned, polygons: Polygons) -> Iterator[Finding]:
 def _named(polygons: Polygons, chosen: Bool[np.ndarray, " n"]) -> str:
     """How many polygons, with the numbers of the first."""
     numbers = polygons.numbers[chosen].tolist()
-    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
-    return f"{counted(len(numbers), 'polygon')} ({', '.join(map(str, numbers[:NAMED]))}{more})"
+    return f"{counted(len(numbers), 'polygon')} ({listed(numbers, NAMED)})"

@@ -98,9 +98,8 @@ def inspect(pair: Pair, split: str, classes: ClassMap | None) -> Inspection:
     cell = max(1, max(known.shape) // GRID_SIDE)
     found.labelled = known[cell // 2 :: cell, cell // 2 :: cell]
     if pair.box is None and known.any():  # windows of one scene are apart by their boxes
-        grey = np.nan_to_num(image).mean(axis=0, dtype=np.float32)
-        small = Image.fromarray(grey).resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX)
-        found.picture = np.asarray(small)
+        grey = Image.fromarray(np.nan_to_num(image).mean(axis=0, dtype=np.float32))
+        found.picture = np.asarray(grey.resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX))
     return found
 
 
@@ -123,10 +122,8 @@ def _check_mask(found: Inspection, classes: ClassMap | None) -> Int[np.ndarray, 
         found.add("error", "labels" if isinstance(error, ClassMismatch) else "unreadable", str(error))
         return None
     if _is_smoothed(labels):
-        message = (
-            "has strips of other classes between classes, as smooth resizing makes them. Resize by nearest neighbour."
-        )
-        found.add("warning", "labels", f"{path.name} {message}")
+        message = "has strips of other classes between classes, as smooth resizing makes them"
+        found.add("warning", "labels", f"{path.name} {message}. Resize by nearest neighbour.")
     return labels
 
 

@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from regard.files import write_text, writing
 from regard.models import Segmenter
 from regard.training.config import RENAMED, TrainConfig
 
+TIME = "%Y-%m-%dT%H:%M:%S%z"
 MAY_CHANGE = ("workers", "on_bad_image", "log")  # settings that may differ when a run is resumed
 
 
@@ -51,25 +53,16 @@ class Record:
     """
 
     def __init__(self, folder: Path, model: Segmenter, data: LabelledData, config: TrainConfig) -> None:
-        self.folder = folder
-        self.classes = data.classes
+        self.folder, self.window, self.classes = folder, config.window, data.classes
+        self.best_file, self.resume_file = folder / "best.safetensors", folder / "last.ckpt"
         self.facts = {
             "model": {"architecture": model.card.architecture, **model.card.config, "bands": list(model.bands)},
             "data": {"root": data.root.name, **{name: len(pairs) for name, pairs in data.splits.items()}},
             "settings": config.model_dump(mode="json"),
         }
-        self.window = config.window
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._check_same()
-
-    @property
-    def best_file(self) -> Path:
-        return self.folder / "best.safetensors"
-
-    @property
-    def resume_file(self) -> Path:
-        return self.folder / "last.ckpt"
 
     @property
     def is_finished(self) -> bool:
@@ -77,14 +70,14 @@ class Record:
 
     def start(self, step: int) -> None:
         """Begin after ``step``: write run.json, and drop the lines of metrics.jsonl from later steps."""
-        lines = [line for line in self.lines() if line["step"] <= step]
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        self._write_run(started=self._stored().get("started") or _now())
+        kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
+        write_text(self.folder / "metrics.jsonl", "".join(kept))
+        self._write_run(started=self._stored().get("started") or time.strftime(TIME))
 
     def finish(self) -> None:
         """Mark the run as complete."""
         self._write_table()
-        self._write_run(started=self._stored().get("started"), finished=_now(), skipped=self.skipped())
+        self._write_run(started=self._stored().get("started"), finished=time.strftime(TIME), skipped=self.skipped())
 
     def add_step(self, step: int, values: dict[str, float]) -> None:
         """Append the losses and the learning rate of one step."""
@@ -103,9 +96,9 @@ class Record:
 
         The saved files' cards have the scores; the card of ``model`` stays as it is.
         """
-        best = True
+        best = best_line(self.lines())
+        is_best = scores is None or best is None or scores.miou >= best["miou"]
         if scores is not None:
-            best = scores.miou >= max((line["miou"] for line in self.lines() if "miou" in line), default=-1.0)
             rounded = {name: round(value, 4) for name, value in scores.summary().items()}
             protocol = f"val, windows of {self.window} pixels" if self.window else "val, whole images"
             model = model.with_card(model.card.model_copy(update={"scores": rounded, "protocol": protocol}))
@@ -113,7 +106,7 @@ class Record:
             self._append({"step": step, "window": self.window, **facts})
             self._write_table()
         save(model, self.folder / "last.safetensors")
-        if best:
+        if is_best:
             save(model, self.best_file)
 
     def is_scored(self, step: int) -> bool:
@@ -142,8 +135,7 @@ class Record:
         for line in self.lines():
             numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
             rows.setdefault(line["step"], {}).update(numbers)
-        text = io.StringIO()
-        names = dict.fromkeys(name for row in rows.values() for name in row)
+        text, names = io.StringIO(), dict.fromkeys(name for row in rows.values() for name in row)
         table = csv.DictWriter(text, list(names), lineterminator="\n")
         table.writeheader()
         table.writerows(rows.values())
@@ -170,23 +162,18 @@ class Record:
             "torch": torch.__version__,
             "python": platform.python_version(),
             "cpus": os.cpu_count(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         }
-        machine["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
         facts = {**self.facts, "classes": self.classes.model_dump(mode="json"), "machine": machine, **more}
         write_text(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl, without a line that a crash left incomplete."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
+    path, lines = folder / "metrics.jsonl", list[dict[str, Any]]()
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
             lines.append(json.loads(text))
-        except ValueError:
-            continue
     return lines
 
 
@@ -219,7 +206,3 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} is broken ({type(error).__name__}). Delete the folder and train again, or choose another."
         ) from None
     return facts
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -49,3 +49,7 @@ def test_axes_are_quoted():
     bare = re.compile(r"\b(?:Float|Int|Bool|Shaped|UInt8)\[[\w.]+, [A-Za-z_]\w*\]")
     found = [f"{path.name}: {hit}" for path in root.rglob("*.py") for hit in bare.findall(path.read_text())]
     assert not found
+
+
+def test_the_first_names_of_a_list():
+    assert errors.listed(["a", "b"]) == "a, b" and errors.listed("abcd") == "a, b, c and 1 more"

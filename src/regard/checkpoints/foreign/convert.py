@@ -16,9 +16,9 @@ from regard.checkpoints.foreign import danet, hrnet_ocr, mmseg, openseg, sssegme
 from regard.checkpoints.foreign.config_from_tensors import classes as count_classes
 from regard.checkpoints.foreign.config_from_tensors import in_channels, is_hrnet, settings
 from regard.checkpoints.foreign.metadata import Evidence, align_corners, class_map, evidence, scaling
-from regard.checkpoints.foreign.rename import Family, listed, reconcile, rename, strip
+from regard.checkpoints.foreign.rename import Family, reconcile, rename, strip
 from regard.classes import ClassMap
-from regard.errors import CheckpointError
+from regard.errors import CheckpointError, listed
 from regard.files import file_digest
 from regard.tensor_files import read_file, unwrap
 
@@ -89,7 +89,7 @@ def recognise(path: Path, tensors: Mapping[str, Tensor]) -> Family:
             return family
     known = ", ".join(family.name for family in FAMILIES)
     raise CheckpointError(
-        f"{path} is of no family that regard converts: its first names are {listed(tensors)}. Known: {known}."
+        f"{path} is of no family that regard converts: its first names are {listed(sorted(tensors))}. Known: {known}."
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regard.checkpoints.foreign.metadata import Evidence
-from regard.errors import CheckpointError
+from regard.errors import CheckpointError, listed
 
 
 class Special(NamedTuple):
@@ -78,8 +78,8 @@ def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Ten
             renamed[target] = value
     if unknown:
         raise CheckpointError(
-            f"{len(unknown)} tensors have no place in {family.architecture} ({family.name}): {listed(unknown)}. "
-            "The file is of another network; nothing was written."
+            f"{len(unknown)} tensors have no place in {family.architecture} ({family.name}): "
+            f"{listed(sorted(unknown))}. The file is of another network; nothing was written."
         )
     return renamed, dropped
 
@@ -115,13 +115,6 @@ def reconcile(
         elif name not in ours and (name.endswith(".num_batches_tracked") or name in zeros):
             ours[name] = torch.zeros(value.shape, dtype=value.dtype)
     return ours, folded
-
-
-def listed(names: Iterable[str], most: int = 3) -> str:
-    """The first few names, and how many more."""
-    known = sorted(names)
-    more = f" and {len(known) - most} more" if len(known) > most else ""
-    return ", ".join(known[:most]) + more
 
 
 # A ResNet's deep stem as one Sequential (mmseg, sssegmentation): its last batch norm is timm's ``bn1``.

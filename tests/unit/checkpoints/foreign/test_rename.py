@@ -10,7 +10,7 @@ from torch import nn
 
 from regard.blocks import conv_block
 from regard.checkpoints.foreign.openseg import positive_scales
-from regard.checkpoints.foreign.rename import Family, listed, reconcile, rename, strip, translate
+from regard.checkpoints.foreign.rename import Family, reconcile, rename, strip, translate
 from regard.errors import CheckpointError
 
 
@@ -93,7 +93,3 @@ def test_only_batch_norms_get_positive_scales():
     positive = positive_scales(tensors)
     torch.testing.assert_close(positive["n.weight"], torch.tensor([2.00001, 3.00001]))
     assert positive["c.weight"].item() == -1
-
-
-def test_listed():
-    assert listed(["b", "a"]) == "a, b" and listed("dcba") == "a, b, c and 1 more"
