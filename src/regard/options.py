@@ -25,8 +25,8 @@ class Compute:
 
     Args:
         device: cpu, cuda, cuda:1, mps.
-        precision: float32; bfloat16; or auto: optimised for speed, in bfloat16 where the machine is faster in it.
-        runtime: What runs an exported model (.onnx, .xml).
+        precision: float32, bfloat16, or auto: optimised for speed, in bfloat16 if that is faster on this machine.
+        runtime: The runtime of an exported model (.onnx, .xml).
     """
 
     device: str = "cpu"
@@ -43,10 +43,10 @@ class Views:
 
     Args:
         scales: The image is resized by each of these factors.
-        flip: Also the horizontal mirror image.
-        d4: The image and its mirror image, each rotated by 0, 90, 180 and 270 degrees; for aerial images.
-        window: Sliding windows of so many pixels, two thirds apart, instead of the whole image.
-        fusion: How the scores of all views become one:
+        flip: Add the horizontal mirror image.
+        d4: Use the image and its mirror image, each rotated by 0, 90, 180 and 270 degrees; for aerial images.
+        window: Sliding windows of this many pixels, two thirds apart, instead of the whole image.
+        fusion: How the scores of all views are fused:
 
             - ``probabilities``: the log of the mean probability; windows average logits. Source: mmsegmentation.
             - ``logits``: by scale and window exp(mean of the logits of image and mirror image), summed over scales;
@@ -87,8 +87,8 @@ class Input:
     Args:
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         aoi: Map this part only: WEST,SOUTH,EAST,NORTH in the raster's CRS, or a vector file with polygons.
-        gsd: Resample the raster to that many metres per pixel for the model; 0: to those of its training images. The
-            map stays on the raster's grid.
+        gsd: Resample the raster to this many metres per pixel for the model; 0: to the resolution of its training
+            images. The map keeps the raster's grid.
         vrt: Allow a VRT (a list of other files) as source; it may read any file of this machine.
 
     Raises:
@@ -114,8 +114,9 @@ class Windows:
     Args:
         tile: Side of the windows in pixels.
         overlap: Pixels that neighbouring windows share and blend.
-        batch: Windows that a GPU scores at once; a CPU takes them one by one.
-        max_memory: Megabytes that a raster's map may take besides the model; what would take more is refused.
+        batch: Windows in a forward pass on a GPU; a CPU takes one at a time.
+        max_memory: Limit in megabytes for the memory of a raster's map, without the model; a map that needs more is
+            refused.
 
     Raises:
         ConfigError: a length that is not a multiple of 32, an overlap above half a tile, or no window at once.
@@ -146,10 +147,10 @@ class Outputs:
 
     Args:
         out: The map: .png for photographs, .tif for rasters; with several sources, a folder.
-        confidence: A GeoTIFF of the probability of the chosen class.
+        confidence: A GeoTIFF of the probability of the predicted class.
         entropy: A GeoTIFF of the uncertainty over all classes (entropy), from 0 to 1.
         polygons: A vector file of the map's polygons: .gpkg, .geojson, .fgb or .parquet.
-        areas: A table (.csv) of the ground that each class covers.
+        areas: A table (.csv) of the area of each class.
         stac: A STAC item (.json): the map's footprint, files and model.
     """
 
@@ -182,9 +183,9 @@ class PolygonRules:
     """The polygons that are written; the map itself stays as it is.
 
     Args:
-        sieve: Merge polygons below that many pixels into their largest neighbour.
-        simplify: Simplify borders by that many metres, shared borders alike.
-        minimum_area: Then drop polygons below that many square metres.
+        sieve: Merge polygons smaller than this many pixels into their largest neighbour.
+        simplify: Simplify borders with a tolerance of this many metres; neighbours keep a common border.
+        minimum_area: After that, drop polygons smaller than this many square metres.
 
     Raises:
         ConfigError: a negative value.
@@ -231,12 +232,12 @@ class MapOptions:
 
 @dataclass(frozen=True)
 class Sharing:
-    """Who maps several sources.
+    """How several sources are distributed.
 
     Args:
         workers: Processes that share the sources.
-        shard: i/n: take every n-th source from the i-th on, counted from 1 (array jobs).
-        cluster: Address of a Dask scheduler that distributes the sources; local: one on this machine.
+        shard: i/n: map only every n-th source, beginning with the i-th (from 1); for array jobs.
+        cluster: Address of a Dask scheduler that distributes the sources; local: start one on this machine.
 
     Raises:
         ConfigError: no worker, or an impossible shard.

@@ -1,4 +1,4 @@
-"""The command ``regard``: verbs to functions. Nothing heavy is imported before a verb needs it."""
+"""The command line ``regard``. Nothing heavy is imported before a command needs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cyclopts import CycloptsError
 from pydantic import ValidationError
 
 from regard.classes import first_complaint
-from regard.cli import images, models, training, view  # noqa: F401 (they register their verbs)
+from regard.cli import images, models, training, view  # noqa: F401 (they register their commands)
 from regard.cli.app import RENAMED, Answer, app
 from regard.errors import ConfigError, RegardError, Stopped, UnknownName
 
@@ -45,29 +45,24 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
     try:
         answer = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        verb = f" {tokens[0]}" if tokens and tokens[0] in app else ""
+        command = f" {tokens[0]}" if tokens and tokens[0] in app else ""
         names = [token.partition("=")[0] for token in tokens]
         renamed = [f"{name} is now {RENAMED[name]}." for name in names if name in RENAMED]
-        return _fail("UsageError", f"{' '.join(renamed) or _plain(error)} See: regard{verb} --help", 2, json)
+        return _fail("UsageError", f"{' '.join(renamed) or _plain(error)} See: regard{command} --help", 2, json)
     except KeyboardInterrupt:
         again = f"To resume a map or a training, run: {shlex.join(['regard', *tokens])}"
         return _fail("Interrupted", f"stopped; no incomplete file was left. {again}", INTERRUPTED, json)
     except Stopped as stop:
-        return _fail(
-            "Stopped", f"{stop} Run this to resume: {shlex.join(['regard', *tokens])}", 128 + stop.signal, json
-        )
-    except RegardError as error:
-        if debug:
+        message = f"{stop} Run this to resume: {shlex.join(['regard', *tokens])}"
+        return _fail("Stopped", message, 128 + stop.signal, json)
+    except Exception as error:
+        if debug or isinstance(error, BrokenPipeError):
             raise
         wrong = isinstance(error, ConfigError | UnknownName)  # wrong values that the parser does not see
-        return _fail(type(error).__name__, str(error), 2 if wrong else 1, json)
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        if debug:
-            raise
-        text = " ".join(str(error).split())
-        return _fail(type(error).__name__, f"{text} This is a bug in regard; --debug shows where.", 1, json)
+        message = str(error)
+        if not isinstance(error, RegardError):
+            message = f"{' '.join(message.split())} This is a bug in regard; --debug shows where."
+        return _fail(type(error).__name__, message, 2 if wrong else 1, json)
     if isinstance(answer, Answer):
         print(jsons.dumps(answer.facts) if json else answer.text)
         return answer.code

@@ -1,18 +1,19 @@
-"""The application: its name, how every verb answers, and the types of arguments that verbs share."""
+"""The application: its name, the result of a command, and the types of arguments that commands share."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, Token
 
 from regard._version import __version__
 
 EPILOGUE = (
-    "Every verb also takes --json (one object on standard output) and --debug (a stack trace when it fails). "
-    "Exit codes: 0 done, 1 failed, 2 wrong usage; 128 + signal where a signal ended it."
+    "Every command also takes --json (print one JSON object) and --debug (show the stack trace of an error). "
+    "Exit codes: 0 success, 1 failure, 2 wrong usage, 128 + n ended by signal n."
 )
 app = App(
     name="regard",
@@ -37,33 +38,30 @@ Model = Annotated[str, Parameter(validator=_no_image)]
 
 
 class Answer(NamedTuple):
-    """The result of a verb: ``facts`` for machines, ``text`` for people; ``code`` is 1 if checked data has errors."""
+    """The result of a command: ``facts`` for JSON, ``text`` for the terminal; ``code`` 1 if checked data has errors."""
 
     facts: dict[str, Any]
     text: str
     code: Literal[0, 1] = 0
 
 
-def bands_of(text: str | None) -> tuple[str, ...] | None:
+def _bands(_: object, tokens: Sequence[Token]) -> tuple[str, ...] | None:
     """``4,3,2`` or ``red,green,blue`` as a tuple."""
-    return tuple(text.split(",")) if text else None
+    return tuple(tokens[0].value.split(",")) if tokens[0].value else None
 
 
 Bands = Annotated[
-    tuple[int | str, ...] | None,
-    Parameter(
-        converter=lambda _, tokens: bands_of(tokens[0].value), n_tokens=1, consume_multiple=False, metavar="BANDS"
-    ),
+    tuple[int | str, ...] | None, Parameter(converter=_bands, n_tokens=1, consume_multiple=False, metavar="BANDS")
 ]
 
 
 def base_of(options: Any) -> Any:
-    """The options as the class that declares them, of a class that only says how they are typed."""
+    """The options as an instance of the class that declares them; the command line parses them with a subclass."""
     return type(options).__bases__[0](**vars(options))
 
 
 def settings_of(config: dict[str, str] | None) -> dict[str, Any]:
-    """Settings of a network as they are typed, with dashes or underscores: JSON where it is JSON, else text."""
+    """Parse settings of a network, named with dashes or underscores: JSON where it is JSON, else text."""
     parsed: dict[str, Any] = {}
     for name, text in (config or {}).items():
         try:

@@ -1,4 +1,4 @@
-"""Verbs over images: predict and explain."""
+"""The commands on images: predict and explain."""
 
 from __future__ import annotations
 
@@ -73,24 +73,24 @@ def predict(
 ) -> Answer:
     """Make class maps of photographs and rasters.
 
-    The same command resumes a raster's map that was interrupted. An existing complete map is kept unless --overwrite.
+    Run the same command again to resume the interrupted map of a raster. A complete map is kept unless --overwrite.
 
     Args:
         model: A bundled model (dubai-s, globe-s), a .safetensors file, or an exported .onnx or .xml.
-        sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2), patterns of them in quotes: 'tiles/*.tif', or a
-            manifest: a .jsonl with an object with "source" and, optionally, "target" on each line.
+        sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2); quoted patterns: 'tiles/*.tif'; or a manifest
+            (.jsonl) with one JSON object a line: "source" and, optionally, "target".
         outputs: The files to write.
         input: What the model is given.
         overwrite: Replace existing files.
-        mosaic: Take several rasters on one grid as one scene; where they overlap, the last one that has data is used.
-        dry_run: Print windows, memory, disk and time of the map, and make nothing.
-        verify: Then compute some places again in other windows, and print how much of the map would change.
+        mosaic: Map several rasters on one grid as one scene; where they overlap, the last one with data is used.
+        dry_run: Print the windows, memory, disk space and time that the map needs, without making it.
+        verify: After mapping, predict some boxes again in other windows and print how many of the labels differ.
         progress: Show progress on standard error.
         compute: Device, precision and runtime.
         rules: The polygons that are written.
         windows: The windows of a raster.
         views: The views of the image.
-        sharing: Who maps several sources.
+        sharing: How several sources are distributed.
     """
     from regard.io.mosaic import mosaic as as_one
     from regard.io.source import Source
@@ -118,7 +118,7 @@ def predict(
 
 @app.command
 def explain(model: Model, image: str, /, *, at: str, out: Out, bands: Bands = None, tile: int = Windows.tile) -> Answer:
-    """Show what a model attends to: attention, object regions and probabilities.
+    """Show what a model attends to: attention weights, object regions and class probabilities.
 
     Args:
         model: A bundled model or a .safetensors file.
@@ -126,7 +126,7 @@ def explain(model: Model, image: str, /, *, at: str, out: Out, bands: Bands = No
         at: A pixel X,Y (column, row, from 0); a box X,Y,WIDTH,HEIGHT; or the name of a class.
         out: The picture to write (.png).
         bands: The bands to use, by number from 1 or by name: 4,3,2.
-        tile: Side of the window around it in pixels, for rasters.
+        tile: Side of the window around the pixel or box in pixels, for rasters.
     """
     from regard.checkpoints.file import load
     from regard.explain.explain import explain as explained

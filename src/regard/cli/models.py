@@ -1,9 +1,9 @@
-"""Verbs over models and checks: convert, export, models, doctor, check, compare."""
+"""The commands on models and checks: convert, export, models, doctor, check, compare."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -14,38 +14,35 @@ from regard.cli.app import Answer, Model, app, settings_of
 def convert(
     source: Path, target: Path, /, *, classes: str | None = None, config: dict[str, str] | None = None
 ) -> Answer:
-    """Turn a checkpoint of mmseg, DANet, HRNet-OCR, openseg, NVIDIA or sssegmentation into one of ours.
+    """Convert a checkpoint of mmseg, DANet, HRNet-OCR, openseg, NVIDIA or sssegmentation to regard's format.
 
     Args:
         source: The .pth file.
         target: The .safetensors file to write.
-        classes: The name of a list of classes (cityscapes, ade20k, ...), or the names: building,land,road.
-        config: What the weights cannot tell: --config.multi_grid [4,8,16] --config.align_corners true.
+        classes: A known list of classes (cityscapes, ade20k, ...), or their names: building,land,road.
+        config: Settings of the network that the file does not hold: --config.multi_grid [4,8,16]
+            --config.align_corners true.
     """
     from regard.checkpoints.foreign.convert import convert as write
 
     names = classes.split(",") if classes and "," in classes else classes
     done = write(source, target, classes=names, **settings_of(config))
-    facts: dict[str, Any] = {
-        "files": [str(done.path)],
-        "family": done.family,
-        "card": done.card.model_dump(mode="json"),
-    }
-    facts |= {"tensors": done.tensors, "folded": done.folded, "dropped": done.dropped, "notes": done.notes}
+    facts = done._asdict() | {"card": done.card.model_dump(mode="json")}
+    facts = {"files": [str(facts.pop("path"))], **facts}
     lines = [f"{done.path}: {done.family}, {done.tensors} tensors", *done.notes]
     return Answer(facts, "\n".join(lines))
 
 
 @app.command
 def export(model: Model, out: Path, /, *, normalise: bool = False, int8: Path | None = None) -> Answer:
-    """Write a model for ONNX, OpenVINO or torch.export, for any image size, and check it against the model.
+    """Export a model to ONNX, OpenVINO or torch.export, for any image size, and check the file against the model.
 
     Args:
         model: A bundled model or a .safetensors file.
-        out: A name that ends in .onnx, .xml (OpenVINO) or .pt2.
-        normalise: Take raw pixel values; else the image must be scaled as the model's card says.
-        int8: Labelled images: convolutions in 8-bit integers, their ranges learned from the split train, and only
-            written if mIoU on val falls by less than one point. For .xml.
+        out: The file to write: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
+        normalise: The file takes raw pixel values; by default, values normalised with the model's mean and std.
+        int8: A folder of labelled images: quantise the convolutions to 8 bits, calibrated on the split train (.xml
+            only). Nothing is written if mIoU on the split val falls by more than one point.
     """
     from regard.checkpoints.file import load
     from regard.export.export import export as write
@@ -63,7 +60,7 @@ def export(model: Model, out: Path, /, *, normalise: bool = False, int8: Path | 
 
 @app.command
 def models() -> Answer:
-    """List the bundled models, and the networks with their size, cost and what converts into them."""
+    """List the bundled models, and the networks with size, cost and the checkpoints that convert to them."""
     from regard.checkpoints.create import catalogue
     from regard.checkpoints.file import bundled, parse_card, read_header
 
@@ -87,7 +84,7 @@ def models() -> Answer:
 
 @app.command
 def doctor() -> Answer:
-    """Check this system: print the versions, processors and devices that regard finds."""
+    """Print the versions, processors and devices that regard finds on this system."""
     from regard.doctor.system import check_system
 
     facts = check_system()
@@ -103,11 +100,11 @@ def check(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     progress: bool = True,
 ) -> Answer:
-    """Check a data set: labels, sizes, coordinates, leaks between splits, class frequency; exit code 1 for errors.
+    """Check a data set: labels, sizes, coordinates, leaks between splits, class frequency. Exit code 1 on errors.
 
     Args:
         data: A folder of labelled images, or a .json of scenes and polygons.
-        model: A model of the data's classes: also lists the labels that it doubts.
+        model: A model with the same classes: also lists labels that are probably wrong.
         out: An HTML page to write.
         progress: Show progress on standard error.
     """
@@ -131,11 +128,11 @@ def check(
 
 @app.command
 def compare(model: Model, /, *, images: Path | None = None) -> Answer:
-    """Compare the faster ways to compute a model with float32: equal labels, mIoU, speed.
+    """Compare the faster modes of computing a model with float32: agreement of the labels, mIoU, speed.
 
     Args:
         model: A bundled model, a .safetensors file, or an exported .onnx or .xml.
-        images: Labelled images with a split val; without them, the images of Dubai that come with regard.
+        images: A folder of labelled images with a split val; by default the bundled images of Dubai.
     """
     from regard.datasets.folder import folder
     from regard.evaluation.compare import bundled_images

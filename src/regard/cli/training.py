@@ -1,4 +1,4 @@
-"""Verbs over labelled data: train, evaluate, report, demo."""
+"""The commands on labelled data: train, evaluate, report, demo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from regard.cli.app import Answer, Model, Out, app, bands_of, settings_of
+from regard.cli.app import Answer, Bands, Model, Out, app, settings_of
 from regard.errors import ConfigError
 from regard.options import DEFAULT_COMPUTE, Compute, Views
 from regard.training.config import DATA, MOST_USED, Augmentation, Evaluation, Optimisation, Recipe, Session
@@ -36,7 +36,7 @@ def train(
     backbone: Annotated[str | None, MOST_USED] = None,
     pretrained: Annotated[str | None, MOST_USED] = None,
     init: Annotated[str | None, MOST_USED] = None,
-    bands: Annotated[str | None, DATA] = None,
+    bands: Annotated[Bands, DATA] = None,
     architecture: Annotated[str | None, NETWORK] = None,
     config: Annotated[dict[str, str] | None, NETWORK] = None,
     optimisation: Annotated[Optimisation | None, OPTIMISATION] = None,
@@ -51,12 +51,13 @@ def train(
         data: A folder: images/, masks/, classes.json, train.txt, val.txt (or mmsegmentation's layout, or one scene), or
             a .json that describes scenes and polygon labels.
         out: The folder of the run: best.safetensors, metrics.jsonl, run.json.
-        recipe: Published network, weights and settings, where none are given: danet-cityscapes, mmseg-40k, ...
-        backbone: Any backbone of timm; without a recipe resnet50.
+        recipe: Published network, weights and settings, for the options that are not given: danet-cityscapes,
+            mmseg-40k, ...
+        backbone: Any backbone of timm; by default the recipe's, or resnet50.
         pretrained: The backbone's weights: imagenet (timm's, downloaded once), none (random), or a file of timm's.
-        init: A trained model to start from; weights of classes and bands with the same names are taken over.
+        init: A trained model to start from; it keeps the weights of classes and bands with the same names.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
-        architecture: A network of ``regard models``; without a recipe danet_ocr.
+        architecture: A network that regard models lists; by default the recipe's, or danet_ocr.
         config: Settings of the network: --config.width 128 --config.output-stride 16.
         optimisation: The loss, the optimizer and its learning rates.
         augmentation: Random views of the training images.
@@ -69,7 +70,7 @@ def train(
     from regard.datasets.folder import folder
     from regard.training.train import train as run
 
-    labelled = folder(data, bands=bands_of(bands))
+    labelled = folder(data, bands=bands)
     torch.manual_seed((session or Session()).seed)
     network = settings_of(config)
     if init is not None:
@@ -132,19 +133,19 @@ def evaluate(
     views: Annotated[Views, Parameter(name="*")] = Views(),
     boundary: int | None = None,
     leave_out: tuple[str, ...] = (),
-    bands: str | None = None,
+    bands: Bands = None,
     compute: Annotated[Compute, Parameter(name="*")] = DEFAULT_COMPUTE,
     save: Path | None = None,
     progress: bool = True,
 ) -> Answer | None:
-    """Compare a model with labels: mIoU, accuracy, F1, per class. Under torchrun the processes share the images.
+    """Evaluate a model on labelled images: mIoU, accuracy, F1, per class. Under torchrun, processes share the images.
 
     Args:
         model: A bundled model, a .safetensors file, or an exported .onnx or .xml.
         data: A folder of labelled images.
         split: train, val or test.
         views: Test-time augmentation.
-        boundary: Also compute boundary F1, with a tolerance of so many pixels.
+        boundary: Also compute the boundary F1 with a tolerance of this many pixels.
         leave_out: Classes to exclude from the means, such as clutter.
         bands: The bands to use, by number from 1 or by name.
         compute: Device, precision and runtime.
@@ -157,7 +158,7 @@ def evaluate(
     from regard.evaluation.evaluate import evaluate as score
     from regard.files import check_writable
 
-    labelled = folder(data, bands=bands_of(bands))
+    labelled = folder(data, bands=bands)
     labelled.classes.check_left_out(leave_out)
     if save is not None:
         check_writable(save)
@@ -181,9 +182,9 @@ def report(
     Args:
         source: The folder of a run, a JSON file of scores, or a class map (.tif).
         out: The HTML file to write.
-        model: The model to draw pictures with; without one, the best model of the run.
-        data: Labelled images for the pictures: those with the best and worst scores and the least confident are shown.
-        confidence: The confidence raster of the map.
+        model: The model whose predictions are shown; by default the best model of the run.
+        data: A folder of labelled images: shows the worst, the best and the least confident predictions.
+        confidence: The confidence raster that was written with the map.
     """
     from regard.checkpoints.file import load
     from regard.datasets.folder import folder

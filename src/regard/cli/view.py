@@ -1,4 +1,4 @@
-"""The verb view."""
+"""The command view."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from regard.cli.app import Answer, Model, app, bands_of
+from regard.cli.app import Answer, Bands, Model, app
 from regard.errors import MissingExtra
 
 
@@ -20,7 +20,7 @@ def view(
     *,
     confidence: Path | None = None,
     labels: Path | None = None,
-    bands: str | None = None,
+    bands: Bands = None,
     tile: int = 512,
     overlap: int = 128,
     host: str = "127.0.0.1",
@@ -32,14 +32,14 @@ def view(
     Args:
         model: A bundled model or a .safetensors file.
         source: A photograph or a raster.
-        map_: Its finished class map; without one, the model predicts the part that is shown.
-        confidence: The confidence that was written with the map.
-        labels: The known classes on the same grid; shows them and the misclassified pixels.
+        map_: A finished class map of it; by default the model predicts the part that is shown.
+        confidence: The confidence raster that was written with the map.
+        labels: Reference labels on the same grid: adds them and the misclassified pixels as layers.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         tile: Side of the windows in pixels, for rasters.
-        overlap: How many pixels neighbouring windows share and blend.
-        host: The address of the server; the default accepts connections from this machine only.
-        port: The port of the server; 0 for any free one.
+        overlap: Pixels that neighbouring windows share and blend.
+        host: Address that the server listens on; the default accepts connections from this machine only.
+        port: Port that the server listens on; 0: any free one.
         browser: Open the page in the browser.
     """
     try:
@@ -53,7 +53,7 @@ def view(
     from regard.memory import keep_freed_memory
     from regard.options import Windows
 
-    sources = Sources(source, map_, confidence, labels, bands_of(bands))
+    sources = Sources(source, map_, confidence, labels, bands)
     keep_freed_memory(shared_arena=True)
     viewer = Viewer(load(model), sources, Windows(tile, overlap))
     url = serve(viewer, host=host, port=port, browser=browser)

@@ -46,14 +46,14 @@ class Optimisation(_Settings):
     )
     loss: Literal["ce", "ohem", "focal", "ce+dice", "ce+lovasz"] = Field(
         "ce",
-        description="Of the main output: cross entropy, of the hardest pixels (ohem), focal, with Dice or Lovász.",
+        description="Loss of the main output: cross entropy, that of hard pixels (ohem), focal, with Dice or Lovász.",
     )
     class_weights: Literal["equal", "balanced", "cityscapes"] = Field(
         "equal", description="Class weights of the cross entropy: by class frequency, or the authors' 19."
     )
-    focal_power: float = Field(2.0, ge=0, description="Focal loss: how much less the easy pixels count.")
-    hard_below: float = Field(0.9, gt=0, description="Ohem: pixels whose true class has a lower probability count.")
-    hard_pixels: int = Field(131_072, ge=1, description="Ohem: at least so many pixels of a batch count.")
+    focal_power: float = Field(2.0, ge=0, description="Focal loss: exponent; larger values weight easy pixels less.")
+    hard_below: float = Field(0.9, gt=0, description="OHEM: a pixel is hard if its true class has a lower probability.")
+    hard_pixels: int = Field(131_072, ge=1, description="OHEM: the loss takes at least this many pixels of a batch.")
     freeze: Literal["nothing", "norms", "backbone"] = Field(
         "nothing", description="Keep the backbone's batch norms, or all of the backbone, as they are."
     )
@@ -77,15 +77,18 @@ class Augmentation(_Settings):
         1.0,
         gt=0,
         le=1,
-        description="Crops in which one class has at least this share are drawn again, up to ten times.",
+        description="Draw a crop again, up to ten times, if one class has at least this share of it.",
     )
     balance: float = Field(
-        0.0, ge=0, le=1, description="Share of crops placed on a class drawn evenly, so that rare classes are seen."
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of crops placed on a class drawn with equal probability: more of rare classes.",
     )
     band_jitter: float = Field(
         0.0, ge=0, lt=1, description="Strength of a random gain and offset of each band, for rasters of many bands."
     )
-    band_dropout: float = Field(0.0, ge=0, le=1, description="Share of crops that lack one band, drawn evenly.")
+    band_dropout: float = Field(0.0, ge=0, le=1, description="Share of crops that lack one band, drawn at random.")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -105,26 +108,24 @@ class Augmentation(_Settings):
 class Evaluation(_Settings):
     """When and how the split val is scored."""
 
-    evaluate_every: int = Field(
-        500, ge=1, description="Steps between evaluations on val; a checkpoint is written then."
-    )
+    evaluate_every: int = Field(500, ge=1, description="Steps between evaluations on val, each with a checkpoint.")
     window: int | None = Field(
         None,
         ge=0,
-        description="Score val in windows of that many pixels, 0 for whole images. By default whole images, but "
-        "windows as large as the crops where val is cut from a scene.",
+        description="Score val in windows of this many pixels; 0: whole images. By default whole images; windows of "
+        "the crops' size if val is cut from a scene.",
     )
 
 
 class Session(_Settings):
     """What the run needs of the machine and where it logs."""
 
-    seed: int = Field(0, ge=0, description="Initial weights, data order, augmentation and dropout follow from it.")
-    workers: int = Field(1, ge=0, description="Processes that read and augment.")
-    devices: int = Field(1, ge=1, description="How many GPUs, or CPU processes.")
+    seed: int = Field(0, ge=0, description="Random seed of initial weights, data order, augmentation and dropout.")
+    workers: int = Field(1, ge=0, description="Processes that read and augment images.")
+    devices: int = Field(1, ge=1, description="Number of GPUs, or of processes on a CPU.")
     precision: Literal["32", "bf16", "16"] = Field("32", description="Number format of the forward pass.")
     on_bad_image: Annotated[Literal["stop", "skip"], DATA] = Field(
-        "stop", description="A training image that cannot be used: stop, or take another and list it in the record."
+        "stop", description="If a training image cannot be used: stop, or take another one and list it in the record."
     )
     log: tuple[Literal["tensorboard", "wandb", "mlflow", "none"], ...] = Field(
         ("tensorboard",), description="Where losses and scores are logged in addition to the run's own files."
