@@ -36,6 +36,14 @@ class Copy:
     def mask(self, stem: str) -> Path:
         return self.root / "masks" / f"{stem}.png"
 
+    def keep(self, wanted: Callable[[str], bool]) -> None:
+        """Drop the other images, their masks and their names in the lists."""
+        for path in [*(self.root / "images").iterdir(), *(self.root / "masks").iterdir()]:
+            if not wanted(path.stem):
+                path.unlink()
+        for path in (self.root / "train.txt", self.root / "val.txt"):
+            path.write_text("\n".join(filter(wanted, path.read_text().split())))
+
     def labels(self, stem: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
         Image.fromarray(np.ascontiguousarray(change(np.array(Image.open(self.mask(stem)))))).save(self.mask(stem))
 
@@ -192,8 +200,7 @@ def main(source: Path, target: Path) -> int:
     swap = np.arange(256, dtype=np.uint8)
     swap[[1, 4]] = 4, 1
     doubtful.labels("t3_p2", lambda x: swap[x])
-    for path in (doubtful.root / "train.txt", doubtful.root / "val.txt"):  # the smaller images: the model takes minutes
-        path.write_text("\n".join(stem for stem in path.read_text().split() if stem[1] in "346"))
+    doubtful.keep(lambda stem: stem[1] in "346")  # the smaller images: the model takes minutes
     rows.append(
         (
             "land and water exchanged in a mask, with --model dubai-s",

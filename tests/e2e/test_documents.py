@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -18,6 +19,11 @@ from support import write_tif
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "src" / "regard" / "bundled"
 PAGES = ("README.md", "docs/index.md", "docs/scenes.md", "docs/data.md", "docs/training.md", "docs/python.md")
+TEXTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "experiments/**/README.md")
+    for path in ROOT.glob(pattern)
+)
 QUICK = {  # what would take long or a network
     "steps=2000": "steps=1, crop=64, batch=2, workers=0",
     "steps=20_000": "steps=1, crop=64, batch=2, workers=0",
@@ -43,13 +49,32 @@ def test_the_page_of_commands_is_what_the_commands_say(monkeypatch: pytest.Monke
     assert (ROOT / "docs" / "cli.md").read_text() == app.generate_docs()
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
-)
+@pytest.mark.parametrize("page", TEXTS)
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         assert link.startswith("https://") or (ROOT / page).parent.joinpath(link).exists(), link
+
+
+def names_in(page: str) -> list[str]:
+    """The dotted names of a page in ``code``; of a changelog the new ones."""
+    text = (ROOT / page).read_text()
+    if page == "CHANGELOG.md":
+        text = "\n".join(row.split("|")[2] for row in text.splitlines() if row.startswith("| "))
+    return re.findall(r"(?:`|::: )(regard(?:\.[A-Za-z]\w+)+)", text)
+
+
+@pytest.mark.parametrize("page", ["CHANGELOG.md", *TEXTS])
+def test_the_names_in_a_page_exist(page: str) -> None:
+    for name in names_in(page):
+        pkgutil.resolve_name(name)
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_the_files_that_a_page_names_exist(page: str) -> None:
+    roots = (ROOT, ROOT / "src" / "regard", (ROOT / page).parent)
+    for path in re.findall(r"`((?:\w+/)+\w+\.(?:py|sh|json|md|csv\.gz))\b", (ROOT / page).read_text()):
+        assert path.startswith("runs/") or any((root / path).exists() for root in roots), path
 
 
 def test_the_readme_is_short() -> None:
