@@ -15,9 +15,9 @@ from regard.classes import ClassMap
 from regard.datasets.mask import read_mask
 from regard.errors import SizeMismatch, unknown
 from regard.io.gdal import rasterise
+from regard.io.ground import at_gsd
 from regard.io.image import Pixels, image_bands, read_image
 from regard.io.raster import Box, open_raster
-from regard.io.resampled_raster import at_gsd
 
 SPLITS = ("train", "val", "test")
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from regard.classes import ClassMap, first_reason
 from regard.datasets.labelled_data import SPLITS, LabelledData, Pair, PolygonLabels, boxes
 from regard.errors import ClassMismatch, DatasetError, counted, unknown
+from regard.io.ground import at_gsd
 from regard.io.raster import open_raster, to_map
-from regard.io.resampled_raster import at_gsd
 from regard.io.vectors import read_polygons
 
 BLOCKS = 8  # along the longer side of a scene

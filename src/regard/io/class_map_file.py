@@ -1,4 +1,4 @@
-"""A finished class map, read again in strips: its labels, its classes, and itself without specks."""
+"""A finished class map, read again in strips: its labels, its classes, and the map sieved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -51,7 +51,7 @@ class LabelMap:
         if strange.any():
             raise ClassMismatch(
                 f"{self.raster.source.name} has the label {values[strange][0]}, but {len(self.classes)} classes and "
-                f"{self.nodata} for no data. Give the list of classes that the map was made with."
+                f"{self.nodata} for no data. Make the map again, or correct its tag regard_classes."
             )
         return values
 
@@ -73,21 +73,21 @@ class _SievedMap(LabelMap):
 
 
 @contextmanager
-def open_label_map(path: Path, classes: ClassMap | Sequence[str] | None = None) -> Iterator[LabelMap]:
-    """A class map to read; ``classes`` default to the names and colours that the file itself carries.
+def open_label_map(path: Path) -> Iterator[LabelMap]:
+    """A class map to read, with the names and colours of its classes that the file itself carries.
 
     Raises:
         UnreadableImage: missing, broken, or no raster.
-        ClassMismatch: no class names are given and none are in the file, or it holds no integers.
+        ClassMismatch: it names no classes, or holds no integers.
     """
     with open_raster(path, bands=[1]) as raster:
         kind = np.dtype(raster.dtypes[0])
         if kind not in (np.uint8, np.uint16):
             raise ClassMismatch(f"{path.name} holds {kind}, a class map uint8 or uint16. Give the map, not the scores.")
-        yield LabelMap(raster, stored_classes(raster) if classes is None else ClassMap.of(classes))
+        yield LabelMap(raster, _stored_classes(raster))
 
 
-def stored_classes(raster: Raster) -> ClassMap:
+def _stored_classes(raster: Raster) -> ClassMap:
     """The names in a map's tag ``regard_classes`` with the colours of its colour table.
 
     Raises:
@@ -97,7 +97,7 @@ def stored_classes(raster: Raster) -> ClassMap:
         classes = ClassMap.of(json.loads(raster.tags()["regard_classes"]))
     except (KeyError, ValueError, TypeError):
         raise ClassMismatch(
-            f"{raster.source.name} does not say which classes it shows (no tag regard_classes). Give their names."
+            f"{raster.source.name} does not say which classes it shows (no tag regard_classes). Give a map of regard."
         ) from None
     table = raster.colormap()
     if table is None:
@@ -106,8 +106,8 @@ def stored_classes(raster: Raster) -> ClassMap:
 
 
 @contextmanager
-def without_specks(source: LabelMap, pixels: int, scratch: Path) -> Iterator[LabelMap]:
-    """The map with every patch of fewer than ``pixels`` pixels given to its largest neighbour; no data stays no data.
+def sieved(source: LabelMap, pixels: int, scratch: Path) -> Iterator[LabelMap]:
+    """The map with every polygon of fewer than ``pixels`` pixels given to its largest neighbour; no data stays no data.
 
     The result lies in a nameless file of one or two bytes a pixel in the folder ``scratch``, not in memory.
 

@@ -20,6 +20,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from rasterio.transform import Affine
 
 from regard.errors import ConfigError
+from regard.io.ground import Ground
+from regard.io.raster import Box
 
 NOBODY = -1
 ROWS_SUMMED_AT_ONCE = 32  # each number takes 16 bytes while it is summed
@@ -35,12 +37,13 @@ class Strip(NamedTuple):
 
 @dataclass(eq=False)
 class Region:
-    """Pixels of one class that hang together by their sides: the pieces found so far and their sums."""
+    """4-connected pixels of one class: the pieces found so far, and the sums of their values and of their ground."""
 
     label: int
     pieces: list[Any]
     pixels: float = 0.0
     total: float = 0.0
+    area: float = 0.0  # m²
     _joined: Region | None = field(default=None, repr=False)
 
     def root(self) -> Region:
@@ -60,6 +63,7 @@ class Region:
         large.pieces += small.pieces
         large.pixels += small.pixels
         large.total += small.total
+        large.area += small.area
         small.pieces, small._joined = [], large
 
     def polygon(self) -> Any:
@@ -67,8 +71,10 @@ class Region:
         return self.pieces[0] if len(self.pieces) == 1 else shapely.coverage_union_all(self.pieces)
 
 
-def regions(strips: Iterable[Strip], simplify: float = 0.0, nodata: int | None = None) -> Iterator[list[Region]]:
-    """The regions of a map, in lists: those that end with each strip, from top to bottom.
+def regions(
+    strips: Iterable[Strip], simplify: float = 0.0, nodata: int | None = None, ground: Ground | None = None
+) -> Iterator[list[Region]]:
+    """The regions of a map, in lists: those that end with each strip, from top to bottom; ``ground`` gives their areas.
 
     ``simplify`` (pixels) drops corners whose triangle with their neighbours is smaller than its square, on both sides
     of a border alike; corners where three regions meet or where a border crosses the line between two strips stay.
@@ -80,7 +86,7 @@ def regions(strips: Iterable[Strip], simplify: float = 0.0, nodata: int | None =
         raise ConfigError(f"simplify {simplify} must be 0 (off) or a number of pixels.")
     above, owners, still_open = None, None, list[Region]()
     for strip, below in _with_next_row(strips):
-        found, first, last = _traced(strip, above, below, simplify)
+        found, first, last = _traced(strip, above, below, simplify, ground)
         kept = [NOBODY if region.label == nodata else place for place, region in enumerate(found)]
         first, last = _named(first, kept), _named(last, kept)
         for upper, lower in _meetings(owners, first):
@@ -122,15 +128,13 @@ def _meetings(upper: Int[np.ndarray, "w"] | None, lower: Int[np.ndarray, "w"]) -
 
 
 def _traced(
-    strip: Strip, above: np.ndarray | None, below: np.ndarray | None, simplify: float
+    strip: Strip, above: np.ndarray | None, below: np.ndarray | None, simplify: float, ground: Ground | None
 ) -> tuple[list[Region], Int[np.ndarray, "w"], Int[np.ndarray, "w"]]:
     """The regions of one strip, and whose pixels lie in its first and its last row."""
-    top, labels, values = strip
+    top, labels, _ = strip
     (height, width), shift = labels.shape, Affine.translation(0, top)
     shapes, traced = trace(labels, shift)
-    pixels, sums = shapely.area(shapes), np.zeros(len(shapes))
-    if values is not None:
-        sums = _sums(shapes, values, shift)
+    sums = shapely.area(shapes), *_sums(shapes, strip, ground)
     pixel_sides = shapely.transform(shapely.segmentize(shapes, 1.0), np.rint)  # segmentize gives 0.9999999999999999
     whole = shapely.coverage_simplify(pixel_sides, simplify, simplify_boundary=False)
     first, last = _owners(whole, top, width), _owners(whole, top + height, width)
@@ -140,23 +144,31 @@ def _traced(
         (0, 0, top, _ends(labels[:, 0])),
         (0, width, top, _ends(labels[:, -1])),
     )
-    rows = zip(traced, thinned(whole, sides), pixels, sums, strict=True)
-    return [Region(int(value), [shape], float(n), float(total)) for value, shape, n, total in rows], first, last
+    rows = zip(traced.tolist(), thinned(whole, sides), *(column.tolist() for column in sums), strict=True)
+    return [Region(value, [shape], *numbers) for value, shape, *numbers in rows], first, last
 
 
-def _sums(shapes: Any, values: Shaped[np.ndarray, "h w"], transform: Affine) -> Float[np.ndarray, "n"]:
-    """The sum of the values within each polygon; the polygons cover the strip."""
+def _sums(shapes: Any, strip: Strip, ground: Ground | None) -> Float[np.ndarray, "2 n"]:
+    """The sums of the values and of the ground within each polygon; the polygons cover the strip."""
+    top, labels, values = strip
+    sums = np.zeros((2, len(shapes)))
+    if values is None and ground is None:
+        return sums
     numbered = zip(shapes, range(len(shapes)), strict=True)
-    inside = rasterio.features.rasterize(numbered, values.shape, transform=transform, dtype=np.int32)
-    sums = np.zeros(len(shapes))
-    for row in range(0, len(values), ROWS_SUMMED_AT_ONCE):
-        part = slice(row, row + ROWS_SUMMED_AT_ONCE)
-        sums += np.bincount(inside[part].ravel(), weights=values[part].ravel(), minlength=len(shapes))
+    inside = rasterio.features.rasterize(numbered, labels.shape, transform=Affine.translation(0, top), dtype=np.int32)
+    for row in range(0, len(labels), ROWS_SUMMED_AT_ONCE):
+        owners = inside[row : row + ROWS_SUMMED_AT_ONCE]
+        if values is not None:
+            part = values[row : row + ROWS_SUMMED_AT_ONCE]
+            sums[0] += np.bincount(owners.ravel(), part.ravel(), len(shapes))
+        if ground is not None:
+            areas = ground.pixel_areas(Box(top + row, 0, *owners.shape))
+            sums[1] += np.bincount(owners.ravel(), areas.ravel(), len(shapes))
     return sums
 
 
 def trace(labels: Shaped[np.ndarray, "h w"], transform: Affine) -> tuple[Any, Shaped[np.ndarray, "n"]]:
-    """Polygons around equal labels that hang together by their sides, and their labels."""
+    """Polygons around 4-connected equal labels, and their labels."""
     found = [
         (shape["coordinates"], value)
         for shape, value in rasterio.features.shapes(labels, connectivity=4, transform=transform)

@@ -1,10 +1,11 @@
-"""A finished class map to polygons, one for each patch of a class."""
+"""A finished class map to polygons, one for each connected component of a class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from rasterio.transform import Affine
 
 from regard.classes import ClassMap
 from regard.errors import ConfigError, SizeMismatch
-from regard.io.areas import Ground
-from regard.io.class_map_file import LabelMap, open_label_map, without_specks
+from regard.io.class_map_file import LabelMap, open_label_map, sieved
 from regard.io.coverage import Region, Strip, regions
+from regard.io.ground import Ground
 from regard.io.raster import Box, Raster, open_raster, to_map
 from regard.io.vectors import Columns, VectorWriter, check_vector_target
 
@@ -27,29 +28,28 @@ def write_polygons(
     labels: Path,
     target: Path,
     *,
-    classes: ClassMap | Sequence[str] | None = None,
     confidence: Path | None = None,
     sieve: int = 0,
     minimum_area: float = 0.0,
     simplify: float = 0.0,
     when: float | None = None,
 ) -> int:
-    """Write the patches of a class map as polygons and return how many: pixels of a class that hang together by their
-    sides, in the map's CRS, as .gpkg, .geojson, .fgb or .parquet.
+    """Write the 4-connected polygons of a class map and return how many: in the map's CRS, as .gpkg, .geojson, .fgb or
+    .parquet.
 
-    Columns: ``class`` (label), ``name``, ``confidence`` (the patch's mean, if the raster that :func:`regard.predict`
-    writes is given), ``area_m2`` (on the plane of a projected CRS, on the ellipsoid of a geographic one, none without).
-    Neighbours share their corners: no gaps, no overlaps. In this order: patches below ``sieve`` pixels go to their
+    Columns: ``class`` (label), ``name``, ``confidence`` (the polygon's mean, if the raster that :func:`regard.predict`
+    writes is given), ``area_m2`` (on the ellipsoid, in any projection; none where the CRS is missing or local).
+    Neighbours share their corners: no gaps, no overlaps. In this order: polygons below ``sieve`` pixels go to their
     largest neighbour; borders are simplified by ``simplify`` pixels, on both sides alike; polygons below
-    ``minimum_area`` m² are left out, which leaves holes. Without these, areas equal those of the pixels.
+    ``minimum_area`` m² are left out, which leaves holes. Without these, areas are the sums of the pixels'.
 
     ``when`` (seconds since 1970) is the date in a GeoPackage, now if it is None.
 
-    The map is read in strips. Memory: one strip and the outlines of the patches that reach its lower edge; with
-    ``sieve`` also a scratch file of two to three bytes a pixel beside ``target``.
+    The map is read in strips. Memory: one strip and the outlines of the polygons that reach its lower edge; with
+    ``sieve`` also a scratch file of two to three bytes a pixel next to ``target``.
 
     Raises:
-        UnreadableImage, ClassMismatch: the map cannot be read, or its labels are not those of ``classes``.
+        UnreadableImage, ClassMismatch: the map cannot be read, or its labels are not those of its classes.
         SizeMismatch: ``confidence`` is not of the map's size.
         ConfigError: an impossible setting, or a file ending that is no vector format.
         MissingExtra: GeoParquet without pyarrow.
@@ -57,19 +57,20 @@ def write_polygons(
     """
     check_vector_target(target)
     with ExitStack() as stack:
-        source = stack.enter_context(open_label_map(labels, classes))
-        ground = Ground.of(source.crs)
+        source = stack.enter_context(open_label_map(labels))
+        ground = Ground.of(source.crs, source.transform)
         _check(minimum_area, ground, labels)
-        sure = None if confidence is None else stack.enter_context(_opened(confidence, source))
-        clean = stack.enter_context(without_specks(source, sieve, target.parent))
-        table = _Rows(source, ground, sure)
-        writer = stack.enter_context(VectorWriter(target, source.crs, table.columns([], np.empty(0)), when=when))
-        for found in regions(_strips(clean, sure), simplify, source.nodata):
+        measure = None if confidence is None else stack.enter_context(_opened(confidence, source))
+        clean = stack.enter_context(sieved(source, sieve, target.parent))
+        scale = None if measure is None else measure.scale
+        columns = partial(_columns, source.classes.names, scale, ground is not None)
+        writer = stack.enter_context(VectorWriter(target, source.crs, columns([], np.empty(0)), when=when))
+        for found in regions(_strips(clean, measure), simplify, source.nodata, ground):
             shapes = np.array([region.polygon() for region in found], object)
-            areas = np.full(len(found), np.inf) if ground is None else ground.area(shapes, source.transform)
+            areas = _areas(found, shapes)
             large = areas >= minimum_area
             kept = [region for region, keep in zip(found, large, strict=True) if keep]
-            writer.write(_placed(shapes[large], source.transform), table.columns(kept, areas[large]))
+            writer.write(_placed(shapes[large], source.transform), columns(kept, areas[large]))
     return writer.count
 
 
@@ -82,17 +83,18 @@ def features(
     transform: Affine | None = None,
     simplify: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """The patches of a map in memory as GeoJSON-like features, from top to bottom: ``geometry`` in the coordinates of
+    """The polygons of a map in memory as GeoJSON-like features, from top to bottom: ``geometry`` in the coordinates of
     ``crs``, or without ``transform`` in pixels (column, row); in ``properties`` the columns of :func:`write_polygons`
     and the number of ``pixels``.
 
     Raises:
         ConfigError: a negative ``simplify``.
     """
-    strip, ground = Strip(0, labels, confidence), Ground.of(crs)
-    found = list(chain.from_iterable(regions([strip], simplify, classes.ignore_index)))
-    shapes, place = np.array([region.polygon() for region in found], object), transform or Affine.identity()
-    areas = [{}] * len(found) if ground is None else [{"area_m2": area} for area in ground.area(shapes, place).tolist()]
+    place = transform or Affine.identity()
+    strip, ground = Strip(0, labels, confidence), Ground.of(crs, place)
+    found = list(chain.from_iterable(regions([strip], simplify, classes.ignore_index, ground)))
+    shapes = np.array([region.polygon() for region in found], object)
+    areas = [{} if ground is None else {"area_m2": area} for area in _areas(found, shapes).tolist()]
     return [
         {
             "type": "Feature",
@@ -109,27 +111,27 @@ def features(
     ]
 
 
-class _Rows:
-    """The columns of the polygons' table."""
+def _columns(
+    names: Sequence[str], scale: float | None, has_area: bool, found: Sequence[Region], areas: Float[np.ndarray, "n"]
+) -> Columns:
+    """The columns of some polygons; ``scale`` brings the means of their values to 0..1."""
+    columns: dict[str, np.ndarray] = {"class": np.array([region.label for region in found], np.int32)}
+    columns["name"] = np.array([names[region.label] for region in found], object)
+    if scale is not None:
+        columns["confidence"] = np.array([region.total / region.pixels for region in found], float) * scale
+    return {**columns, "area_m2": areas} if has_area else columns
 
-    def __init__(self, source: LabelMap, ground: Ground | None, sure: Raster | None) -> None:
-        self.names = np.array(source.classes.names, object)
-        self.has_area = ground is not None
-        self.scale: float | None = None if sure is None else sure.scale
 
-    def columns(self, found: Sequence[Region], areas: Float[np.ndarray, "n"]) -> Columns:
-        labels = np.array([region.label for region in found], np.int32)
-        columns = {"class": labels, "name": self.names[labels]}
-        if self.scale is not None:
-            columns["confidence"] = np.array([region.total / region.pixels for region in found], float) * self.scale
-        return {**columns, "area_m2": areas} if self.has_area else columns
+def _areas(found: Sequence[Region], shapes: np.ndarray) -> Float[np.ndarray, "n"]:
+    """The area in m² of each polygon, given in pixels: a simplified one has the mean ground of its region's pixels."""
+    return shapely.area(shapes) * np.array([region.area / region.pixels for region in found], float)
 
 
 def _check(minimum_area: float, ground: Ground | None, labels: Path) -> None:
     if not 0 <= minimum_area < math.inf:
         raise ConfigError(f"minimum area {minimum_area} must be 0 (off) or a number of m².")
     if minimum_area and ground is None:
-        raise ConfigError(f"{labels.name} has no CRS, so its areas in m² are unknown. Use sieve, in pixels, instead.")
+        raise ConfigError(f"{labels.name} has no CRS on Earth, so areas in m² are unknown. Use sieve, in pixels.")
 
 
 def _opened(confidence: Path, source: LabelMap) -> Raster:
@@ -143,12 +145,9 @@ def _opened(confidence: Path, source: LabelMap) -> Raster:
     )
 
 
-def _strips(source: LabelMap, sure: Raster | None) -> Iterator[Strip]:
+def _strips(source: LabelMap, measure: Raster | None) -> Iterator[Strip]:
     for top, labels in source.strips():
-        if sure is None:
-            yield Strip(top, labels)
-            continue
-        yield Strip(top, labels, sure.read_band(Box(top, 0, *labels.shape)))
+        yield Strip(top, labels, None if measure is None else measure.read_band(Box(top, 0, *labels.shape)))
 
 
 def _placed(shapes: np.ndarray, transform: Affine) -> np.ndarray:

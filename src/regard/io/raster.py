@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +11,6 @@ import rasterio
 import rasterio.features
 from jaxtyping import Bool, Float, Shaped
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.transform import Affine
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from regard.errors import BandMismatch
@@ -181,21 +178,6 @@ class Raster:
     def sieve(self, pixels: int, out: np.ndarray, mask: Bool[np.ndarray, "h w"] | np.ndarray) -> None:
         """Write band 1 to ``out``; 4-connected polygons below ``pixels`` pixels get their largest neighbour's value."""
         rasterio.features.sieve(rasterio.band(self._dataset, 1), pixels, out=out, mask=mask)
-
-    @contextmanager
-    def resampled(self, size: tuple[int, int]) -> Iterator[Raster]:
-        """The same ground in ``size`` pixels, bilinear; averaged with larger pixels' triangle where there are fewer."""
-        down, across = (own / new for own, new in zip(self.size, size, strict=True))
-        a, b, c, d, e, f = self.transform[:6]
-        transform = Affine(a * across, b * down, c, d * across, e * down, f)
-        masked = self.missing_data in ("nodata", "alpha")
-        with refusing(self.source, f"its view of {size[1]} x {size[0]} pixels"):
-            warped = WarpedVRT(
-                self._dataset, crs=self.crs, src_crs=self.crs, transform=transform,
-                height=size[0], width=size[1], resampling=Resampling.bilinear, add_alpha=not masked,
-            )  # fmt: skip
-        with Raster(self.source, warped, self.bands) as raster:
-            yield raster
 
     def bytes_of(self, height: int, width: int) -> int:
         """The memory that so many pixels and their validity take."""

@@ -20,8 +20,9 @@ import numpy as np
 from regard._version import __version__
 from regard.errors import ConfigError, OutputError, UnreadableImage
 from regard.files import sweep
-from regard.io.areas import class_areas, ground_resolution, write_areas
+from regard.io.areas import class_areas, write_areas
 from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer, style_path, write_style
+from regard.io.ground import ground_resolution
 from regard.io.polygons import write_polygons
 from regard.io.raster import Raster
 from regard.mapping.blend import Rows, axes, predict_rows
@@ -249,8 +250,8 @@ def _add_tables(job: RasterJob) -> None:
     if outputs.polygons is not None:
         rules, confidence = asdict(job.polygon_rules()), job.layers["confidence"]
         when = max(job.modified) / 1e9 if job.modified else None
-        write_polygons(job.labels, outputs.polygons, classes=classes, confidence=confidence, when=when, **rules)
+        write_polygons(job.labels, outputs.polygons, confidence=confidence, when=when, **rules)
     if outputs.areas is not None:
-        write_areas(class_areas(job.labels, classes), outputs.areas)
+        write_areas(class_areas(job.labels), outputs.areas)
     if outputs.stac is not None:
         write_item(job.raster, job.model, outputs, outputs.stac, weights=job.model_tags["regard_weights_sha256"])

@@ -12,8 +12,9 @@ from jaxtyping import Int
 from regard.card import Card
 from regard.errors import ConfigError, SizeMismatch
 from regard.inference.pictures import colourise, heat
-from regard.io.areas import class_areas, ground_resolution
+from regard.io.areas import class_areas
 from regard.io.class_map_file import LabelMap, open_label_map
+from regard.io.ground import ground_resolution
 from regard.io.image import read_small
 from regard.io.raster import Box, open_raster
 from regard.reports.charts import histogram

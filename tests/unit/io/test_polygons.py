@@ -20,12 +20,14 @@ from rasterio.transform import Affine
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, ConfigError, MissingExtra, OutputError, SizeMismatch, UnreadableImage
 from regard.io import vectors as vector_file
-from regard.io.areas import class_areas, to_map
+from regard.io.areas import class_areas
 from regard.io.cog_writer import RasterWriter, label_layer, measure_layer
 from regard.io.polygons import write_polygons
+from regard.io.raster import to_map
 
 CLASSES = ClassMap.of(["land", "water & salt", "road"])
 TURNED = Affine.translation(5e5, 4e6) @ Affine.rotation(30) @ Affine.scale(0.5, -0.5)
+CENTRAL_SCALE = 0.9996  # of UTM on its central meridian, where the maps lie
 DEGREES = Affine(0.001, 0, 12.0, 0, -0.001, 62.0)
 FORMATS = [".gpkg", ".geojson", ".fgb"]
 
@@ -55,7 +57,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, dict]:
 def test_the_polygons_are_the_pixels_of_each_class(tmp_path: Path, suffix: str) -> None:
     labels = patches(0, 60, 50)
     target = tmp_path / f"map{suffix}"
-    count = write_polygons(a_map(tmp_path / "map.tif", labels), target, classes=CLASSES)
+    count = write_polygons(a_map(tmp_path / "map.tif", labels), target)
     columns, shapes, about = read(target)
     assert count == len(shapes) == sum(value != 255 for _, value in rasterio.features.shapes(labels, connectivity=4))
     assert pyproj.CRS(about["crs"]).to_epsg() == 32633 and about["geometry_type"] == "Polygon"
@@ -65,14 +67,14 @@ def test_the_polygons_are_the_pixels_of_each_class(tmp_path: Path, suffix: str) 
     assert shapes_area == pytest.approx((labels < 3).sum() * 0.25)
     for label, name in enumerate(CLASSES.names):
         own = columns["class"] == label
-        assert columns["area_m2"][own].sum() == (labels == label).sum() * 0.25  # to the last bit
-        assert shapely.area(shapes[own]) == pytest.approx(columns["area_m2"][own], rel=1e-6)
+        assert shapely.area(shapes[own]).sum() == pytest.approx((labels == label).sum() * 0.25)
+        assert columns["area_m2"][own] == pytest.approx(shapely.area(shapes[own]) / CENTRAL_SCALE**2, rel=1e-6)
         assert set(columns["name"][own]) == {name}
 
 
 def test_burnt_back_they_are_the_map(tmp_path: Path) -> None:
     labels = patches(1, 530, 20)  # more than one strip
-    write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / "map.gpkg", classes=CLASSES)
+    write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / "map.gpkg")
     columns, shapes, _ = read(tmp_path / "map.gpkg")
     pairs = zip(shapes, columns["class"], strict=True)
     assert np.array_equal(rasterio.features.rasterize(pairs, labels.shape, fill=255, transform=TURNED), labels)
@@ -80,23 +82,32 @@ def test_burnt_back_they_are_the_map(tmp_path: Path) -> None:
     assert len(shapes) == sum(value != 255 for _, value in rasterio.features.shapes(labels, connectivity=4))
 
 
-def test_on_the_ellipsoid_areas_are_those_of_the_table(tmp_path: Path) -> None:
-    path = a_map(tmp_path / "map.tif", patches(2, 40, 30), "EPSG:4326", DEGREES)
-    write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES)
+@pytest.mark.parametrize(
+    "crs, transform",
+    [
+        ("EPSG:4326", DEGREES),
+        ("EPSG:3857", Affine(30, 0, 9.52e6, 0, -30, 3.2e6)),
+        ("EPSG:3413", Affine.translation(2e5, -2e6) @ Affine.rotation(30) @ Affine.scale(100, -100)),
+    ],
+)
+def test_areas_are_geodesic_and_those_of_the_table(tmp_path: Path, crs: str, transform: Affine) -> None:
+    path = a_map(tmp_path / "map.tif", patches(2, 40, 30), crs, transform)
+    write_polygons(path, tmp_path / "map.gpkg")
     columns, shapes, _ = read(tmp_path / "map.gpkg")
     for row in class_areas(path):
         assert columns["area_m2"][columns["class"] == row.label].sum() == pytest.approx(row.area_m2, rel=1e-9)
-    geodesic = [
-        pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shape)[0] for shape in shapely.segmentize(shapes, 1e-4)
-    ]
-    assert columns["area_m2"] == pytest.approx(geodesic, rel=1e-6)
+    change = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    fine = shapely.segmentize(shapes, abs(transform.a) / 10)
+    degrees = shapely.transform(fine, lambda xy: np.stack(change.transform(*xy.T), axis=1))
+    geodesic = [pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shape)[0] for shape in degrees]
+    assert columns["area_m2"] == pytest.approx(geodesic, rel=2e-5)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_without_a_crs_they_lie_on_the_pixels_and_have_no_area(tmp_path: Path, suffix: str) -> None:
     labels = np.array([[0, 0, 1], [2, 2, 2]], np.uint8)
     target = tmp_path / f"map{suffix}"
-    write_polygons(a_map(tmp_path / "photo.tif", labels, None, None), target, classes=CLASSES)
+    write_polygons(a_map(tmp_path / "photo.tif", labels, None, None), target)
     columns, shapes, _ = read(target)
     assert list(columns) == ["class", "name"]
     boxes = {0: (0, -1, 2, 0), 1: (2, -1, 3, 0), 2: (0, -2, 3, -1)}  # y downwards is negative, as in QGIS
@@ -110,7 +121,7 @@ def test_the_confidence_of_a_patch_is_its_pixels_mean(tmp_path: Path) -> None:
         tmp_path / "sure.tif", measure_layer("confidence", {}), sure.shape, crs="EPSG:32633", transform=TURNED
     ) as writer:
         writer.write(0, sure)
-    write_polygons(path, tmp_path / "map.fgb", classes=CLASSES, confidence=tmp_path / "sure.tif")
+    write_polygons(path, tmp_path / "map.fgb", confidence=tmp_path / "sure.tif")
     columns, shapes, _ = read(tmp_path / "map.fgb")
     for value, shape in zip(columns["confidence"], shapes, strict=True):
         inside = rasterio.features.geometry_mask([shape], labels.shape, TURNED, invert=True)
@@ -119,7 +130,7 @@ def test_the_confidence_of_a_patch_is_its_pixels_mean(tmp_path: Path) -> None:
 
 def test_the_sieve_gives_specks_to_their_neighbours(tmp_path: Path) -> None:
     labels = patches(4, 60, 50)
-    write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / "map.gpkg", classes=CLASSES, sieve=10)
+    write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / "map.gpkg", sieve=10)
     columns, shapes, _ = read(tmp_path / "map.gpkg")
     sieved = rasterio.features.sieve(labels, 10, mask=labels != 255)
     pairs = zip(shapes, columns["class"], strict=True)
@@ -131,19 +142,19 @@ def test_the_sieve_gives_specks_to_their_neighbours(tmp_path: Path) -> None:
 def test_simplified_they_are_fewer_points_without_gaps(tmp_path: Path) -> None:
     labels = patches(5, 60, 50)
     path = a_map(tmp_path / "map.tif", labels)
-    write_polygons(path, tmp_path / "plain.gpkg", classes=CLASSES)
-    write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES, simplify=1.5)
+    write_polygons(path, tmp_path / "plain.gpkg")
+    write_polygons(path, tmp_path / "map.gpkg", simplify=1.5)
     (_, plain, _), (columns, shapes, _) = read(tmp_path / "plain.gpkg"), read(tmp_path / "map.gpkg")
     assert len(shapes) == len(plain)
     assert shapely.get_num_coordinates(shapes).sum() < 0.8 * shapely.get_num_coordinates(plain).sum()
     assert shapely.is_valid(shapes).all() and shapely.coverage_is_valid(shapes)
-    assert columns["area_m2"] == pytest.approx(shapely.area(shapes), rel=1e-6)
+    assert columns["area_m2"] == pytest.approx(shapely.area(shapes) / CENTRAL_SCALE**2, rel=1e-6)
 
 
 def test_small_polygons_can_be_left_out(tmp_path: Path) -> None:
     path = a_map(tmp_path / "map.tif", patches(6, 60, 50))
-    write_polygons(path, tmp_path / "all.gpkg", classes=CLASSES)
-    count = write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES, minimum_area=2.0)
+    write_polygons(path, tmp_path / "all.gpkg")
+    count = write_polygons(path, tmp_path / "map.gpkg", minimum_area=2.0)
     (every, *_), (large, *_) = read(tmp_path / "all.gpkg"), read(tmp_path / "map.gpkg")
     assert 0 < count < len(every["area_m2"])
     assert sorted(large["area_m2"]) == sorted(every["area_m2"][every["area_m2"] >= 2.0])
@@ -152,7 +163,7 @@ def test_small_polygons_can_be_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_map_of_nothing_has_no_polygons(tmp_path: Path, suffix: str) -> None:
     path = a_map(tmp_path / "map.tif", np.full((3, 4), 255, np.uint8))
-    assert write_polygons(path, tmp_path / f"map{suffix}", classes=CLASSES) == 0
+    assert write_polygons(path, tmp_path / f"map{suffix}") == 0
     assert pyogrio.read_info(tmp_path / f"map{suffix}", force_feature_count=True)["features"] == 0
 
 
@@ -160,17 +171,17 @@ def test_a_map_of_nothing_has_no_polygons(tmp_path: Path, suffix: str) -> None:
 def test_batches_are_appended(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_file, "BATCH", 7)
     labels = patches(7, 1100, 6)  # three strips
-    count = write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / f"map{suffix}", classes=CLASSES)
+    count = write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / f"map{suffix}")
     columns, shapes, _ = read(tmp_path / f"map{suffix}")
     assert count == len(shapes) and shapely.coverage_is_valid(shapes)
-    assert columns["area_m2"].sum() == (labels != 255).sum() * 0.25
+    assert columns["area_m2"].sum() == pytest.approx((labels != 255).sum() * 0.25 / CENTRAL_SCALE**2)
 
 
 @pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="GDAL's command-line tools (gdal-bin) are not installed")
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_ogrinfo_opens_it(tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"map{suffix}"
-    count = write_polygons(a_map(tmp_path / "map.tif", patches(8, 30, 30)), target, classes=CLASSES)
+    count = write_polygons(a_map(tmp_path / "map.tif", patches(8, 30, 30)), target)
     text = subprocess.run(["ogrinfo", "-so", "-al", str(target)], capture_output=True, check=True, text=True).stdout
     assert "Layer name: map" in text and "Geometry: Polygon" in text and f"Feature Count: {count}" in text
     assert "WGS 84 / UTM zone 33N" in text
@@ -181,8 +192,8 @@ def test_ogrinfo_opens_it(tmp_path: Path, suffix: str) -> None:
 def test_geoparquet_says_what_its_geometry_is(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     path = a_map(tmp_path / "map.tif", patches(9, 30, 30))
-    count = write_polygons(path, tmp_path / "map.parquet", classes=CLASSES)
-    write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES)
+    count = write_polygons(path, tmp_path / "map.parquet")
+    write_polygons(path, tmp_path / "map.gpkg")
     table, (columns, shapes, _) = parquet.read_table(tmp_path / "map.parquet"), read(tmp_path / "map.gpkg")
     about = json.loads(table.schema.metadata[b"geo"])["columns"]["geometry"]
     assert pyproj.CRS.from_json_dict(about["crs"]).to_epsg() == 32633 and about["encoding"] == "WKB"
@@ -194,7 +205,7 @@ def test_geoparquet_says_what_its_geometry_is(tmp_path: Path) -> None:
 def test_geoparquet_without_pyarrow_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_file, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="pip install pyarrow"):
-        write_polygons(tmp_path / "map.tif", tmp_path / "map.parquet", classes=CLASSES)
+        write_polygons(tmp_path / "map.tif", tmp_path / "map.parquet")
 
 
 @pytest.mark.parametrize(
@@ -208,14 +219,14 @@ def test_geoparquet_without_pyarrow_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_impossible_settings_are_refused(tmp_path: Path, settings: dict, message: str) -> None:
     path = a_map(tmp_path / "map.tif", np.zeros((3, 3), np.uint8))
     with pytest.raises(ConfigError, match=message):
-        write_polygons(path, tmp_path / "out" / "map.gpkg", classes=CLASSES, **settings)
+        write_polygons(path, tmp_path / "out" / "map.gpkg", **settings)
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_smallest_area_needs_a_crs(tmp_path: Path) -> None:
     path = a_map(tmp_path / "map.tif", np.zeros((3, 3), np.uint8), None, None)
     with pytest.raises(ConfigError, match="has no CRS"):
-        write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES, minimum_area=1.0)
+        write_polygons(path, tmp_path / "map.gpkg", minimum_area=1.0)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -226,18 +237,23 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with rasterio.open(scores, "w", **profile, crs="EPSG:32633", transform=TURNED) as file:
         file.write(np.zeros((1, 3, 3), np.float32))
     with pytest.raises(ConfigError, match=r"got map\.shp. Name it map\.gpkg"):
-        write_polygons(path, tmp_path / "map.shp", classes=CLASSES)
+        write_polygons(path, tmp_path / "map.shp")
+    other = tmp_path / "other.tif"
+    with RasterWriter(
+        other, label_layer(ClassMap.of(["a", "b"]), {}), (3, 3), crs="EPSG:32633", transform=TURNED
+    ) as writer:
+        writer.write(0, np.full((3, 3), 2, np.uint8))
     with pytest.raises(ClassMismatch, match="the label 2, but 2 classes"):
-        write_polygons(path, tmp_path / "map.gpkg", classes=["a", "b"])
+        write_polygons(other, tmp_path / "map.gpkg")
     with pytest.raises(ClassMismatch, match="holds float32"):
-        write_polygons(scores, tmp_path / "map.gpkg", classes=CLASSES)
+        write_polygons(scores, tmp_path / "map.gpkg")
     with pytest.raises(SizeMismatch, match=r"small\.tif has 3 x 2 pixels"):
-        write_polygons(path, tmp_path / "map.gpkg", classes=CLASSES, confidence=small)
+        write_polygons(path, tmp_path / "map.gpkg", confidence=small)
     with pytest.raises(UnreadableImage, match="does not exist"):
-        write_polygons(tmp_path / "none.tif", tmp_path / "map.gpkg", classes=CLASSES)
+        write_polygons(tmp_path / "none.tif", tmp_path / "map.gpkg")
     with pytest.raises(OutputError, match="is a folder"):
         (tmp_path / "folder.gpkg").mkdir()
-        write_polygons(path, tmp_path / "folder.gpkg", classes=CLASSES)
+        write_polygons(path, tmp_path / "folder.gpkg")
     assert not list(tmp_path.glob("*map.gpkg*"))
 
 
@@ -252,14 +268,9 @@ def test_a_full_disk_is_told_and_the_earlier_file_stays(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(pyogrio.raw, "write_arrow", truncated)
     with pytest.raises(OutputError, match="Is the disk full"):
-        write_polygons(path, tmp_path / "map.fgb", classes=CLASSES)
+        write_polygons(path, tmp_path / "map.fgb")
     assert (tmp_path / "map.fgb").read_text() == "earlier"
     assert not list(tmp_path.glob(".*"))
-
-
-def test_the_classes_of_the_map_are_the_default(tmp_path: Path) -> None:
-    write_polygons(a_map(tmp_path / "map.tif", patches(11, 20, 20)), tmp_path / "map.gpkg")
-    assert set(read(tmp_path / "map.gpkg")[0]["name"]) == set(CLASSES.names)
 
 
 def test_the_map_lies_where_its_polygons_do() -> None:

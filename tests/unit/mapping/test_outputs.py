@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from regard.checkpoints.file import load
 from regard.errors import ConfigError, OutputError
-from regard.io.areas import ground_resolution
+from regard.io.ground import ground_resolution
 from regard.io.raster import open_raster
 from regard.mapping.predict import predict
 from regard.models import Segmenter

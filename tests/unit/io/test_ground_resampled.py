@@ -20,8 +20,8 @@ from scipy.ndimage import gaussian_filter
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
 from regard.errors import BandMismatch, ConfigError
+from regard.io.ground import at_gsd
 from regard.io.raster import Box, open_raster
-from regard.io.resampled_raster import at_gsd
 from regard.training.train import train
 from support import tiny, write_tif
 
