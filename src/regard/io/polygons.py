@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -19,19 +18,20 @@ from regard.classes import ClassMap
 from regard.errors import ConfigError, SizeMismatch
 from regard.io.class_map_file import LabelMap, open_label_map, sieved
 from regard.io.coverage import Region, Strip, regions
-from regard.io.ground import Ground
+from regard.io.ground import Ground, ground_resolution
 from regard.io.raster import Box, Raster, open_raster, to_map
 from regard.io.vectors import Columns, VectorWriter, check_vector_target
+from regard.options import PolygonRules
+
+NO_RULES = PolygonRules()
 
 
 def write_polygons(
     labels: Path,
     target: Path,
+    rules: PolygonRules = NO_RULES,
     *,
     confidence: Path | None = None,
-    sieve: int = 0,
-    minimum_area: float = 0.0,
-    simplify: float = 0.0,
     when: float | None = None,
 ) -> int:
     """Write the 4-connected polygons of a class map and return how many: in the map's CRS, as .gpkg, .geojson, .fgb or
@@ -39,39 +39,52 @@ def write_polygons(
 
     Columns: ``class`` (label), ``name``, ``confidence`` (the polygon's mean, if the raster that :func:`regard.predict`
     writes is given), ``area_m2`` (on the ellipsoid, in any projection; none where the CRS is missing or local).
-    Neighbours share their corners: no gaps, no overlaps. In this order: polygons below ``sieve`` pixels go to their
-    largest neighbour; borders are simplified by ``simplify`` pixels, on both sides alike; polygons below
-    ``minimum_area`` m² are left out, which leaves holes. Without these, areas are the sums of the pixels'.
+    Neighbours share their corners: no gaps, no overlaps. The rules apply in their order; a minimum area leaves holes.
+    Without them, areas are the sums of the pixels'. ``when`` (seconds since 1970) is the date in a GeoPackage, now if
+    it is None.
 
-    ``when`` (seconds since 1970) is the date in a GeoPackage, now if it is None.
-
-    The map is read in strips. Memory: one strip and the outlines of the polygons that reach its lower edge; with
-    ``sieve`` also a scratch file of two to three bytes a pixel next to ``target``.
+    The map is read in strips. Memory: one strip and the outlines of the polygons that reach its lower edge; sieving
+    also takes a scratch file of two to three bytes a pixel next to ``target``.
 
     Raises:
         UnreadableImage, ClassMismatch: the map cannot be read, or its labels are not those of its classes.
         SizeMismatch: ``confidence`` is not of the map's size.
-        ConfigError: an impossible setting, or a file ending that is no vector format.
+        ConfigError: a rule in metres without a CRS, or a file ending that is no vector format.
         MissingExtra: GeoParquet without pyarrow.
         OutputError: the file cannot be written.
     """
     check_vector_target(target)
     with ExitStack() as stack:
         source = stack.enter_context(open_label_map(labels))
-        ground = Ground.of(source.crs, source.transform)
-        _check(minimum_area, ground, labels)
+        check_rules(rules, source.raster)
+        ground, simplify = Ground.of(source.crs, source.transform), rules.simplify
+        if simplify:
+            simplify /= ground_resolution(source.raster) or 1.0
         measure = None if confidence is None else stack.enter_context(_opened(confidence, source))
-        clean = stack.enter_context(sieved(source, sieve, target.parent))
+        clean = stack.enter_context(sieved(source, rules.sieve, target.parent))
         scale = None if measure is None else measure.scale
         columns = partial(_columns, source.classes.names, scale, ground is not None)
         writer = stack.enter_context(VectorWriter(target, source.crs, columns([], np.empty(0)), when=when))
         for found in regions(_strips(clean, measure), simplify, source.nodata, ground):
             shapes = np.array([region.polygon() for region in found], object)
             areas = _areas(found, shapes)
-            large = areas >= minimum_area
+            large = areas >= rules.minimum_area
             kept = [region for region, keep in zip(found, large, strict=True) if keep]
             writer.write(_placed(shapes[large], source.transform), columns(kept, areas[large]))
     return writer.count
+
+
+def check_rules(rules: PolygonRules, raster: Raster) -> None:
+    """Refuse rules in metres where a raster does not say how many metres a pixel has.
+
+    Raises:
+        ConfigError: there is such a rule, and no CRS or a local one.
+    """
+    if (rules.simplify or rules.minimum_area) and Ground.of(raster.crs, raster.transform) is None:
+        name = "simplify" if rules.simplify else "minimum area"
+        raise ConfigError(
+            f"{raster.source.name} has no CRS on Earth, so {name} in metres means nothing. Use sieve, in pixels."
+        )
 
 
 def features(
@@ -125,13 +138,6 @@ def _columns(
 def _areas(found: Sequence[Region], shapes: np.ndarray) -> Float[np.ndarray, "n"]:
     """The area in m² of each polygon, given in pixels: a simplified one has the mean ground of its region's pixels."""
     return shapely.area(shapes) * np.array([region.area / region.pixels for region in found], float)
-
-
-def _check(minimum_area: float, ground: Ground | None, labels: Path) -> None:
-    if not 0 <= minimum_area < math.inf:
-        raise ConfigError(f"minimum area {minimum_area} must be 0 (off) or a number of m².")
-    if minimum_area and ground is None:
-        raise ConfigError(f"{labels.name} has no CRS on Earth, so areas in m² are unknown. Use sieve, in pixels.")
 
 
 def _opened(confidence: Path, source: LabelMap) -> Raster:

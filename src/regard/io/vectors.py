@@ -1,12 +1,13 @@
-"""Polygons from any vector file; and into a GeoPackage, FlatGeobuf, GeoJSON or GeoParquet, complete or not at all."""
+"""Vector files: polygons of any format, areas of interest, and a writer that publishes complete files only."""
 
 from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,13 +21,14 @@ import shapely
 
 from regard.errors import ConfigError, MissingExtra, UnreadableImage
 from regard.files import FileWriter, check_writable
-from regard.io.raster import Raster
+from regard.io.raster import Raster, to_map
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
 BATCH = 20_000  # polygons
-BROKEN = (RuntimeError, OSError, IndexError)  # what pyogrio raises when a file cannot be written or is cut short
+BROKEN = (RuntimeError, OSError, IndexError, sqlite3.Error)  # raised where a file cannot be written or is cut short
 
 Columns = Mapping[str, np.ndarray]
+Area = str | Path | Sequence[float]  # bounds, or a vector file
 
 
 def check_vector_target(path: Path) -> str:
@@ -106,6 +108,35 @@ def read_polygons(path: Path, raster: Raster, columns: Sequence[str] = ()) -> tu
     return moved, values
 
 
+def area_of_interest(wanted: Area, raster: Raster) -> Any:
+    """A shapely geometry in pixels of the raster: x to the right, y down, from its top left corner.
+
+    ``wanted``: bounds (west, south, east, north) in the raster's CRS, or a vector file with polygons in any CRS.
+
+    Raises:
+        UnreadableImage: the file cannot be read as vectors.
+        ConfigError: no bounds, no polygon, no CRS to bring it to the raster's, or nothing of it on the raster.
+    """
+    shapes = read_polygons(Path(wanted), raster)[0] if isinstance(wanted, str | Path) else [_box(wanted)]
+    area = shapely.transform(shapely.union_all(shapes), lambda xy: to_map(xy, ~raster.transform))
+    if not area.intersects(shapely.box(0, 0, *raster.size[::-1])):
+        raise ConfigError(
+            f"the area of interest, {_rounded(shapely.union_all(shapes).bounds)} in the raster's CRS, misses "
+            f"{raster.source.name}: {_rounded(raster.bounds)}. The order is west, south, east, north."
+        )
+    return area
+
+
+def _box(bounds: Sequence[float]) -> Any:
+    if len(bounds) != 4 or not (bounds[0] < bounds[2] and bounds[1] < bounds[3]):
+        raise ConfigError(f"got area {tuple(bounds)}; need west, south, east, north, or a vector file with polygons.")
+    return shapely.box(*bounds)
+
+
+def _rounded(bounds: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in bounds)
+
+
 class VectorWriter(FileWriter):
     """Writes polygons with their columns in batches; leaving the ``with`` block without an error publishes them.
 
@@ -114,7 +145,7 @@ class VectorWriter(FileWriter):
     """
 
     def __init__(self, path: Path, crs: Any, empty: Columns, *, when: float | None = None) -> None:
-        self._when = None if when is None else datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        self._when = when
         self._driver = check_vector_target(path)
         super().__init__(path)
         self.count = 0
@@ -143,7 +174,7 @@ class VectorWriter(FileWriter):
         values = [np.concatenate([columns[name] for _, columns in self._waiting]) for name in names]
         exists = self._work.exists()
         try:
-            with warnings.catch_warnings(), _dated(self._when):
+            with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
                 pyogrio.raw.write(
                     self._work, shapely.to_wkb(shapes), values, names, driver="GPKG", append=exists, **self._layer
@@ -160,6 +191,7 @@ class VectorWriter(FileWriter):
         self._flush()
         try:
             if self._driver == "GPKG":
+                self._date()
                 os.replace(self._work, self._part)
             elif self._driver == "Parquet":
                 self._to_parquet()
@@ -169,6 +201,13 @@ class VectorWriter(FileWriter):
         except BROKEN as error:
             raise self._failed(error) from None
         os.replace(self._part, self.path)
+
+    def _date(self) -> None:
+        """Replace the date in the GeoPackage; GDAL's own setting for it holds for the whole process."""
+        if self._when is not None:
+            date = datetime.fromtimestamp(self._when, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+            with closing(sqlite3.connect(self._work)) as database, database:
+                database.execute("UPDATE gpkg_contents SET last_change = ?", [date])
 
     def _read_back(self) -> None:
         """Decode every polygon: a full disk is not always told when it is written to."""
@@ -199,13 +238,3 @@ class VectorWriter(FileWriter):
             with parquet.ParquetWriter(self._part, schema, compression="zstd") as writer:
                 for batch in reader:
                     writer.write_batch(pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema))
-
-
-@contextmanager
-def _dated(when: str | None) -> Iterator[None]:
-    """GDAL writes this date, in place of now, into GeoPackages."""
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": when})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})

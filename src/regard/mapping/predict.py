@@ -12,11 +12,11 @@ import numpy as np
 from regard.errors import ConfigError
 from regard.inference.scores import evaluating
 from regard.inference.segmentation import Segmentation, masked
-from regard.io.area_of_interest import Area, area_of_interest
 from regard.io.ground import ground_resolution
 from regard.io.mosaic import mosaic as mosaic_of
 from regard.io.raster import Raster, open_raster
 from regard.io.source import Source, is_photograph
+from regard.io.vectors import Area, area_of_interest
 from regard.mapping.blend import memory_needed, predict_rows
 from regard.mapping.job import Job, PhotographJob
 from regard.mapping.sources import targets_of

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import groupby
 from operator import attrgetter
@@ -18,19 +18,18 @@ from typing import Any
 import numpy as np
 
 from regard._version import __version__
-from regard.errors import ConfigError, OutputError, UnreadableImage
+from regard.errors import OutputError, UnreadableImage
 from regard.files import sweep
 from regard.io.areas import class_areas, write_areas
 from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer, style_path, write_style
-from regard.io.ground import ground_resolution
-from regard.io.polygons import write_polygons
+from regard.io.polygons import check_rules, write_polygons
 from regard.io.raster import Raster
 from regard.mapping.blend import Rows, axes, predict_rows
 from regard.mapping.job import as_bytes, check_outputs, is_complete, model_tags, refuse_to_replace
 from regard.mapping.journal import Journal, journal_folder, key_of
 from regard.mapping.stac import write_item
 from regard.models import Segmenter
-from regard.options import MapOptions, PolygonRules
+from regard.options import MapOptions
 from regard.progress import Progress
 
 BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # journal, work file and copy, compressed
@@ -49,7 +48,7 @@ class RasterJob:
     options: MapOptions
 
     def __post_init__(self) -> None:
-        self.polygon_rules()
+        check_rules(self.options.rules, self.raster)
 
     def check(self) -> None:
         check_outputs(self.options.outputs, [Path(name) for name, _, _ in self.raster.stamps])
@@ -160,23 +159,6 @@ class RasterJob:
                 f"{need / 2**20:,.0f} MiB. Make room, or choose another disk."
             )
 
-    def polygon_rules(self) -> PolygonRules:
-        """The rules with ``simplify`` in pixels of the raster.
-
-        Raises:
-            ConfigError: metres of a raster without a CRS.
-        """
-        rules = self.options.rules
-        if not rules.simplify and not rules.minimum_area:
-            return rules
-        side = ground_resolution(self.raster)
-        if side is None:
-            name = "simplify" if rules.simplify else "minimum area"
-            raise ConfigError(
-                f"{self.raster.source.name} has no CRS, so {name} in metres means nothing. Use sieve, in pixels."
-            )
-        return replace(rules, simplify=rules.simplify / side)
-
 
 def _stage(job: RasterJob, progress: bool) -> None:
     """Add the rows of windows that the journal does not have yet."""
@@ -248,9 +230,9 @@ def _add_tables(job: RasterJob) -> None:
     outputs, classes = job.options.outputs, job.model.classes
     write_style(job.labels, classes)
     if outputs.polygons is not None:
-        rules, confidence = asdict(job.polygon_rules()), job.layers["confidence"]
+        rules, confidence = job.options.rules, job.layers["confidence"]
         when = max(job.modified) / 1e9 if job.modified else None
-        write_polygons(job.labels, outputs.polygons, confidence=confidence, when=when, **rules)
+        write_polygons(job.labels, outputs.polygons, rules, confidence=confidence, when=when)
     if outputs.areas is not None:
         write_areas(class_areas(job.labels), outputs.areas)
     if outputs.stac is not None:

@@ -24,6 +24,7 @@ from regard.io.areas import class_areas
 from regard.io.cog_writer import RasterWriter, label_layer, measure_layer
 from regard.io.polygons import write_polygons
 from regard.io.raster import to_map
+from regard.options import PolygonRules
 
 CLASSES = ClassMap.of(["land", "water & salt", "road"])
 TURNED = Affine.translation(5e5, 4e6) @ Affine.rotation(30) @ Affine.scale(0.5, -0.5)
@@ -130,7 +131,7 @@ def test_the_confidence_of_a_patch_is_its_pixels_mean(tmp_path: Path) -> None:
 
 def test_the_sieve_gives_specks_to_their_neighbours(tmp_path: Path) -> None:
     labels = patches(4, 60, 50)
-    write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / "map.gpkg", sieve=10)
+    write_polygons(a_map(tmp_path / "map.tif", labels), tmp_path / "map.gpkg", PolygonRules(sieve=10))
     columns, shapes, _ = read(tmp_path / "map.gpkg")
     sieved = rasterio.features.sieve(labels, 10, mask=labels != 255)
     pairs = zip(shapes, columns["class"], strict=True)
@@ -143,7 +144,7 @@ def test_simplified_they_are_fewer_points_without_gaps(tmp_path: Path) -> None:
     labels = patches(5, 60, 50)
     path = a_map(tmp_path / "map.tif", labels)
     write_polygons(path, tmp_path / "plain.gpkg")
-    write_polygons(path, tmp_path / "map.gpkg", simplify=1.5)
+    write_polygons(path, tmp_path / "map.gpkg", PolygonRules(simplify=0.75))
     (_, plain, _), (columns, shapes, _) = read(tmp_path / "plain.gpkg"), read(tmp_path / "map.gpkg")
     assert len(shapes) == len(plain)
     assert shapely.get_num_coordinates(shapes).sum() < 0.8 * shapely.get_num_coordinates(plain).sum()
@@ -154,7 +155,7 @@ def test_simplified_they_are_fewer_points_without_gaps(tmp_path: Path) -> None:
 def test_small_polygons_can_be_left_out(tmp_path: Path) -> None:
     path = a_map(tmp_path / "map.tif", patches(6, 60, 50))
     write_polygons(path, tmp_path / "all.gpkg")
-    count = write_polygons(path, tmp_path / "map.gpkg", minimum_area=2.0)
+    count = write_polygons(path, tmp_path / "map.gpkg", PolygonRules(minimum_area=2.0))
     (every, *_), (large, *_) = read(tmp_path / "all.gpkg"), read(tmp_path / "map.gpkg")
     assert 0 < count < len(every["area_m2"])
     assert sorted(large["area_m2"]) == sorted(every["area_m2"][every["area_m2"] >= 2.0])
@@ -175,6 +176,15 @@ def test_batches_are_appended(tmp_path: Path, suffix: str, monkeypatch: pytest.M
     columns, shapes, _ = read(tmp_path / f"map{suffix}")
     assert count == len(shapes) and shapely.coverage_is_valid(shapes)
     assert columns["area_m2"].sum() == pytest.approx((labels != 255).sum() * 0.25 / CENTRAL_SCALE**2)
+
+
+def test_a_geopackage_of_a_date_has_the_same_bytes(tmp_path: Path) -> None:
+    path = a_map(tmp_path / "map.tif", patches(7, 60, 50))
+    once, again = (tmp_path / name / "map.gpkg" for name in ("once", "again"))
+    for target in (once, again):
+        write_polygons(path, target, when=1e9)
+    assert once.read_bytes() == again.read_bytes()
+    assert b"2001-09-09T01:46:40.000Z" in once.read_bytes()
 
 
 @pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="GDAL's command-line tools (gdal-bin) are not installed")
@@ -208,25 +218,24 @@ def test_geoparquet_without_pyarrow_is_refused(tmp_path: Path, monkeypatch: pyte
         write_polygons(tmp_path / "map.tif", tmp_path / "map.parquet")
 
 
-@pytest.mark.parametrize(
-    "settings, message",
-    [
-        ({"sieve": -1}, "sieve -1"),
-        ({"simplify": float("nan")}, "simplify nan"),
-        ({"minimum_area": -2.0}, "minimum area -2"),
-    ],
-)
-def test_impossible_settings_are_refused(tmp_path: Path, settings: dict, message: str) -> None:
-    path = a_map(tmp_path / "map.tif", np.zeros((3, 3), np.uint8))
-    with pytest.raises(ConfigError, match=message):
-        write_polygons(path, tmp_path / "out" / "map.gpkg", **settings)
-    assert list((tmp_path / "out").iterdir()) == []
+@pytest.mark.parametrize("rule", ["minimum_area", "simplify"])
+@pytest.mark.parametrize("crs, transform", [(None, None), ('LOCAL_CS["site",UNIT["metre",1]]', TURNED)])
+def test_metres_need_a_crs_on_earth(tmp_path: Path, rule: str, crs: str | None, transform: Affine | None) -> None:
+    path = a_map(tmp_path / "map.tif", np.zeros((3, 3), np.uint8), crs, transform)
+    with pytest.raises(ConfigError, match="has no CRS on Earth"):
+        write_polygons(path, tmp_path / "map.gpkg", PolygonRules(**{rule: 1.0}))
 
 
-def test_a_smallest_area_needs_a_crs(tmp_path: Path) -> None:
-    path = a_map(tmp_path / "map.tif", np.zeros((3, 3), np.uint8), None, None)
-    with pytest.raises(ConfigError, match="has no CRS"):
-        write_polygons(path, tmp_path / "map.gpkg", minimum_area=1.0)
+def test_in_a_local_crs_polygons_have_no_area(tmp_path: Path) -> None:
+    path = a_map(tmp_path / "map.tif", np.zeros((3, 3), np.uint8), 'LOCAL_CS["site",UNIT["metre",1]]')
+    write_polygons(path, tmp_path / "map.gpkg")
+    assert list(read(tmp_path / "map.gpkg")[0]) == ["class", "name"]
+
+
+@pytest.mark.parametrize("rule", [{"sieve": -1}, {"simplify": float("nan")}, {"minimum_area": -2.0}])
+def test_impossible_rules_are_refused(rule: dict) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(rule))} .* must be 0"):
+        PolygonRules(**rule)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
