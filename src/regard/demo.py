@@ -76,11 +76,10 @@ def map_globe(scene: Path, out: Path) -> dict[str, str]:
     class_map, confidence = out / "map.tif", out / "confidence.tif"
     predict(model, scene, class_map, confidence=confidence, tile=512, overlap=128, overwrite=True)
     image, labels = scene_and_map(scene, class_map, model.classes)
-    panel([image, labels], model.classes, out / "globe.png", columns=1)
-    panel([("overlay", blend(image[1], labels[1]))], model.classes, out / "overlay.png")
-    names = {"map": "map.tif", "style for QGIS": "map.qml", "confidence": "confidence.tif"}
-    names |= {"globe": "globe.png", "overlay": "overlay.png"}
-    return {shown: str(out / name) for shown, name in names.items()}
+    globe = panel([image, labels], model.classes, out / "globe.png", columns=1)
+    overlay = panel([("overlay", blend(image[1], labels[1]))], model.classes, out / "overlay.png")
+    written = {"map": class_map, "style for QGIS": class_map.with_suffix(".qml"), "confidence": confidence}
+    return {name: str(path) for name, path in {**written, "globe": globe, "overlay": overlay}.items()}
 
 
 def map_city(model: Segmenter, city: LabelledData, out: Path) -> dict[str, str]:

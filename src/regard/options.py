@@ -115,8 +115,7 @@ class Windows:
         tile: Side of the windows in pixels.
         overlap: Pixels that neighbouring windows share and blend.
         batch: Windows in a forward pass on a GPU; a CPU takes one at a time.
-        max_memory: Limit in megabytes for the memory of a raster's map, without the model; a map that needs more is
-            refused.
+        max_memory: Megabytes of memory for a raster's map, without the model; a map that needs more is refused.
 
     Raises:
         ConfigError: a length that is not a multiple of 32, an overlap above half a tile, or no window at once.

@@ -21,20 +21,7 @@ COLOURS = ("#3b82c4", "#d9730d", "#2f9e6e", "#b0579b", "#9a8420", "#808890")  # 
 LEFT_OUT = r"<defs>\s*<style.*?</defs>|<!--.*?-->|(?<=<g) id=\"[^\"]*\"| font-family:[^;]*;"
 POINTS = 400
 HISTOGRAM = 20  # bars
-STYLE: dict[str, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.linewidth": 0.6,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-}
-styled = matplotlib.style.context(["default", STYLE])  # a decorator
+styled = matplotlib.style.context(["default", "regard.reports.charts"])  # a decorator; reads charts.mplstyle
 Lines = Sequence[Mapping[str, Any]]
 Curve = Float[np.ndarray, "n"]
 Chart = tuple[Markup, str]  # the drawing and its caption

@@ -26,6 +26,8 @@ KINDS = {
     "css": "text/css; charset=utf-8",
     "svg": "image/svg+xml",
 }
+STATIC = resources.files("regard.web") / "static"
+FILES = {item.name: item.read_bytes() for item in STATIC.iterdir() if item.name.rsplit(".")[-1] in KINDS}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -84,18 +86,17 @@ Number = Annotated[float, Query(allow_inf_nan=False, ge=-1e8, le=1e8)]
 
 
 @router.get("/")
-def page(request: Request) -> Response:
+def page() -> Response:
     """The page."""
-    return static(request, "index.html")
+    return static("index.html")
 
 
 @router.get("/static/{name}")
-def static(request: Request, name: str) -> Response:
+def static(name: str) -> Response:
     """A file of the page, out of a fixed list."""
-    files: dict[str, bytes] = request.app.state.files
-    if name not in files:
+    if name not in FILES:
         raise HTTPException(404)
-    return Response(files[name], media_type=KINDS[name.rsplit(".", 1)[1]], headers=KEPT)
+    return Response(FILES[name], media_type=KINDS[name.rsplit(".", 1)[1]], headers=KEPT)
 
 
 @router.get("/about.json")
@@ -149,8 +150,6 @@ def create_app(viewer: Viewer, token: str, hosts: frozenset[str] = frozenset()) 
     """The application. Every address begins with the token; ``hosts`` are further host names that it accepts."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.viewer, app.state.stopping = viewer, False
-    folder = resources.files("regard.web") / "static"
-    app.state.files = {item.name: item.read_bytes() for item in folder.iterdir() if item.name.rsplit(".")[-1] in KINDS}
     app.include_router(router)
     for kind in (RegardError, Busy, Disconnected):
         app.add_exception_handler(kind, _refused)

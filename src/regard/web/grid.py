@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
@@ -32,6 +32,12 @@ class Places(NamedTuple):
 
     columns: Float[np.ndarray, "h w"]
     rows: Float[np.ndarray, "h w"]
+
+    def within(self, box: Box) -> tuple[Bool[np.ndarray, "h w"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+        """Which of them lie in a box of the scene, and the rows and columns of these, counted from the box's corner."""
+        columns, rows = self.columns - box.left, self.rows - box.top
+        inside = (columns >= 0) & (columns < box.width) & (rows >= 0) & (rows < box.height)
+        return inside, np.floor(rows[inside]).astype(int), np.floor(columns[inside]).astype(int)
 
 
 class Zooms:

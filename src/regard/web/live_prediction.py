@@ -17,15 +17,14 @@ from jaxtyping import Float
 from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation
 from regard.io.image import read_image
-from regard.io.raster import Box, Raster
+from regard.io.raster import Box
 from regard.mapping.predict import predict
-from regard.mapping.region import Region, Regions, Window
+from regard.mapping.region import Region, Window
 from regard.models import Segmenter
 from regard.options import Windows
 
 MOST_WAITING = 32
 BURST, PER_SECOND = 200, 20.0
-MOST_WINDOWS = 36  # of the model for one tile; coarser tiles are not predicted
 POLL = 0.2  # seconds between checks that the client is still connected
 T = TypeVar("T")
 Connected = Callable[[], bool]
@@ -107,7 +106,7 @@ class Cache(Generic[T]):
 
 
 class Photograph:
-    """The map of a photograph, which is not tiled, with the methods of :class:`Regions`."""
+    """The map of a photograph, which is not tiled, with the methods of :class:`~regard.mapping.region.Regions`."""
 
     def __init__(self, model: Segmenter, path: Path, bands: Bands, windows: Windows) -> None:
         self.model, self.path, self.bands, self.tile = model, path, bands, windows.tile
@@ -133,29 +132,3 @@ class Photograph:
     def probabilities(self, x: int, y: int) -> Float[np.ndarray, "k"]:
         pixels = read_image(self.path, bands=self.bands, expected=self.model.bands)
         return scores_of(self.model, pixels)[:, y, x].softmax(dim=0).cpu().numpy()
-
-
-class Live:
-    """The map of any box of a scene, predicted when it is requested."""
-
-    def __init__(self, model: Segmenter, scene: Path | Raster, bands: Bands, windows: Windows) -> None:
-        self.regions: Regions | Photograph = (
-            Photograph(model, scene, bands, windows) if isinstance(scene, Path) else Regions(model, scene, windows)
-        )
-        self.gate = Gate()
-
-    def region(self, box: Box, connected: Connected) -> Region | None:
-        """The map of ``box``; None where it needs more than ``MOST_WINDOWS`` windows.
-
-        Raises:
-            Busy, Disconnected: see :meth:`Gate.turn`.
-        """
-        windows = self.regions.windows(box)
-        if len(windows) > MOST_WINDOWS:
-            return None
-        with self.gate.turn(connected):
-            for window in windows:
-                if not connected():
-                    raise Disconnected
-                self.regions.window(window)
-            return self.regions.region(box)

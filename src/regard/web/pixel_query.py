@@ -92,11 +92,9 @@ def _overlay(why: Explanation, grid: Grid, values: Float[np.ndarray, "_ _"], *, 
     wide, tall = abs(extent[2] - extent[0]), abs(extent[3] - extent[1])
     scale = min(LARGEST, max(box.height, box.width)) / max(wide, tall)
     places = grid.places(extent, (max(1, round(tall * scale)), max(1, round(wide * scale))))
-    columns, rows = (np.nan_to_num(axis, posinf=-1e9).clip(-1e9, 1e9) for axis in places)
-    columns, rows = np.floor(columns).astype(int) - box.left, np.floor(rows).astype(int) - box.top
-    inside = (columns >= 0) & (columns < box.width) & (rows >= 0) & (rows < box.height)
+    inside, rows, columns = places.within(box)
     picture = np.zeros(inside.shape, np.uint8)
-    picture[inside] = strength[rows[inside], columns[inside]]
+    picture[inside] = strength[rows, columns]
     return {
         "corners": grid.corners(extent),
         "scale": [float(low), float(high)],

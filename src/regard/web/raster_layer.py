@@ -98,8 +98,7 @@ class RasterLayer:
 
     def _read(self, raster: Raster, shape: tuple[int, int], box: Sequence[Any]) -> Pixels:
         values = raster.read_scaled(shape, box, nearest=self.nearest)
-        valid = raster.valid(box, shape)
-        return Pixels(values, valid & np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else valid)
+        return Pixels(values, raster.valid(box, shape) & np.isfinite(values).all(axis=0))
 
     def _empty(self) -> Pixels:
         return Pixels(np.zeros((self.bands, SIDE, SIDE), self.dtype), np.zeros((SIDE, SIDE), bool))

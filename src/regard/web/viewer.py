@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,22 +12,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 
-from regard.classes import ClassMap
 from regard.errors import ClassMismatch, SizeMismatch
 from regard.inference.pictures import shown_bands
 from regard.io.image import image_size, read_image
 from regard.io.raster import Box, Raster, open_raster
 from regard.io.source import is_photograph
 from regard.io.window_reader import in_memory
+from regard.mapping.region import Region, Regions
 from regard.models import Segmenter
 from regard.options import Windows
-from regard.web.grid import SIDE, Address, Grid, Places, grid_of
-from regard.web.live_prediction import MOST_WINDOWS, Cache, Connected, Live
+from regard.web.grid import SIDE, Address, Grid, grid_of
+from regard.web.live_prediction import Cache, Connected, Disconnected, Gate, Photograph
 from regard.web.pixel_query import inspect
 from regard.web.png import NOTHING, classes_png, errors_png, heat_png, labels_of, scene_png, stretch_of_scene
 from regard.web.raster_layer import RasterLayer
 
 SCENE_TILES, MAP_TILES = 512, 512
+MOST_WINDOWS = 36  # of the model for one tile; coarser tiles are not predicted
 
 
 @dataclass(frozen=True)
@@ -52,27 +54,30 @@ class Viewer:
 
     def __init__(self, model: Segmenter, sources: Sources, windows: Windows) -> None:
         self.model, self.sources, self.windows = model.eval(), sources, windows
-        self.raster = self._open_scene()
+        self.open_scene = self._opener()
+        self.raster = self.open_scene()
         self.grid: Grid = grid_of(self.raster.size, self.raster.crs, self.raster.transform)
         bands = [self.raster.bands[place] for place in shown_bands(model.bands)]
         self.stretch = stretch_of_scene(self.raster, bands)
-        self.layers = {"scene": RasterLayer(self._open_scene, self.grid, bands, nearest=False)}
+        self.layers = {"scene": RasterLayer(self.open_scene, self.grid, bands, nearest=False)}
         for name in ("labels_map", "confidence", "labels"):
             path: Path | None = getattr(sources, name)
             if path is not None:
                 self.layers[name] = self._layer(path, name)
-        photograph = is_photograph(sources.scene)
-        self.live = Live(model, sources.scene if photograph else self.raster, sources.bands, self.windows)
+        self.gate = Gate()
+        self.regions: Regions | Photograph = (
+            Photograph(model, sources.scene, sources.bands, windows)
+            if is_photograph(sources.scene)
+            else Regions(model, self.raster, windows)
+        )
         self._scene_tiles, self._maps = Cache[bytes](SCENE_TILES), Cache[Answer](MAP_TILES)
 
-    def _open_scene(self) -> Raster:
-        """The scene as a raster; a photograph is decoded once, upright, into memory."""
-        path = self.sources.scene
-        if not is_photograph(path):
-            return open_raster(path, bands=self.sources.bands, expected=self.model.bands)
-        if not hasattr(self, "_photograph"):
-            self._photograph = in_memory(read_image(path, bands=self.sources.bands, expected=self.model.bands))
-        return self._photograph()
+    def _opener(self) -> Callable[[], Raster]:
+        """Opens the scene as a raster; a photograph is decoded once, upright, into memory."""
+        path, bands, expected = self.sources.scene, self.sources.bands, self.model.bands
+        if is_photograph(path):
+            return in_memory(read_image(path, bands=bands, expected=expected))
+        return partial(open_raster, path, bands=bands, expected=expected)
 
     def _layer(self, path: Path, name: str) -> RasterLayer:
         if image_size(path) != self.raster.size:
@@ -83,8 +88,12 @@ class Viewer:
         with open_raster(path) as raster:
             stored = raster.tags().get("regard_classes")
             count = len(raster.bands)
-        if stored is not None and name == "labels_map":
-            _check_classes(path, stored, self.model.classes)
+        names = self.model.classes.names
+        if stored is not None and name == "labels_map" and tuple(json.loads(stored)) != names:
+            raise ClassMismatch(
+                f"{path.name} has the classes {', '.join(json.loads(stored))}; the model has {', '.join(names)}. Give "
+                "the model that made the map."
+            )
         bands = (1, 2, 3) if count >= 3 and name == "labels" else (1,)
         return RasterLayer(partial(open_raster, path), self.grid, bands, nearest=name != "confidence")
 
@@ -134,15 +143,33 @@ class Viewer:
     def _from_model(self, tile: Address, connected: Connected) -> Answer:
         nothing = Answer(np.full((SIDE, SIDE), NOTHING, np.int16), np.zeros((SIDE, SIDE), np.uint8))
         places = self.grid.places(self.grid.extent(tile), (SIDE, SIDE))
-        inside, box = _box(places, self.raster.size)
-        part = None if box is None else self.live.region(box, connected)
-        if part is None or box is None:
+        inside, rows, columns = places.within(Box(0, 0, *self.raster.size))
+        if not inside.any():
             return nothing
-        rows, columns = (np.floor(axis[inside]).astype(int) for axis in (places.rows, places.columns))
-        cut = (rows - box.top, columns - box.left)
+        top, left = int(rows.min()), int(columns.min())
+        part = self.region(Box(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1), connected)
+        if part is None:
+            return nothing
+        cut = (rows - top, columns - left)
         nothing.labels[inside] = np.where(part.valid[cut], part.labels[cut].astype(np.int16), NOTHING)
         nothing.confidence[inside] = np.where(part.valid[cut], np.rint(part.confidence[cut] * 255).clip(1), 0)
         return nothing
+
+    def region(self, box: Box, connected: Connected) -> Region | None:
+        """The predicted map of ``box``; None where it needs more than ``MOST_WINDOWS`` windows.
+
+        Raises:
+            Busy, Disconnected: see :meth:`Gate.turn`.
+        """
+        windows = self.regions.windows(box)
+        if len(windows) > MOST_WINDOWS:
+            return None
+        with self.gate.turn(connected):
+            for window in windows:
+                if not connected():
+                    raise Disconnected
+                self.regions.window(window)
+            return self.regions.region(box)
 
     @property
     def coarsest_live(self) -> int:
@@ -173,10 +200,8 @@ class Viewer:
 
     def inspect(self, x: float, y: float, connected: Connected) -> dict[str, Any]:
         """Class probabilities and attention maps of the pixel under a point of the page."""
-        with self.live.gate.turn(connected):
-            return inspect(
-                self.model, self.sources.scene, self.grid, self.live.regions, (x, y), bands=self.sources.bands
-            )
+        with self.gate.turn(connected):
+            return inspect(self.model, self.sources.scene, self.grid, self.regions, (x, y), bands=self.sources.bands)
 
     def about(self) -> dict[str, Any]:
         """Facts of scene, map and model for the page."""
@@ -206,22 +231,3 @@ class Viewer:
         self.raster.close()
         for layer in self.layers.values():
             layer.close()
-
-
-def _check_classes(path: Path, stored: str, classes: ClassMap) -> None:
-    names = json.loads(stored)
-    if names != list(classes.names):
-        raise ClassMismatch(
-            f"{path.name} has the classes {', '.join(names)}; the model has {', '.join(classes.names)}. Give the "
-            "model that made the map."
-        )
-
-
-def _box(places: Places, size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"], Box | None]:
-    """Which places lie in the scene, and the box around them."""
-    inside = (places.columns >= 0) & (places.columns < size[1]) & (places.rows >= 0) & (places.rows < size[0])
-    if not inside.any():
-        return inside, None
-    rows, columns = places.rows[inside], places.columns[inside]
-    top, left = int(rows.min()), int(columns.min())
-    return inside, Box(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)

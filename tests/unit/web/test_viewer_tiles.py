@@ -114,9 +114,7 @@ def test_a_map_and_labels_from_files(tmp_path: Path, viewer_of: Callable[..., Vi
     viewer = viewer_of(scene, model, labels_map=finished, confidence=tmp_path / "sure.tif")
     with open_raster(Path(finished)) as file, open_raster(tmp_path / "sure.tif") as sure:
         answer = viewer.answer(Address(0, 0, 0), always)
-        assert (
-            answer.labels[:100, :120] == file.read_band(Box(0, 0, *file.size))
-        ).all() and not viewer.live.regions._cache
+        assert (answer.labels[:100, :120] == file.read_band(Box(0, 0, *file.size))).all() and not viewer.regions._cache
         assert (answer.confidence[:100, :120] == sure.read_band(Box(0, 0, *sure.size))).all()
 
     save_image(tmp_path / "labels.png", labels)
@@ -170,7 +168,7 @@ def test_the_stretch_is_one_for_the_scene_and_fits_its_values(tmp_path: Path, vi
 
 
 def test_an_answer_shows_what_was_looked_at(earth: Viewer, plain: Viewer) -> None:
-    probabilities = plain.live.regions.probabilities(100, 70)
+    probabilities = plain.regions.probabilities(100, 70)
     answer = plain.inspect(100.5, 70.5, always)
     assert np.allclose(answer["probabilities"], probabilities) and answer["class"] == probabilities.argmax()
     groups = {overlay["group"] for overlay in answer["overlays"]}
@@ -210,4 +208,4 @@ def test_a_question_outside_the_scene_is_refused(plain: Viewer, place: tuple[flo
 def test_far_tiles_of_a_large_scene_are_not_predicted(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
     viewer = viewer_of(write_tif(tmp_path / "s.tif", picture((2000, 1500)), crs=None, transform=None))
     assert viewer.coarsest_live == viewer.grid.finest == 3
-    assert (viewer.answer(Address(0, 0, 0), always).labels == -1).all() and not viewer.live.regions._cache
+    assert (viewer.answer(Address(0, 0, 0), always).labels == -1).all() and not viewer.regions._cache

@@ -155,7 +155,7 @@ def test_its_own_names_are_answered(client: TestClient) -> None:
 
 
 def test_too_many_questions_are_put_off(plain: Viewer, client: TestClient) -> None:
-    plain.live.gate = Gate(burst=2, per_second=0.001)
+    plain.gate = Gate(burst=2, per_second=0.001)
     codes = [client.get(f"/prediction/1/{x}/0.png").status_code for x in (0, 1)]
     refused = client.get("/pixel.json?x=5&y=5")
     assert codes == [200, 200] and refused.status_code == 429 and "model is busy" in refused.json()["error"]
