@@ -150,14 +150,12 @@ def known_lists() -> dict[str, dict[str, str]]:
 
 def default_palette(count: int) -> tuple[Colour, ...]:
     """``count`` distinct colours: hues a golden-ratio step apart, alternating in brightness."""
-    hues = [(0.08 + 0.618034 * index) % 1.0 for index in range(count)]
-    values = [0.9 if index % 2 == 0 else 0.65 for index in range(count)]
-    return tuple(_rgb(hue, value) for hue, value in zip(hues, values, strict=True))
-
-
-def _rgb(hue: float, value: float) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    palette = []
+    for index in range(count):
+        hue, value = (0.08 + 0.618034 * index) % 1.0, 0.9 if index % 2 == 0 else 0.65
+        red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, value)
+        palette.append((round(red * 255), round(green * 255), round(blue * 255)))
+    return tuple(palette)
 
 
 def first_complaint(error: ValidationError) -> tuple[str, str]:

@@ -45,16 +45,16 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = "it is a file, not a folder" if folder.is_file() else error.strerror
-        advice = "Make room, then go on" if error.errno in FULL else "Choose a folder that you can write to"
+        advice = "Make room, then run it again" if error.errno in FULL else "Choose a folder that you can write to"
         raise OutputError(f"cannot write to {folder} ({reason}). {advice}.") from None
 
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = False, side: str | None = None) -> Iterator[Path]:
-    """A hidden name beside ``path`` to write to, with its suffix; leaving without an error renames it to ``path``.
+    """A hidden name next to ``path`` to write to, with its suffix; leaving without an error renames it to ``path``.
 
     With ``sync`` the content is on the disk before it is renamed. ``side`` is the suffix of a second file that the
-    writer may leave beside the first: an old ``path`` never stands beside a new one. What is unfinished is deleted.
+    writer may leave next to the first: an old ``path`` never stands next to a new one. What is unfinished is deleted.
     """
     part = _hidden(path)
     try:
@@ -121,7 +121,7 @@ class FileWriter:
     """Leaving the ``with`` block without an error publishes ``path``; what is unfinished is deleted in any case.
 
     Unfinished files begin with the name ``_unfinished``, which is hidden and of this writer alone. They lie in
-    ``scratch``, a folder on the same disk, or beside ``path``.
+    ``scratch``, a folder on the same disk, or next to ``path``.
     """
 
     def __init__(self, path: Path, scratch: Path | None = None) -> None:

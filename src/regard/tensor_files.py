@@ -22,7 +22,7 @@ from torch import Tensor
 from regard.errors import CheckpointError, OutputError
 from regard.files import replacing
 
-# What training programs store beside the weights (the best score, the arguments): plain data, no code.
+# What training programs store next to the weights (the best score, the arguments): plain data, no code.
 _scalar, _rebuild = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
 HARMLESS: list[Any] = [
     (_scalar, "numpy.core.multiarray.scalar"),
@@ -95,7 +95,7 @@ def _unsafe(error: Exception) -> str:
             "program is installed: python -c \"import torch; f = torch.load('IN.pth', 'cpu', weights_only=False); "
             "torch.save({'state_dict': f.get('state_dict', f)}, 'OUT.pth')\"."
         )
-    # Torch goes on to advise reading the file unsafely; only its diagnosis is passed on.
+    # Torch then advises reading the file unsafely; only its diagnosis is passed on.
     diagnosis = reason.partition("WeightsUnpickler error: ")[2].partition(" Check the doc")[0] or "no such pickle"
     return f"it is broken or no weights file ({diagnosis[:120]}). Fetch or write it again."
 

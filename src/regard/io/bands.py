@@ -31,8 +31,8 @@ def bands_of(dataset: Any) -> tuple[Band, ...]:
 
 def missing_data(dataset: Any) -> str:
     """How a file marks pixels without data: ``alpha``, ``mask``, ``nodata`` or ``nothing``."""
-    marks = {MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask", MaskFlags.nodata: "nodata"}
-    return next((name for flag, name in marks.items() if flag in dataset.mask_flag_enums[0]), "nothing")
+    kinds = {MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask", MaskFlags.nodata: "nodata"}
+    return next((name for flag, name in kinds.items() if flag in dataset.mask_flag_enums[0]), "nothing")
 
 
 def choose_bands(

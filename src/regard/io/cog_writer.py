@@ -69,14 +69,9 @@ class RasterWriter(FileWriter):
         self._part = self._unfinished.with_name(f"{self._unfinished.name}.part")
         self._work = self._part.with_suffix(".work.part")
         profile = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": layer.dtype}
-        profile |= {
-            "tiled": True,
-            "blockxsize": BLOCK,
-            "blockysize": BLOCK,
-            "compress": "deflate",
-            "bigtiff": "if_safer",
-        }
-        profile |= {"nodata": layer.nodata, "crs": crs, **({} if transform is None else {"transform": transform})}
+        profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"}
+        profile |= {"bigtiff": "if_safer", "nodata": layer.nodata, "crs": crs}
+        profile |= {} if transform is None else {"transform": transform}
         with not_georeferenced_is_fine():
             self._file = rasterio.open(self._work, "w", **profile)
         BLOCK_CACHE.enter()
@@ -94,11 +89,7 @@ class RasterWriter(FileWriter):
                 self._file.write_colormap(1, {**table, layer.nodata: (0, 0, 0, 0)})
 
     def write(self, top: int, rows: Shaped[np.ndarray, "h w"]) -> None:
-        """The rows from ``top`` on.
-
-        Raises:
-            OutputError: the disk is full or gone.
-        """
+        """The rows from ``top`` on; OutputError where the disk is full or gone."""
         try:
             self._file.write(rows, 1, window=Window(0, top, rows.shape[1], rows.shape[0]))
         except GDAL_ERRORS as error:

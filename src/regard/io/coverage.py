@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,7 +85,9 @@ def regions(
     if not 0 <= simplify < float("inf"):
         raise ConfigError(f"simplify {simplify} must be 0 (off) or a number of pixels.")
     above, owners, still_open = None, None, list[Region]()
-    for strip, below in _with_next_row(strips):
+    for strip, following in pairwise(chain(strips, [None])):
+        assert strip is not None
+        below = None if following is None else following.labels[0]
         found, first, last = _traced(strip, above, below, simplify, ground)
         kept = [NOBODY if region.label == nodata else place for place, region in enumerate(found)]
         first, last = _named(first, kept), _named(last, kept)
@@ -100,17 +102,6 @@ def regions(
         owners = _named(last, [places.get(region.root(), NOBODY) for region in found])
         above = strip.labels[-1]
     yield still_open
-
-
-def _with_next_row(strips: Iterable[Strip]) -> Iterator[tuple[Strip, np.ndarray | None]]:
-    """Each strip with the first row of labels of the next one."""
-    waiting: Strip | None = None
-    for strip in strips:
-        if waiting is not None:
-            yield waiting, strip.labels[0]
-        waiting = strip
-    if waiting is not None:
-        yield waiting, None
 
 
 def _named(owners: Int[np.ndarray, "w"], names: list[int]) -> Int[np.ndarray, "w"]:

@@ -16,7 +16,7 @@ from regard.io.raster import Box, open_raster
 from regard.io.source import Source
 
 MOSAICS = "/vsimem/regard-mosaic/"  # names of mosaics; their VRTs lie nowhere
-TOLERANCE = 0.1  # pixels that a corner may lie beside the first file's grid
+TOLERANCE = 0.1  # pixels that a corner may be off the first file's grid
 
 
 class Tile(NamedTuple):
@@ -37,7 +37,7 @@ def mosaic(files: Sequence[str | Path | Source], *, vrt: bool = False) -> Source
     Gaps are no data; where files overlap, the last one that has data is seen, as with ``gdalbuildvrt``.
 
     Raises:
-        UnreadableImage: a file cannot be read, lies askew or not on the first one's grid, within a tenth of a pixel.
+        UnreadableImage: a file cannot be read, is rotated, or off the first one's grid by over a tenth of a pixel.
         BandMismatch: bands, data types or what marks missing data differ from the first file's.
     """
     tiles = [_tile(Source.of(file), vrt) for file in files]
@@ -57,9 +57,9 @@ def _tile(source: Source, vrt: bool) -> Tile:
 
 def _check_alike(first: Tile, other: Tile) -> None:
     if other.transform.is_identity or other.transform.b or other.transform.d:
-        what = "has no place" if other.transform.is_identity else "lies askew"
+        reason = "has no geotransform" if other.transform.is_identity else "has a rotated geotransform"
         raise UnreadableImage(
-            f"{other.source} {what} on Earth; files of a mosaic lie upright on the grid of the first, {first.source}. "
+            f"{other.source} {reason}; files of a mosaic lie north up on the grid of the first, {first.source}. "
             "Bring it there: gdalwarp."
         )
     if other.crs != first.crs:
@@ -67,13 +67,13 @@ def _check_alike(first: Tile, other: Tile) -> None:
             f"{other.source} is in {_named(other.crs)}, {first.source} in {_named(first.crs)}; a mosaic has one. Bring "
             "all to one: gdalwarp -t_srs."
         )
-    marks = {first.empty, other.empty}
+    kinds = {first.empty, other.empty}
     if len(first.bands) != len(other.bands):
         reason = f"has {len(other.bands)} bands, {first.source} {len(first.bands)}"
     elif [str(band) for band in first.bands] != [str(band) for band in other.bands]:  # as text: NaN is not itself
         one, two = next(pair for pair in zip(other.bands, first.bands, strict=True) if str(pair[0]) != str(pair[1]))
         reason = f"has a band of {_told(one)}, {first.source} of {_told(two)}"
-    elif len(marks) == 2 and marks != {"mask", "nothing"}:
+    elif len(kinds) == 2 and kinds != {"mask", "nothing"}:
         reason = f"marks missing data by {other.empty}, {first.source} by {first.empty}"
     else:
         return
@@ -100,14 +100,13 @@ def _place(first: Tile, other: Tile) -> Box:
     columns = [(own.c + column * own.a - grid.c) / grid.a for column in (0, width)]
     rows = [(own.f + row * own.e - grid.f) / grid.e for row in (0, height)]
     left, top = round(columns[0]), round(rows[0])
-    beside = max(
-        abs(columns[0] - left), abs(columns[1] - left - width), abs(rows[0] - top), abs(rows[1] - top - height)
-    )
-    if beside > TOLERANCE:
-        ours, theirs = ((abs(one.transform.a), abs(one.transform.e)) for one in (first, other))
+    corners = columns[0] - left, columns[1] - left - width, rows[0] - top, rows[1] - top - height
+    shift = max(map(abs, corners))
+    if shift > TOLERANCE:
+        ours, theirs = ((abs(tile.transform.a), abs(tile.transform.e)) for tile in (first, other))
         sizes = f"its pixels are {theirs[0]:g} x {theirs[1]:g}, those of {first.source} {ours[0]:g} x {ours[1]:g}"
         raise UnreadableImage(
-            f"{other.source} lies {beside:.2g} pixels beside the grid of {first.source} ({sizes}); a mosaic has one "
+            f"{other.source} is {shift:.2g} pixels off the grid of {first.source} ({sizes}); a mosaic has one "
             f"grid, to {TOLERANCE:g} of a pixel. Bring it there: gdalwarp -tr -tap."
         )
     return Box(top, left, height, width)

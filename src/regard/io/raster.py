@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from regard.errors import BandMismatch
 from regard.io.bands import Band, band_names, bands_of, check_bits, choose_bands, missing_data
 from regard.io.gdal import BLOCK_CACHE, inside, open_dataset, refusing
-from regard.io.source import VRT, Source, Stamp
+from regard.io.source import VRT, Fingerprint, Source
 
 
 class Box(NamedTuple):
@@ -29,7 +29,10 @@ class Box(NamedTuple):
 
 
 class Raster:
-    """An open raster: its size, bands and georeference, and its pixels window by window."""
+    """An open raster: its size, bands and georeference, and its pixels window by window.
+
+    What reads pixels raises UnreadableImage where a block of the file is damaged.
+    """
 
     def __init__(self, source: Source, dataset: Any, bands: tuple[int, ...]) -> None:
         self.source = source
@@ -105,10 +108,13 @@ class Raster:
         return any(self._dataset.colorinterp[number - 1] == ColorInterp.alpha for number in self.bands)
 
     @property
-    def stamps(self) -> list[Stamp]:
+    def fingerprints(self) -> list[Fingerprint]:
         """The fingerprints of the files that the raster is made of: its own; of a VRT or mosaic, its parts' too."""
         parts = self._dataset.files if self._dataset.driver == VRT else []
-        return [self.source.stamp(), *(Source(name).stamp() for name in parts if name != self.source.gdal_name)]
+        return [
+            self.source.fingerprint(),
+            *(Source(name).fingerprint() for name in parts if name != self.source.gdal_name),
+        ]
 
     @property
     def is_georeferenced(self) -> bool:
@@ -127,11 +133,7 @@ class Raster:
             return None
 
     def read(self, box: Box) -> tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
-        """Pixels of the chosen bands and which of them hold data (alpha, mask, nodata, finite), inside the raster.
-
-        Raises:
-            UnreadableImage: a block of the file is damaged.
-        """
+        """Pixels of the chosen bands and which of them hold data (alpha, mask, nodata, finite), inside the raster."""
         pixels = self._read(self.bands, box)
         valid = np.ones(pixels.shape[1:], bool) if self.reads_alpha else self.valid(box)
         if np.issubdtype(pixels.dtype, np.floating):
@@ -145,11 +147,7 @@ class Raster:
         return pixels, valid
 
     def read_band(self, box: Box, number: int = 1) -> Shaped[np.ndarray, "h w"]:
-        """The values of one band as they are stored.
-
-        Raises:
-            UnreadableImage: a block of the file is damaged.
-        """
+        """The values of one band as they are stored."""
         return self._read(number, box)
 
     def read_scaled(
@@ -157,9 +155,6 @@ class Raster:
     ) -> Shaped[np.ndarray, "c h w"]:
         """The chosen bands of ``box`` (of fractional pixels; all without) at another size: enlarged by bilinear
         interpolation, shrunk by averaging; ``nearest`` neighbours for labels.
-
-        Raises:
-            UnreadableImage: a block of the file is damaged.
         """
         box = box or (0, 0, *self.size)
         smooth = Resampling.average if box[2] > shape[0] or box[3] > shape[1] else Resampling.bilinear

@@ -34,7 +34,7 @@ SYSTEMS = {"http": "curl", "https": "curl", "ftp": "curl", "s3": "s3", "gs": "gs
 SYSTEMS |= {"zip": "zip", "tar": "tar", "gzip": "gzip"}
 HEAD_TIMEOUT = 20  # seconds
 
-Stamp = tuple[str, int | str | None, int | str | None]
+Fingerprint = tuple[str, int | str | None, int | str | None]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Source:
         archive = _archive(name)
         return re.sub(r"^((?:/vsi[a-z0-9_]+)+/)/*", r"\1/", name) if archive and archive.is_absolute() else name
 
-    def stamp(self) -> Stamp:
+    def fingerprint(self) -> Fingerprint:
         """The fingerprint of the file as it is now: name, size, modification time in nanoseconds (the archive's for its
         members); over HTTP the length and the ETag or date of the server. The name alone where neither is known.
         """

@@ -58,12 +58,12 @@ class PhotographJob:
 
     def check(self) -> None:
         files = self.options.outputs.files
-        check_targets(files, [Path(self.source.stamp()[0])])
+        check_targets(files, [Path(self.source.fingerprint()[0])])
         if not self.options.overwrite and not self.is_done():
             refuse_to_replace(files)
 
     def is_done(self) -> bool:
-        outputs, modified = self.options.outputs, self.source.stamp()[2]
+        outputs, modified = self.options.outputs, self.source.fingerprint()[2]
         changed = modified if isinstance(modified, int) else 0
         return bool(outputs.files) and is_complete(outputs, {"regard_job": self.tags["regard_job"]}, changed)
 
@@ -95,7 +95,7 @@ class PhotographJob:
         tags = model_tags(self.model)
         facts = {
             "model": tags,
-            "size": self.source.stamp()[1],
+            "size": self.source.fingerprint()[1],
             "bands": self.options.input.bands,
             "views": asdict(self.options.views),
             "version": __version__,

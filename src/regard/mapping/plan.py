@@ -96,7 +96,7 @@ def plan(model: str, source: Source, options: MapOptions, compute: Compute = DEF
         (height, width), stride = raster.size, loaded.stride
         rows, columns = axes(raster.size, fitted.windows, stride)
         windows = len(rows.begins) * len(columns.begins)
-        name = f"{len(raster.stamps) - 1} files as one" if source.document is not None else source
+        name = f"{len(raster.fingerprints) - 1} files as one" if source.document is not None else source
         seconds = _seconds_a_window(loaded, rows.window * stride, columns.window * stride, fitted.views)
         layers = RasterJob(loaded, raster, fitted).layers
         return {

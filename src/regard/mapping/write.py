@@ -51,7 +51,7 @@ class RasterJob:
         check_rules(self.options.rules, self.raster)
 
     def check(self) -> None:
-        check_outputs(self.options.outputs, [Path(name) for name, _, _ in self.raster.stamps])
+        check_outputs(self.options.outputs, [Path(name) for name, _, _ in self.raster.fingerprints])
         if self.options.outputs.out and not (self.options.overwrite or self.journal.is_begun() or self.is_complete()):
             refuse_to_replace(self.options.outputs.files)
 
@@ -125,18 +125,18 @@ class RasterJob:
             "windows": [options.windows.tile, options.windows.overlap],
             "views": asdict(options.views),
             "area": None if area is None else area.wkt,
-            "elsewhere": [list(stamp) for stamp in self.raster.stamps if not isinstance(stamp[2], int)],
+            "elsewhere": [list(file) for file in self.raster.fingerprints if not isinstance(file[2], int)],
             "version": __version__,
         }
 
     @property
     def modified(self) -> list[int]:
         """When the source's files were modified, in nanoseconds since 1970, where that is known."""
-        return [when for _, _, when in self.raster.stamps if isinstance(when, int)]
+        return [when for _, _, when in self.raster.fingerprints if isinstance(when, int)]
 
     def identity(self) -> dict[str, Any]:
         """All that decides the map's values: the settings, and the source as it is now."""
-        return {**self.settings, "source": self.raster.stamps, "layers": list(self.layers)}
+        return {**self.settings, "source": self.raster.fingerprints, "layers": list(self.layers)}
 
     @cached_property
     def tags(self) -> dict[str, str]:

@@ -109,7 +109,7 @@ def test_members_of_archives_are_read(archive: Path, form: str, absolute: bool, 
     assert image_size(path) == (70, 90)
     with open_raster(path) as raster:
         np.testing.assert_array_equal(raster.read(Box(0, 0, 70, 90))[0], VALUES)
-        assert raster.stamps[0][1:] == (archive.stat().st_size, archive.stat().st_mtime_ns)
+        assert raster.fingerprints[0][1:] == (archive.stat().st_size, archive.stat().st_mtime_ns)
 
 
 def test_packed_files_and_files_behind_a_server_are_read(scene: Path, server: str):
@@ -119,8 +119,8 @@ def test_packed_files_and_files_behind_a_server_are_read(scene: Path, server: st
     for path in addresses:
         with open_raster(path) as raster:
             np.testing.assert_array_equal(raster.read(Box(0, 0, 70, 90))[0], VALUES)
-            assert raster.stamps[0][1] in (packed.stat().st_size, str(scene.stat().st_size))
-            assert str(raster.stamps[0][2]) == str((scene if "http" in path else packed).stat().st_mtime_ns)
+            assert raster.fingerprints[0][1] in (packed.stat().st_size, str(scene.stat().st_size))
+            assert str(raster.fingerprints[0][2]) == str((scene if "http" in path else packed).stat().st_mtime_ns)
     with pytest.raises(UnreadableImage, match="404"):
         open_raster(f"{server}/other.tif")
     with pytest.raises(UnreadableImage, match=r"no.zip/none.tif: the header cannot be read"):
@@ -154,7 +154,7 @@ def test_a_vrt_is_read_when_allowed_and_its_parts_must_be_there(scene: Path, tin
         predict(tiny_model, vrt)
     with open_raster(vrt, vrt=True) as raster:
         np.testing.assert_array_equal(raster.read(Box(0, 0, 70, 90))[0], VALUES)
-        assert [Path(name).name for name, _, _ in raster.stamps] == ["scene.vrt", "scene.tif"]
+        assert [Path(name).name for name, _, _ in raster.fingerprints] == ["scene.vrt", "scene.tif"]
     with pytest.raises(OutputError, match=r"scene.tif is the input itself"):
         predict(tiny_model, vrt, scene, vrt=True)
     scene.write_bytes(scene.read_bytes()[:6000])
