@@ -109,7 +109,7 @@ UNLIKE: dict[str, tuple[dict[str, Any], type[RegardError], str]] = {
     "resolution": ({"transform": at(8, 0, 9)}, UnreadableImage, "its pixels are 9 x 9, those of .*a.tif 10 x 10"),
     "grid": ({"transform": at(8.5, 0)}, UnreadableImage, r"is 0.5 pixels off the grid of .*a.tif"),
     "rotated": ({"transform": at(8, 0) @ Affine.rotation(5)}, UnreadableImage, "rotated geotransform"),
-    "no place": ({"transform": None, "crs": None}, UnreadableImage, "has no place on Earth"),
+    "no place": ({"transform": None, "crs": None}, UnreadableImage, "has no geotransform"),
     "dtype": ({"dtype": "uint16"}, BandMismatch, r"has a band of uint16 \(red\), .*a.tif of uint8 \(red\)"),
     "nodata": ({"nodata": 0}, BandMismatch, r"uint8 \(red, nodata 0\), .*a.tif of uint8 \(red\)"),
     "bands": ({"bands": 4}, BandMismatch, r"has 4 bands, .*a.tif 3"),
