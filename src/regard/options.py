@@ -172,7 +172,7 @@ class Outputs:
         return {name: path for name, path in named.items() if path is not None}
 
     @property
-    def beside(self) -> list[str]:
+    def extra(self) -> list[str]:
         """The names of the files besides the map."""
         return [field.name for field in fields(self)[1:] if getattr(self, field.name) is not None]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from regard.card import Card
 from regard.errors import CheckpointError, ConfigError, MissingExtra
-from regard.models.segmenter import ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
 
 CELLS = "cells"  # the value inside the graph that holds the logits on the network's own grid
 RT_INFO = "regard"  # where OpenVINO keeps our facts
@@ -43,9 +43,7 @@ class Runner(Segmenter):
         self.network = network  # so that it moves to a device with this
         self.mark = nn.Parameter(torch.tensor(list(mark), dtype=torch.float32), requires_grad=False)
 
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         return {"main": self.run(image)}
 
 

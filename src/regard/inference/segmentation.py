@@ -40,7 +40,7 @@ class Segmentation:
     transform: Any = None
 
     def share(self, name: str) -> float:
-        """The share of the pixels with data that are of class ``name``, 0..1.
+        """The class frequency of ``name``, 0..1: its share among the pixels with data.
 
         Raises:
             UnknownName: the model has no such class.
@@ -93,9 +93,9 @@ class Segmentation:
         return Image.blend(photograph, colours, opacity)
 
     def to_polygons(self, *, simplify: float = 0.0) -> list[dict[str, Any]]:
-        """The patches of each class as GeoJSON-like features with ``class``, ``name``, mean ``confidence`` and area: in
-        the raster's CRS, or in pixels (column, row) from the top left corner. ``simplify`` is in pixels.
+        """Polygons of each class as GeoJSON-like features with ``class``, ``name``, mean ``confidence`` and area.
 
+        They are in the raster's CRS, or in pixels (column, row) from the top left corner; ``simplify`` is in pixels.
         ``geopandas.GeoDataFrame.from_features(found, crs=result.crs)`` takes them.
 
         Raises:

@@ -22,13 +22,12 @@ from regard.io.image import image_size
 from regard.io.source import Source
 from regard.mapping.cluster import map_on_cluster
 from regard.mapping.predict import opened
-from regard.mapping.sources import are_several, listed, targets_of
+from regard.mapping.sources import are_several, check_failures, listed, targets_of
 from regard.memory import keep_freed_memory, peak_memory_mb
 from regard.models import Segmenter
 from regard.options import DEFAULT_COMPUTE, Compute, MapOptions, Sharing
 
 RETRY_SECONDS = 0.5  # between two tries of a map that another run is making
-MOST_NAMED = 5  # failed scenes in a message
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def predict_many(
     where there are many) and peak memory in MB.
 
     ``sources`` may be patterns (``tiles/*.tif``) and manifests (see :func:`~.sources.listed`). Of many sources, those
-    that fail are named at the end, the others are done, and ``results.jsonl`` beside the maps tells of each.
+    that fail are named at the end, the others are done, and ``results.jsonl`` next to the maps lists each of them.
 
     Raises:
         UnreadableImage, ConfigError, OutputError: see :func:`~.sources.targets_of`.
@@ -175,14 +174,7 @@ def network(name: str, compute: Compute = DEFAULT_COMPUTE) -> Segmenter:
 
 
 def _summary(results: Sequence[SceneResult], seconds: float, written: Path | None = None) -> dict[str, Any]:
-    lost = [result for result in results if result.failed]
-    if lost:
-        reasons = " ".join(f"{result.source}: {result.failed}" for result in lost[:MOST_NAMED])
-        more = f" And {len(lost) - MOST_NAMED} more, see {written}." if len(lost) > MOST_NAMED else ""
-        raise ScenesFailed(
-            f"{len(lost)} of {len(results)} sources failed, the others are done; the same command tries these "
-            f"again. {reasons}{more}"
-        )
+    check_failures({result.source: result.failed for result in results if result.failed}, len(results), written)
     return {
         "files": [file for result in results for file in result.files],
         "mpx_per_s": sum(result.pixels for result in results) / 1e6 / max(seconds, 1e-9),

@@ -73,8 +73,10 @@ def memory_needed(model: Segmenter, raster: Raster, windows: Windows) -> float:
     return 2.5 * strip + cache + canvas + 1.5 * image + 36e6 + 800 * width
 
 
-class Band(NamedTuple):
-    """Some pixel rows of a scene from ``top`` on: the cells that decide them, their place in these, the valid mask."""
+class RowBlock(NamedTuple):
+    """Some pixel rows of a scene from ``top`` on: the cells that they are interpolated from, their rows among the
+    pixels of these cells, and the valid mask.
+    """
 
     top: int
     cells: Float[Tensor, "k _ w"]
@@ -104,7 +106,7 @@ class RollingCanvas:
         weight: Float[Tensor, "h w"],
         valid: Bool[np.ndarray, "_ _"] | None = None,
     ) -> None:
-        """Add a window whose first cell is (``top``, ``left``); what lies beside the canvas is left out."""
+        """Add a window whose first cell is (``top``, ``left``); cells outside the canvas are left out."""
         rows, window_rows = _common(self.rows, top, len(weight))
         columns, window_columns = _common(self.columns, left, weight.shape[1])
         self.scores[:, rows, columns] += (scores * weight)[:, window_rows, window_columns]
@@ -116,7 +118,7 @@ class RollingCanvas:
         bits = np.packbits(np.pad(valid, ((0, 0), (shift, 0))) if shift else valid, axis=1)
         self._valid[row : row + len(bits), byte : byte + bits.shape[1]] |= bits
 
-    def finalise(self, end: int, size: tuple[int, int]) -> Iterator[Band]:
+    def finalise(self, end: int, size: tuple[int, int]) -> Iterator[RowBlock]:
         """The pixels of a scene of ``size`` that the rows of cells before ``end`` decide, a few rows at a time."""
         start, half = self.rows.start, self.stride // 2
         first, origin = (start + 1) * self.stride - half, max(0, start)
@@ -129,7 +131,7 @@ class RollingCanvas:
                 valid = np.unpackbits(self._valid[top - first : below - first], axis=1, count=size[1]).view(bool)
                 above = max(0, row - 1)
                 pixels = slice(top - (origin + above) * self.stride, below - (origin + above) * self.stride)
-                yield Band(top, scores[:, above : row + GRID_ROWS_AT_ONCE + 1], pixels, valid)
+                yield RowBlock(top, scores[:, above : row + GRID_ROWS_AT_ONCE + 1], pixels, valid)
 
     def shift(self, count: int) -> None:
         """Move down by ``count`` rows of cells; the rows that enter are zero."""
@@ -175,9 +177,9 @@ def predict_rows(
                 advance(1)
         end = vertical.finalised(row + 1)
         if row >= first:
-            for band in canvas.finalise(end, raster.size):
-                labels, measured = labels_and_measures(band.cells, model.stride, band.rows, raster.size[1], measures)
-                yield Rows(row, band.top, labels, band.valid, measured)
+            for block in canvas.finalise(end, raster.size):
+                labels, measured = labels_and_measures(block.cells, model.stride, block.rows, raster.size[1], measures)
+                yield Rows(row, block.top, labels, block.valid, measured)
         canvas.shift(end - vertical.begins[row])
 
 
@@ -225,8 +227,8 @@ def labels_and_measures(
     parts = min(count, -(-cells.numel() * stride**2 // FLOATS_AT_ONCE))
     for west, east in pairwise(count * part // parts for part in range(parts + 1)):
         columns = slice(min(west * stride, width), min(east * stride, width))
-        beside = stride * min(west, 1)  # pixels of the cell to the west
-        inside = slice(beside, beside + columns.stop - columns.start)
+        margin = stride * min(west, 1)  # pixels of the cell to the west
+        inside = slice(margin, margin + columns.stop - columns.start)
         scores = upsample(cells[:, :, max(0, west - 1) : east + 1], stride, rows, inside)
         labels[:, columns] = most_likely(scores[None])[0].numpy()
         probabilities = scores.softmax(dim=0) if measured else scores

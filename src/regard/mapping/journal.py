@@ -1,4 +1,4 @@
-"""The finished parts of a map, kept in a hidden folder beside it, so that a killed run goes on where it stopped."""
+"""The finished parts of a map, kept in a hidden folder next to it, so that a killed run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regard.files import replacing
 
 try:
     import fcntl
-except ImportError:  # no such locks on Windows: two runs of one job are not told apart there
+except ImportError:  # no such locks on Windows: two runs of one job are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
 READ_AT_ONCE = 2**20  # bytes
@@ -33,7 +33,7 @@ def key_of(facts: Mapping[str, Any]) -> str:
 
 
 def journal_folder(target: Path) -> Path:
-    """The hidden folder of a map's finished parts, beside the map."""
+    """The hidden folder of a map's finished parts, next to the map."""
     return target.with_name(f".{target.name}.parts")
 
 
@@ -107,7 +107,7 @@ class Journal:
         return self.folder / f"{number:06d}.{name}.gz"
 
     def _taken_lock(self) -> IO[str]:
-        """The folder's lock, ours alone; made anew where a run that just ended took the folder away."""
+        """The folder's lock, ours alone; the folder is made again where a run that just ended deleted it."""
         while True:
             self.folder.mkdir(exist_ok=True)
             with suppress(FileNotFoundError), ExitStack() as stack:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, RegardError
 from regard.inference.scores import evaluating
 from regard.inference.segmentation import Segmentation, masked
 from regard.io.ground import ground_resolution
@@ -19,7 +19,7 @@ from regard.io.source import Source, is_photograph
 from regard.io.vectors import Area, area_of_interest
 from regard.mapping.blend import memory_needed, predict_rows
 from regard.mapping.job import Job, PhotographJob
-from regard.mapping.sources import targets_of
+from regard.mapping.sources import check_failures, targets_of
 from regard.mapping.write import RasterJob
 from regard.models import Segmenter
 from regard.options import ALIGNMENT, Input, MapOptions, Outputs, PolygonRules, Views, Windows
@@ -64,17 +64,19 @@ def predict(
     :class:`Segmentation`. A run that was killed resumes when it is called again.
 
     Several sources give a list of maps, in the folder ``out`` if that is given; with ``mosaic`` they are one scene on
-    one grid, and where they overlap, the last one that has data is used. Without ``overwrite`` a complete map of the
+    one grid, and where they overlap, the last one that has data is used. A source that fails does not stop the
+    others; the error at the end names it. Without ``overwrite`` a complete map of the
     same model, source and options is kept, and any other file is refused.
 
     The other options are those of :mod:`regard.options`: files besides the map in ``Outputs``, ``sieve`` to
-    ``minimum_area`` in ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, windows in ``Windows``; and of
-    :class:`~regard.options.Views` for ``scales``, ``flip`` and ``d4``.
+    ``minimum_area`` in ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, windows in ``Windows``, and ``scales``,
+    ``flip`` and ``d4`` in ``Views``.
 
     Raises:
         UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
         ConfigError: an impossible option, or a result or a map too large for memory.
         OutputError: the result cannot be written, or exists and is another one.
+        ScenesFailed: some of several sources could not be predicted.
     """
     files = (None if name is None else Path(name) for name in (out, confidence, entropy, polygons, areas, stac))
     options = MapOptions(
@@ -89,10 +91,17 @@ def predict(
         return predict_one(model, Source.of(source), options, progress=progress)
     if mosaic:
         return predict_one(model, mosaic_of(source, vrt=vrt), options, progress=progress)
-    return [
-        predict_one(model, each, options.to(target), progress=progress)
-        for each, target in targets_of(source, options.outputs, several=True).items()
-    ]
+    targets = targets_of(source, options.outputs, several=True)
+    maps, failed = [], {}
+    for each, target in targets.items():
+        try:
+            maps.append(predict_one(model, each, options.to(target), progress=progress))
+        except RegardError as error:
+            if len(targets) == 1:
+                raise
+            failed[str(each)] = f"{type(error).__name__}: {error}"
+    check_failures(failed, len(targets))
+    return maps
 
 
 def predict_one(model: Segmenter, source: Source, options: MapOptions, *, progress: bool = True) -> Segmentation | Path:
@@ -112,7 +121,7 @@ def opened(model: Segmenter, source: Source, options: MapOptions) -> Iterator[Jo
     with evaluating(model):
         if is_photograph(source):
             limits = [name for name in ("aoi", "gsd") if getattr(options.input, name) is not None]
-            _need_a_map(source, [*limits, *(name for name in options.outputs.beside if name != "confidence")])
+            _need_a_map(source, [*limits, *(name for name in options.outputs.extra if name != "confidence")])
             yield PhotographJob(model, source, options)
         else:
             with opened_raster(model, source, options) as (raster, fitted):
@@ -183,7 +192,7 @@ class InMemoryJob:
     options: MapOptions
 
     def check(self) -> None:
-        _need_a_map(self.raster.source, self.options.outputs.beside)
+        _need_a_map(self.raster.source, self.options.outputs.extra)
 
     def is_done(self) -> bool:
         return False

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from regard.errors import ConfigError, OutputError, UnreadableImage
+from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
 from regard.io.source import Source, is_photograph
 from regard.options import Outputs
 
 MANIFEST = ".jsonl"
 MAPS = (".tif", ".tiff", ".png")
+MOST_NAMED = 5  # failed sources in a message
 
 
 def targets_of(
@@ -27,9 +28,9 @@ def targets_of(
         OutputError: ``out`` is not a folder, or two sources would become one map.
     """
     found = listed(sources)
-    if len(found) > 1 and outputs.beside:
+    if len(found) > 1 and outputs.extra:
         raise ConfigError(
-            f"--{outputs.beside[0]} names one file, but there are {len(found)} sources. Predict them one by one."
+            f"--{outputs.extra[0]} names one file, but there are {len(found)} sources. Predict them one by one."
         )
     many = are_several(sources, found, outputs.out) if several is None else several
     targets = {source: target or _target(source, outputs.out, many) for source, target in found.items()}
@@ -42,6 +43,22 @@ def targets_of(
                 "target in the manifest."
             )
     return targets
+
+
+def check_failures(failed: Mapping[str, str], count: int, results: Path | None = None) -> None:
+    """Whether all of ``count`` sources were mapped; ``failed`` gives the reasons, ``results`` a file with all of them.
+
+    Raises:
+        ScenesFailed: some were not.
+    """
+    if not failed:
+        return
+    reasons = " ".join(f"{source}: {reason}" for source, reason in list(failed.items())[:MOST_NAMED])
+    more = f" And {len(failed) - MOST_NAMED} more{f', see {results}' if results else ''}."
+    raise ScenesFailed(
+        f"{len(failed)} of {count} sources failed, the others are done; the same command tries these again. "
+        f"{reasons}{more if len(failed) > MOST_NAMED else ''}"
+    )
 
 
 def are_several(sources: Sequence[str | Path | Source], found: Collection[Source], out: Path | None) -> bool:

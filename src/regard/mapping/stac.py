@@ -147,8 +147,15 @@ def _assets(outputs: Outputs, model: Segmenter, folder: Path) -> dict[str, Any]:
             "classification:classes": _classes(model),
         },
         "confidence": {"title": "Probability of the class", "type": COG, "bands": [{"name": "confidence", **share}]},
-        "entropy": {"title": "Indecision over all classes", "type": COG, "bands": [{"name": "entropy", **share}]},
-        "polygons": {"title": "Patches of every class", "type": MEDIA.get((outputs.polygons or Path()).suffix.lower())},
+        "entropy": {
+            "title": "Uncertainty (entropy)",
+            "type": COG,
+            "bands": [{"name": "entropy", **share}],
+        },
+        "polygons": {
+            "title": "Polygons of every class",
+            "type": MEDIA.get((outputs.polygons or Path()).suffix.lower()),
+        },
         "areas": {"title": "Ground that each class covers", "type": "text/csv"},
     }
     files = {"labels": outputs.out, **vars(outputs)}

@@ -22,7 +22,7 @@ class Backbone(NamedTuple):
     strides: list[int]
 
 
-# Ours, beside those of the timm network: what the published networks have and timm has not.
+# Ours, added to those of the timm network: what the published networks have and timm has not.
 OWN_OPTIONS = ("pool_ceil", "contract_dilation", "dilate_second", "two_steps", "modules", "blocks")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regard.blocks.conv import classifier, conv_bn_relu
 from regard.blocks.self_attention import ChannelAttention, PositionAttention
 from regard.card import Card
-from regard.models.segmenter import ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
 
 
 class DANetConfig(ModelConfig):
@@ -56,9 +56,7 @@ class DANet(Segmenter):
             self.auxiliary = classifier(middle, classes, width=hidden, dropout=config.dropout)
             self.loss_weights["auxiliary"] = 0.4
 
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         *_, middle, deep = self.backbone(image)
         position, channel = self.position(deep), self.channel(deep)
         outputs = {"main": self.classify["main"](position + channel)}
@@ -69,7 +67,7 @@ class DANet(Segmenter):
         middle: Float[Tensor, "b _ _ _"],
         position: Float[Tensor, "b d h w"],
         channel: Float[Tensor, "b d h w"],
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    ) -> LogitMaps:
         """The auxiliary outputs: each branch classified by itself, and the last map but one if the config says so."""
         outputs = {"position": self.classify["position"](position), "channel": self.classify["channel"](channel)}
         return outputs | {"auxiliary": self.auxiliary(middle)} if self.config.auxiliary else outputs

@@ -1,4 +1,4 @@
-"""The fusion: position and channel attention, each followed by its own object context, beside the plain features.
+"""The fusion: position and channel attention, each followed by its own object context, next to the plain features.
 
 The seed project describes this network in words and one figure, without code. Its text: key and value of the object
 context are 'the two embedding matrices in Non-Local Attention', the query is 'its final output'. Two readings stand:
@@ -20,7 +20,7 @@ from regard.blocks.conv import SqueezeExcite, conv_bn_relu
 from regard.blocks.object_context import ObjectContext
 from regard.blocks.self_attention import ChannelAttention, Embedded, NonLocalPosition
 from regard.card import Card
-from regard.models.segmenter import ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
 from regard.ops.attention import Compared, attend, gather_objects, to_map, to_tokens
 
 
@@ -89,9 +89,7 @@ class DANetOCR(Segmenter):
         self.fuse = nn.Sequential(conv_bn_relu(branches * width, width), nn.Dropout2d(config.dropout))
         self.classify = nn.Conv2d(width, classes, 1)
 
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         deep = self.backbone(image)[-1]
         regions = self.regions(deep)
         branches = [

@@ -16,6 +16,7 @@ from regard.blocks.conv import conv_bn_relu
 from regard.blocks.object_context import ObjectContext
 from regard.card import Card
 from regard.models.danet import DANet, DANetConfig
+from regard.models.segmenter import LogitMaps
 
 
 class DANetOCRSerialConfig(DANetConfig):
@@ -40,9 +41,7 @@ class DANetOCRSerial(DANet):
         self.classify_pixels = nn.Conv2d(width, len(card.classes), 1)
         self.loss_weights = {**self.loss_weights, "regions": 0.4}
 
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         *_, middle, deep = self.backbone(image)
         position, channel = self.position(deep), self.channel(deep)
         fused = position + channel

@@ -17,7 +17,7 @@ from regard.blocks.aspp import DeepLabTail
 from regard.blocks.conv import Recipe, SqueezeExcite, conv_block
 from regard.blocks.self_attention import NonLocal, PositionAttention
 from regard.card import Card
-from regard.models.segmenter import ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
 
 
 class DANetThreeBranchConfig(ModelConfig):
@@ -59,9 +59,7 @@ class DANetThreeBranch(Segmenter):
         self.auxiliary = nn.ModuleDict({name: nn.Conv2d(width, classes, 1) for name in attentions if config.auxiliary})
         self.loss_weights = {"main": 1.0} | dict.fromkeys(self.auxiliary, 0.4)
 
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         deep = self.backbone(image)[-1]
         branches = {name: branch(deep) for name, branch in self.branches.items()}
         fused = self.fuse(torch.cat(list(branches.values()), dim=1))

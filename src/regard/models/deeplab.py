@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regard.blocks.aspp import DeepLabTail
 from regard.blocks.conv import Recipe, classifier
 from regard.card import Card
-from regard.models.segmenter import ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
 
 
 class DeepLabConfig(ModelConfig):
@@ -26,7 +26,7 @@ class DeepLabConfig(ModelConfig):
 
 
 class DeepLab(Segmenter):
-    """Two atrous pyramids beside a 1x1 and a 3x3 convolution, classified; the last map but one helps in training."""
+    """Two atrous pyramids next to a 1x1 and a 3x3 convolution, classified; the last map but one helps in training."""
 
     config: DeepLabConfig
     config_type = DeepLabConfig
@@ -41,9 +41,7 @@ class DeepLab(Segmenter):
         self.classify = nn.Sequential(nn.Dropout2d(config.dropout), nn.Conv2d(config.width, classes, 1))
         self.auxiliary = classifier(middle, classes, width=max(1, middle // 4), dropout=config.dropout)
 
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         *_, middle, deep = self.backbone(image)
         outputs = {"main": self.classify(self.tail(deep))}
         return outputs | {"auxiliary": self.auxiliary(middle)} if auxiliary else outputs

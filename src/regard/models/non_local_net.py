@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from regard.blocks.conv import Recipe, classifier, conv_block
 from regard.blocks.self_attention import NonLocal, NonLocalPosition
 from regard.card import Card
-from regard.models.segmenter import ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
 
 
 class NonLocalNetConfig(ModelConfig):
@@ -46,9 +46,7 @@ class NonLocalNet(Segmenter):
         self.classify = nn.Sequential(nn.Dropout2d(config.dropout), nn.Conv2d(width, classes, 1))
         self.auxiliary = classifier(middle, classes, width=max(1, middle // 4), dropout=config.dropout)
 
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         *_, middle, deep = self.backbone(image)
         outputs = {"main": self.classify(self.context(deep))}
         return outputs | {"auxiliary": self.auxiliary(middle)} if auxiliary else outputs

@@ -17,7 +17,7 @@ from regard.blocks.aspp import ASPP
 from regard.blocks.conv import Recipe, classifier, conv_block
 from regard.blocks.object_context import ObjectContext, ObjectPyramid
 from regard.card import Card
-from regard.models.segmenter import ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
 from regard.ops.resize import resize_logits
 
 
@@ -28,10 +28,9 @@ class OCRNetConfig(ModelConfig):
       ``fuse_kernel`` of it (3 in sssegmentation);
     * ``regions_kernel``, ``regions_width``, ``regions_dropout`` of the coarse classifier (default: 1x1 as wide as its
       input on HRNet, 3x3 and ``width`` wide on others);
-    * ``aspp``: ``"before"`` (or true) an atrous pyramid before both heads (NVIDIA's OCRNetASPP), ``"inside"`` beside
+    * ``aspp``: ``"before"`` (or true) an atrous pyramid before both heads (NVIDIA's OCRNetASPP), ``"inside"`` next to
       the context (NVIDIA's OCR_ASPP), ``"context"`` the context as one of the pyramid's branches (openseg's ASP-OCR);
-      ``rates`` are its dilations and ``aspp_width`` the
-      channels of each branch (of the first two);
+      ``rates`` are its dilations and ``aspp_width`` the channels of each branch (of the first two);
     * ``recipe`` of the heads' convolutions.
     """
 
@@ -111,9 +110,7 @@ class OCRNet(Segmenter):
             recipe=config.recipe,
         )
 
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         coarse, deep = self.features(image)
         regions = self.regions(coarse)
         return {"main": self.classify(self.object_context(self.pixels(deep), regions)), "regions": regions}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from regard.blocks.conv import conv_bn_relu
 from regard.card import Card
 from regard.models.ocrnet import OCRNet, OCRNetConfig
+from regard.models.segmenter import LogitMaps
 from regard.ops.resize import resize_logits
 
 
@@ -79,9 +80,7 @@ class MultiScaleOCRNet(OCRNet):
         outputs = (self.classify(augmented), regions, self.trust(augmented))
         return AtScale(*(self.at_size_of(image, output) for output in outputs))
 
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         scales = {scale: self.at_scale(image, scale) for scale in sorted(self.config.scales, reverse=True)}
         outputs = {"main": self.fused(scales, "main")}
         if auxiliary:

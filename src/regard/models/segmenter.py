@@ -35,6 +35,7 @@ class ModelConfig(BaseModel):
 
 
 Network = TypeVar("Network", bound="Segmenter")
+LogitMaps = dict[str, Float[Tensor, "b k _ _"]]  # by the name of the output
 
 
 class Segmenter(nn.Module):
@@ -79,7 +80,9 @@ class Segmenter(nn.Module):
         Raises:
             ConfigError: the card is of a network with other layers.
         """
-        layers, wanted = ((one.architecture, one.config, len(one.classes), len(one.bands)) for one in (self.card, card))
+        layers, wanted = (
+            (each.architecture, each.config, len(each.classes), len(each.bands)) for each in (self.card, card)
+        )
         if layers != wanted:
             raise ConfigError(
                 f"a card of {wanted[0]} with {wanted[2]} classes and {wanted[3]} bands is not of this network "
@@ -90,9 +93,7 @@ class Segmenter(nn.Module):
         return other
 
     @abstractmethod
-    def logits(
-        self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False
-    ) -> dict[str, Float[Tensor, "b k _ _"]]:
+    def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:
         """The outputs by name on the network's own grid: ``"main"``, and with ``auxiliary`` all that have a loss.
 
         An auxiliary output that the main one is made of costs nothing and is always there.

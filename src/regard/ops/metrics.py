@@ -65,7 +65,7 @@ def _count_any(
 
 
 def intersection_over_union(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
-    """Per class: pixels right, over pixels that are or were called this class; NaN where there are none."""
+    """Per class: correct pixels, over pixels of the class in reference or prediction; NaN where there are none."""
     right, true, called = _sums(confusion)
     return right / (true + called - right)
 
@@ -77,13 +77,13 @@ def f1(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
 
 
 def recall(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
-    """Per class: the share of its pixels that were found; NaN where it is absent."""
+    """Per class: correct pixels, over pixels of the class in the reference; NaN where there are none."""
     right, true, _ = _sums(confusion)
     return right / true
 
 
 def precision(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
-    """Per class: the share of the pixels called so that are; NaN where none was called so."""
+    """Per class: correct pixels, over pixels predicted as the class; NaN where there are none."""
     right, _, called = _sums(confusion)
     return right / called
 
@@ -179,20 +179,20 @@ def reliability_counts(
     *,
     ignore_index: int = 255,
 ) -> Int[Tensor, "bins 3"]:
-    """By confidence, in ``BINS`` equal bins from 0 to 1: pixels, pixels right, sum of confidence in units of 2⁻²⁴.
+    """By confidence, in ``BINS`` equal bins from 0 to 1: pixels, correct pixels, sum of confidence in units of 2⁻²⁴.
 
     Confidence is the largest softmax of the ``scores``. Pixels without label are left out. Counts of images add up.
     """
     known = truth != ignore_index
-    sure = (scores.amax(dim=0) - scores.logsumexp(dim=0)).exp().nan_to_num().double()[known]
-    units = (ONE * sure).round().clamp(0, ONE)
+    confidence = (scores.amax(dim=0) - scores.logsumexp(dim=0)).exp().nan_to_num().double()[known]
+    units = (ONE * confidence).round().clamp(0, ONE)
     place = (units * BINS).div(ONE, rounding_mode="floor").long().clamp(max=BINS - 1)
     sums = [None, (truth == predicted)[known].double(), units]
     return torch.stack([torch.bincount(place, weights, minlength=BINS).long() for weights in sums], dim=1)
 
 
 def calibration_error(counts: Int[Tensor, "bins 3"]) -> float:
-    """The expected calibration error: Σ over bins of its share of the pixels × |share right - mean confidence|, 0..1.
+    """The expected calibration error: Σ over bins of pixels in the bin / pixels × |accuracy - mean confidence|, 0..1.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 5.
     """

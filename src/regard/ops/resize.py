@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 STRIP = 2**21  # floats that are enlarged at once, where only labels are wanted
-BAND = 2**17  # pixels that are compared at once: their scores stay in the cache
+PIXELS = 2**17  # pixels that are compared at once: their scores stay in the cache
 
 
 def resize_logits(
@@ -30,8 +30,8 @@ def most_likely(scores: Float[Tensor, "b k h w"]) -> Integer[Tensor, "b h w"]:
     """
     if scores.device.type != "cpu" or not scores.numel():
         return scores.max(dim=1).indices.to(_label_type(scores))
-    rows = max(1, BAND // (len(scores) * scores.shape[3]))
-    return torch.cat([_leader(band) for band in scores.split(rows, dim=2)], dim=1)
+    rows = max(1, PIXELS // (len(scores) * scores.shape[3]))
+    return torch.cat([_leader(part) for part in scores.split(rows, dim=2)], dim=1)
 
 
 def labels_at_size(
@@ -52,7 +52,9 @@ def labels_at_size(
         return labels
     if images * classes * prod(size) <= STRIP or classes <= 3 or not bool(logits.isfinite().all()):
         return most_likely(resize_logits(logits, size, align_corners=align_corners))
-    return _compare(resize_logits(one, size, align_corners=align_corners)[:, 0] for one in logits.split(1, dim=1))[0]
+    return _compare(resize_logits(plane, size, align_corners=align_corners)[:, 0] for plane in logits.split(1, dim=1))[
+        0
+    ]
 
 
 def _leader(scores: Float[Tensor, "b k h w"]) -> Integer[Tensor, "b h w"]:
@@ -69,9 +71,7 @@ def _compare(planes: Iterable[Float[Tensor, "b h w"]]) -> tuple[Integer[Tensor, 
             continue
         if index == 256:
             labels = labels.long()
-        higher = (
-            (score > best).to(labels.dtype).mul_(index)
-        )  # a later plane has a higher index, so the maximum keeps it
+        higher = (score > best).to(labels.dtype).mul_(index)  # the highest index so far, so the maximum keeps it
         torch.maximum(labels, higher, out=labels)
         torch.maximum(best, score, out=best)
     assert labels is not None and best is not None

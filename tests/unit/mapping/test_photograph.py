@@ -11,7 +11,7 @@ from PIL import Image
 
 from regard.checkpoints.file import save
 from regard.classes import ClassMap
-from regard.errors import ConfigError, OutputError, ScenesFailed
+from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
 from regard.files import write_bytes
 from regard.inference.segmentation import Segmentation
 from regard.io.raster import Box, open_raster
@@ -89,6 +89,15 @@ def test_several_sources_are_several_maps(photographs: list[Path], tiny_model: S
         predict(tiny_model, photographs, tmp_path / "map.png")
     with pytest.raises(ConfigError, match="--confidence names one file"):
         predict(tiny_model, photographs, tmp_path / "maps", confidence=tmp_path / "c.tif")
+
+
+def test_a_source_that_fails_does_not_stop_the_others(photographs: list[Path], tiny_model: Segmenter, tmp_path: Path):
+    photographs[0].write_bytes(b"no image")
+    with pytest.raises(ScenesFailed, match=r"1 of 2 sources failed.*a\.png: UnreadableImage"):
+        predict(tiny_model, photographs, tmp_path / "maps")
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["b.png"]
+    with pytest.raises(UnreadableImage):
+        predict(tiny_model, photographs[:1], tmp_path / "maps")
 
 
 def test_its_files_say_what_made_them(photographs: list[Path], tiny_model: Segmenter, tmp_path: Path):

@@ -64,7 +64,7 @@ def test_labels_take_a_byte_while_they_fit(classes: int):
 
 def test_bands_do_not_show(monkeypatch: pytest.MonkeyPatch):
     scores = torch.randn(2, 4, 33, 10)
-    monkeypatch.setattr(resize, "BAND", 60)
+    monkeypatch.setattr(resize, "PIXELS", 60)
     assert torch.equal(most_likely(scores).long(), scores.argmax(dim=1))
 
 
