@@ -17,7 +17,9 @@ Colour = tuple[int, int, int]
 
 
 class ClassMap(BaseModel):
-    """The classes of a data set or a model, in the order of their labels 0, 1, 2, ...
+    """The classes of a data set or a model, in the order of their labels 0, 1, 2, ..., with the colour of each.
+
+    ``palette`` colours maps, and is what :func:`regard.datasets.mask.read_mask` finds the classes of colour masks by.
 
     ``stored`` are the values that masks hold in place of these labels, ``stored_ignored`` those that mean no class.
     """

@@ -19,6 +19,7 @@ from regard.io.image import RASTERS
 from regard.io.source import PHOTOGRAPHS
 
 NO_SPLIT = "unlisted"  # the key of images that are in no split
+IMAGES = PHOTOGRAPHS + RASTERS  # suffixes
 MASK_SUFFIXES = ("", "_labelTrainIds", "_mask", "_label", "_gt")
 Grade = Literal["error", "warning", "note"]
 
@@ -114,16 +115,15 @@ def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -
         return found
     with found.catching("classes", "classes.json"):
         found.classes = ClassMap.of(classes) if classes is not None else ClassMap.read(base / "classes.json")
-    if (base / "images").is_dir():
-        _scan_lists(found)
-    elif (base / "img_dir").is_dir():
-        _scan_mmseg(found)
-    elif (base / "image.tif").is_file():
-        with found.catching("layout", base.name):
+    with found.catching("layout", base.name):
+        if (base / "images").is_dir():
+            _scan_lists(found)
+        elif (base / "img_dir").is_dir():
+            _scan_mmseg(found)
+        elif (base / "image.tif").is_file():
             found.splits = scene_splits(base)
-    else:
-        message = "has no images/ (or img_dir/, or image.tif). Put the images there and their masks in masks/."
-        with found.catching("layout", base.name):
+        else:
+            message = "has no images/ (or img_dir/, or image.tif). Put the images there and their masks in masks/."
             raise DatasetError(f"{base} {message}")
     return found
 
@@ -133,9 +133,8 @@ def _scan_lists(found: Scan) -> None:
     lists = {split: found.root / f"{split}.txt" for split in SPLITS}
     stems = {split: _stems(found, path) for split, path in lists.items() if path.is_file()}
     if not stems:
-        found.add(
-            "error", "splits", "there is no train.txt. Write the stems of the training images into it, one per line."
-        )
+        message = "there is no train.txt. Write the stems of the training images into it, one per line."
+        found.add("error", "splits", message)
     found.splits = {split: _pairs(found, names, images, masks, split) for split, names in stems.items()}
     _check_disjoint(found)
     listed = {stem for names in stems.values() for stem in names}
@@ -166,7 +165,7 @@ def _files_by_stem(found: Scan, name: str) -> dict[str, Path]:
         found.add("error", "layout", f"{name}/ is missing. Put one file per image there, with the image's name.")
         return files
     for path in sorted(path for path in place.iterdir() if not path.name.startswith(".")):
-        if path.suffix.lower() not in PHOTOGRAPHS + RASTERS:
+        if path.suffix.lower() not in IMAGES:
             message = f"{name}/{path.name} is not an image that regard reads; it is ignored."
             found.add("note", "layout", message, path.name)
         elif path.stem in files:
@@ -175,29 +174,24 @@ def _files_by_stem(found: Scan, name: str) -> dict[str, Path]:
         else:
             files[path.stem] = path
     if not files:
-        found.add("error", "layout", f"{name}/ holds no images ({', '.join(PHOTOGRAPHS + RASTERS)}). Put them there.")
+        found.add("error", "layout", f"{name}/ holds no images ({', '.join(IMAGES)}). Put them there.")
     return files
 
 
 def _stems(found: Scan, path: Path) -> list[str]:
-    """The stems that a list names, each once."""
+    """The stems that a list names, with or without the suffix of an image, each once."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
         message = f"{path.name} is not a list in UTF-8 ({error}). Write one image stem per line."
         found.add("error", "splits", message, path.name)
         return []
-    counts = Counter(_stem_of(line) for line in lines if line)
+    counts = Counter(Path(line).stem if Path(line).suffix.lower() in IMAGES else line for line in lines if line)
     if not counts:
         found.add("error", "splits", f"{path.name} is empty. Write one image stem per line.", path.name)
     for stem in (stem for stem, count in counts.items() if count > 1):
         found.add("error", "splits", f"{path.name} lists {stem} {counts[stem]} times. Keep one line.", stem)
     return list(counts)
-
-
-def _stem_of(line: str) -> str:
-    """The stem that a line of a list names, with or without the suffix of an image."""
-    return Path(line).stem if Path(line).suffix.lower() in PHOTOGRAPHS + RASTERS else line
 
 
 def _pairs(
@@ -210,10 +204,9 @@ def _pairs(
             message = f"the split {split} lists {stem}, but there is no image of that name. Correct the list."
             found.add("error", "no image", message, stem)
         elif mask is None:
-            message = (
-                f"image {images[stem].name} ({split}) has no mask. Add {stem}.png to the masks, or remove the image."
-            )
-            found.add("warning" if split == NO_SPLIT else "error", "no mask", message, images[stem].name)
+            name = images[stem].name
+            message = f"image {name} ({split}) has no mask. Add {stem}.png to the masks, or remove the image."
+            found.add("warning" if split == NO_SPLIT else "error", "no mask", message, name)
         else:
             pairs.append(Pair(stem, images[stem], mask))
     return tuple(pairs)
@@ -225,9 +218,9 @@ def _check_disjoint(found: Scan) -> None:
     for split, pairs in found.splits.items():
         for pair in pairs:
             splits[pair.name].append(split)
-    for name, its in splits.items():
-        if len(its) > 1:
-            message = f"{name} is in {' and '.join(its)}: scores would be inflated. Keep it in one."
+    for name, named in splits.items():
+        if len(named) > 1:
+            message = f"{name} is in {' and '.join(named)}: scores would be inflated. Keep it in one."
             found.add("error", "leak", message, name)
 
 
@@ -235,6 +228,5 @@ def _check_masks(found: Scan, images: Mapping[str, Path], masks: Mapping[str, Pa
     """Masks without an image."""
     known = {stem + suffix for stem in images for suffix in MASK_SUFFIXES}
     for path in (path for stem, path in masks.items() if stem not in known):
-        found.add(
-            "warning", "no image", f"{place}/{path.name} has no image. Add the image, or remove the mask.", path.name
-        )
+        message = f"{place}/{path.name} has no image. Add the image, or remove the mask."
+        found.add("warning", "no image", message, path.name)

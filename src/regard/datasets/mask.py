@@ -1,4 +1,4 @@
-"""Masks: the label of every pixel, from indices or from colours."""
+"""Pixels of a mask to labels: from class indices, or by the colours of the palette in ``regard.classes.ClassMap``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from regard.io.source import is_photograph
 
 
 def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[np.ndarray, "h w"]:
-    """Labels 0..k-1 and the ignore index, from an index mask (grey, palette) or a colour mask in the classes' colours.
+    """Labels 0..k-1 and the ignore index of a mask file.
+
+    An index mask (grey, or with a palette of its own, which is not read) holds the labels; in a colour mask each pixel
+    has the colour of its class in ``classes.palette``.
 
     Raises:
         UnreadableImage: the mask cannot be read.
@@ -36,9 +39,8 @@ def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
         with open_raster(path) as raster:
             values, _ = raster.read(box or Box(0, 0, *raster.size))
         if len(values) == 2:
-            raise ClassMismatch(
-                f"{path} has 2 bands; a mask has 1 (labels) or 3 (colours). Keep the band of the labels."
-            )
+            need = "a mask has 1 (labels) or 3 (colours)"
+            raise ClassMismatch(f"{path} has 2 bands; {need}. Keep the band of the labels.")
         return values[0] if len(values) == 1 else values[:3].transpose(1, 2, 0)
     image = open_photograph(path)
     image = image.getchannel(0) if image.mode in ("LA", "PA") else image

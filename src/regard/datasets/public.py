@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ from regard.errors import DatasetError, unknown
 
 
 class Layout(NamedTuple):
-    """Where a data set keeps its parts, with ``*`` for what names an image; ``{}`` stands for the split.
+    """Where a data set keeps its parts, with ``*`` for each part that names an image; ``{}`` stands for the split.
 
     ``names`` are the data set's own words for train, val and test; ``listed`` a list of image names; ``areas`` the
     names of each split where the set has neither; ``stored`` and ``ignored`` the values in its masks if they are not
@@ -74,8 +75,8 @@ def public_folder(root: str | Path) -> LabelledData:
     classes = known_classes(layout.classes or name).model_copy(update=update)
     splits: dict[str, tuple[Pair, ...]] = {}
     for split, word in layout.names.items():
-        pairs = _pairs(base, layout, split, word) if name != "loveda" else _loveda(base, word)
-        splits |= {split: tuple(pairs)} if pairs else {}
+        pairs = tuple(_pairs(base, layout, split, word))
+        splits |= {split: pairs} if pairs else {}
     if "train" not in splits:
         raise DatasetError(
             f"{base} holds no training images of {name}: there is no {layout.image.format(layout.names['train'])}. "
@@ -84,37 +85,32 @@ def public_folder(root: str | Path) -> LabelledData:
     return LabelledData(base, ClassMap.of(classes), splits)
 
 
-def _pairs(base: Path, layout: Layout, split: str, word: str) -> list[Pair]:
-    before, after = (base / layout.image.format(word)).as_posix().split("*")
-    place, start = Path(before + "x").parent, (before + "x").rsplit("/", 1)[1][:-1]
-    names = _names(base, layout, split, word)
-    if names is None:
-        files = sorted(path.relative_to(place).as_posix() for path in place.rglob(f"{start}*{after}"))
-        names = [file[len(start) : len(file) - len(after)] for file in files]
-    pairs = [(name, base / layout.image.format(word).replace("*", name)) for name in names]
-    return [
-        _pair(base, name, image, layout.mask.format(word), layout.second) for name, image in pairs if image.is_file()
-    ]
+def _pairs(base: Path, layout: Layout, split: str, word: str) -> Iterator[Pair]:
+    """The images of a split with their masks; those that a list names but the folder lacks are passed over."""
+    image, mask = layout.image.format(word), layout.mask.format(word)
+    for parts in _names(base, layout, split, word):
+        path, mask_path = base / _filled(image, parts), base / _filled(mask, parts)
+        if not path.is_file():
+            continue
+        if layout.second is not None and not mask_path.is_file():
+            mask_path = base / _filled(layout.second, parts)
+        if not mask_path.is_file():
+            raise DatasetError(f"{path} has no mask: {mask_path} is missing. Unpack the labels too.")
+        yield Pair(parts[-1].replace("/", "_"), path, mask_path)
 
 
-def _names(base: Path, layout: Layout, split: str, word: str) -> list[str] | None:
+def _names(base: Path, layout: Layout, split: str, word: str) -> list[tuple[str, ...]]:
+    """What stands for each ``*`` in the images of a split: as listed, or as the files say."""
     if layout.areas:
-        return layout.areas[split].split()
-    if layout.listed is None:
-        return None
-    path = base / layout.listed.format(word)
-    return path.read_text(encoding="utf-8").split() if path.is_file() else []
+        return [(name,) for name in layout.areas[split].split()]
+    if layout.listed is not None:
+        path = base / layout.listed.format(word)
+        return [(name,) for name in path.read_text(encoding="utf-8").split()] if path.is_file() else []
+    image = layout.image.format(word)
+    pattern, place = re.escape(image).replace(r"\*", "(.+)"), base / image.partition("*")[0].rpartition("/")[0]
+    files = sorted(path.relative_to(base).as_posix() for path in place.rglob(f"*{Path(image).suffix}"))
+    return [match.groups() for match in (re.fullmatch(pattern, file) for file in files) if match]
 
 
-def _pair(base: Path, name: str, image: Path, mask: str, second: str | None = None) -> Pair:
-    path = base / mask.replace("*", name)
-    if second is not None and not path.is_file():
-        path = base / second.replace("*", name)
-    if not path.is_file():
-        raise DatasetError(f"{image} has no mask: {path} is missing. Unpack the labels too.")
-    return Pair(name.replace("/", "_"), image, path)
-
-
-def _loveda(base: Path, word: str) -> list[Pair]:
-    images = sorted((base / word).glob("*/images_png/*.png"))
-    return [_pair(base, path.stem, path, f"{word}/{path.parent.parent.name}/masks_png/*.png") for path in images]
+def _filled(pattern: str, parts: Sequence[str]) -> str:
+    return pattern.replace("*", "{}").format(*parts)
