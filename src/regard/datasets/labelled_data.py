@@ -79,10 +79,8 @@ class Pair:
         return image_bands(self.image, bands=bands)
 
     def read_image(self, bands: Sequence[int | str] | None, expected: Sequence[str] | None) -> Pixels:
-        """The image.
-
-        Raises:
-            UnreadableImage, BandMismatch: see ``regard.io.image.read_image``.
+        """The values of the image and which of its pixels are valid; ``bands`` in the order and with the names
+        ``expected``; raises what ``regard.io.image.read_image`` raises.
         """
         if self.gsd is None or self.box is None:
             return read_image(self.image, bands=bands, expected=expected, box=self.box)
@@ -90,11 +88,7 @@ class Pair:
             return Pixels(*raster.read(self.box))
 
     def read_labels(self, classes: ClassMap) -> Int[np.ndarray, "h w"]:
-        """The labels of the image.
-
-        Raises:
-            UnreadableImage, ClassMismatch: see ``read_mask``.
-        """
+        """The labels of the image; raises what ``read_mask`` raises."""
         if self.polygons is not None and self.box is not None:
             return self.polygons.draw(self.box, classes.ignore_index)
         return read_mask(self.mask, classes, box=self.box)

@@ -50,9 +50,8 @@ class PolygonScenes(BaseModel):
             reason = cls._reason(error)
         except (OSError, ValueError) as error:
             reason = f"not JSON: {error}"
-        raise DatasetError(
-            f'{path}: {reason}. It needs {{"images": ["scene.tif"], "labels": "fields.gpkg", "column": "class"}}.'
-        )
+        needed = '{"images": ["scene.tif"], "labels": "fields.gpkg", "column": "class"}'
+        raise DatasetError(f"{path}: {reason}. It needs {needed}.")
 
     @classmethod
     def _reason(cls, error: ValidationError) -> str:
@@ -108,9 +107,7 @@ def assign(path: Path) -> Assigned:
         DatasetError, ClassMismatch, UnreadableImage, ConfigError: see :func:`polygon_scenes`.
     """
     description = PolygonScenes.read(path)
-    scenes = [
-        _on_scene(path.parent / name, path.parent / description.labels, description) for name in description.images
-    ]
+    scenes = [_on_scene(path.parent, name, description) for name in description.images]
     first, used = scenes[0], np.any([scene.on_scene for scene in scenes], axis=0)
     values = first.values[0]  # of all polygons of the file, used or not
     classes = ClassMap.of(description.classes or sorted(set(values[used].tolist())))
@@ -118,26 +115,28 @@ def assign(path: Path) -> Assigned:
     if description.split is None:
         split = _split_by_blocks(first, labels, used, description)
     else:
-        split = _split_by_column(first, used, description.split)
+        split = first.values[1]
+        wrong = sorted(set(split[used].tolist()) - set(SPLITS))
+        if wrong:
+            says = f"column {description.split} says {wrong[0]!r}"
+            raise DatasetError(f"{says}; it may say {', '.join(SPLITS)}. Correct it.")
     return Assigned(description, scenes, classes, labels, split)
 
 
-def _on_scene(image: Path, vectors: Path, description: PolygonScenes) -> OnScene:
+def _on_scene(base: Path, image: str, description: PolygonScenes) -> OnScene:
     columns = [description.column, *([description.split] if description.split else [])]
-    with open_raster(image) as native, at_gsd(native, description.gsd) as raster:
-        shapes, values = read_polygons(vectors, raster, columns)
+    with open_raster(base / image) as native, at_gsd(native, description.gsd) as raster:
+        shapes, values = read_polygons(base / description.labels, raster, columns)
         inverse, size, bounds = ~raster.transform, raster.size, raster.bounds
     pixels = np.array(shapely.transform(shapes, lambda xy: to_map(xy, inverse)), dtype=object)
     texts = [np.array([text_of(value) for value in column]) for column in values]
     on_scene = shapely.intersects(shapely.box(*shapely.bounds(pixels).T), shapely.box(0, 0, size[1], size[0]))
     on_scene &= texts[0] != ""
     if not on_scene.any():
-        reach, extent = (
-            ", ".join(f"{value:.6g}" for value in corners) for corners in (shapely.total_bounds(shapes), bounds)
-        )
+        reach, extent = (", ".join(f"{x:.6g}" for x in corners) for corners in (shapely.total_bounds(shapes), bounds))
         raise DatasetError(
-            f"{vectors.name} has no polygon with a class on {image.name}: in its CRS it covers {reach}, the scene "
-            f"{extent}. Take the scene off the list, or correct the CRS."
+            f"{Path(description.labels).name} has no polygon with a class on {Path(image).name}: in its CRS it covers "
+            f"{reach}, the scene {extent}. Take the scene off the list, or correct the CRS."
         )
     return OnScene(pixels, on_scene, texts, size)
 
@@ -159,14 +158,6 @@ def _labels(values: np.ndarray, used: Bool[np.ndarray, " n"], classes: ClassMap,
         )
     known = {name: label for label, name in enumerate(classes.names)}
     return np.array([known.get(value, classes.ignore_index) for value in values.tolist()], dtype=np.int64)
-
-
-def _split_by_column(first: OnScene, used: Bool[np.ndarray, " n"], column: str) -> np.ndarray:
-    """The split of each polygon as a column gives it."""
-    wrong = sorted(set(first.values[1][used].tolist()) - set(SPLITS))
-    if wrong:
-        raise DatasetError(f"column {column} says {wrong[0]!r}; it may say {', '.join(SPLITS)}. Correct it.")
-    return first.values[1]
 
 
 def _split_by_blocks(

@@ -24,8 +24,8 @@ def divisor_of(dtype: np.dtype) -> float:
 
 def is_8_bit(data: LabelledData) -> bool:
     """Whether the first training image that can be read has 8 bits a band, as photographs have."""
-    images = (image for image in _usable(lambda pair: pair.read_image(data.bands, None), data.split("train"), True))
-    return next((image.values.dtype == np.uint8 for image in images if image is not None), True)
+    images = filter(None, _usable(lambda pair: pair.read_image(data.bands, None), data.split("train"), True))
+    return next((image.values.dtype == np.uint8 for image in images), True)
 
 
 def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES, skip: bool = False) -> Scaling:
@@ -39,9 +39,7 @@ def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES, s
     pairs = data.split("train")
     picked = [pairs[index] for index in np.linspace(0, len(pairs) - 1, min(images, len(pairs))).astype(int)]
     count, total, squares, divisor = 0, np.zeros(len(bands)), np.zeros(len(bands)), 1.0
-    for sample in _usable(partial(data.read, expected=bands), picked, skip):
-        if sample is None:
-            continue
+    for sample in filter(None, _usable(partial(data.read, expected=bands), picked, skip)):
         divisor = divisor_of(sample.image.dtype)
         values = sample.image[:, sample.valid].astype(np.float64) / divisor
         count += values.shape[1]
@@ -71,11 +69,7 @@ def _usable(read: Callable[[Pair], Read], pairs: Sequence[Pair], skip: bool) -> 
 
 
 def class_pixels(data: LabelledData, *, skip: bool = False) -> Int[np.ndarray, "i k"]:
-    """The pixels of each class in the mask of each training image; ``skip`` counts unreadable masks as empty.
-
-    Raises:
-        UnreadableImage, ClassMismatch: see ``read_mask``.
-    """
+    """The pixels of each class in the mask of each training image; ``skip`` counts unreadable masks as empty."""
     counts = []
     for labels in _usable(lambda pair: pair.read_labels(data.classes), data.split("train"), skip):
         known = np.empty(0, int) if labels is None else labels[labels != data.classes.ignore_index]
