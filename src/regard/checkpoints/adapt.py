@@ -40,19 +40,16 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
     if tuple(bands) != old.bands:
         card = card.model_copy(update=unscaled(len(bands), bands) | _scaling(old, bands))
     model, notes = build(card), []
-    own = {name: value.clone() for name, value in model.state_dict().items()}
+    own = model.state_dict()
     if classes.names != old.classes.names:
         axes = _axes(
-            old, lambda count: {"classes": ClassMap.of([f"class {i}" for i in range(count)])}, len(old.classes)
+            old, len(old.classes), lambda count: {"classes": ClassMap.of([f"class {i}" for i in range(count)])}
         )
-        tensors = {
-            **tensors,
-            **{name: _rows(tensors[name], own[name], axis, old, classes) for name, axis in axes.items()},
-        }
+        tensors |= {name: _rows(tensors[name], own[name], axis, old.classes, classes) for name, axis in axes.items()}
         notes += _class_notes(old.classes, classes, axes)
     if tuple(bands) != old.bands:
-        axes = _axes(old, lambda count: unscaled(count, [f"band {i}" for i in range(count)]), len(old.bands))
-        tensors = {**tensors, **{name: _inflated(tensors[name], old.bands, bands) for name in axes}}
+        axes = _axes(old, len(old.bands), lambda count: unscaled(count, [f"band {i}" for i in range(count)]))
+        tensors |= {name: _inflated(tensors[name], old.bands, bands) for name in axes}
         notes += _band_notes(old.bands, bands)
     fit(model, tensors, path)
     return Adapted(model, tuple(notes))
@@ -66,7 +63,7 @@ def _scaling(old: Card, bands: Sequence[str]) -> dict[str, Any]:
     return {"mean": tuple(old.mean[i] for i in order), "std": tuple(old.std[i] for i in order)}
 
 
-def _axes(card: Card, change: Callable[[int], Mapping[str, Any]], count: int) -> dict[str, int]:
+def _axes(card: Card, count: int, change: Callable[[int], Mapping[str, Any]]) -> dict[str, int]:
     """The tensors whose shape follows a count (of classes, of bands), and the axis that does: from two shells."""
     with torch.device("meta"):
         shells = [build(card.model_copy(update=dict(change(number)))).state_dict() for number in (count, count + 1)]
@@ -74,13 +71,11 @@ def _axes(card: Card, change: Callable[[int], Mapping[str, Any]], count: int) ->
     return {name: next(i for i in range(len(a)) if a[i] != b[i]) for name, a, b in pairs if a != b}
 
 
-def _rows(old: Tensor, fresh: Tensor, axis: int, card: Card, classes: ClassMap) -> Tensor:
+def _rows(old: Tensor, fresh: Tensor, axis: int, old_classes: ClassMap, classes: ClassMap) -> Tensor:
     """The fresh tensor with the rows of known classes taken over."""
-    known = [name for name in classes.names if name in card.classes.names]
-    if not known:
-        return fresh
-    source = torch.tensor([card.classes.names.index(name) for name in known])
-    target = torch.tensor([classes.names.index(name) for name in known])
+    known = [name for name in classes.names if name in old_classes.names]
+    source = torch.tensor([old_classes.names.index(name) for name in known], dtype=torch.long)
+    target = torch.tensor([classes.names.index(name) for name in known], dtype=torch.long)
     return fresh.index_copy(axis, target, old.to(fresh.dtype).index_select(axis, source))
 
 
@@ -91,16 +86,13 @@ def _inflated(weight: Tensor, old: Sequence[str], bands: Sequence[str]) -> Tenso
 
 
 def _class_notes(old: ClassMap, new: ClassMap, axes: Mapping[str, int]) -> list[str]:
-    kept = [name for name in new.names if name in old.names]
-    fresh = [name for name in new.names if name not in old.names]
-    dropped = [name for name in old.names if name not in new.names]
+    classes = {
+        "classes kept": [name for name in new.names if name in old.names],
+        "re-initialised": [name for name in new.names if name not in old.names],
+        "left out": [name for name in old.names if name not in new.names],
+    }
     where = f"rows of {len(axes)} tensors ({', '.join(axes)})"
-    listed = [
-        f"{what}: {', '.join(names)}"
-        for what, names in (("classes kept", kept), ("re-initialised", fresh), ("left out", dropped))
-        if names
-    ]
-    return [where, *listed]
+    return [where, *(f"{what}: {', '.join(names)}" for what, names in classes.items() if names)]
 
 
 def _band_notes(old: Sequence[str], new: Sequence[str]) -> list[str]:

@@ -85,9 +85,8 @@ def band_names(in_channels: int, bands: Sequence[str] | None) -> tuple[str, ...]
     if bands is None:
         return RGB if in_channels == 3 else tuple(f"band_{index + 1}" for index in range(in_channels))
     if in_channels not in (3, len(bands)):
-        raise BandMismatch(
-            f"{len(bands)} band names ({', '.join(bands)}) but in_channels={in_channels}. Give as many of both."
-        )
+        got = f"{len(bands)} band names ({', '.join(bands)}) but in_channels={in_channels}"
+        raise BandMismatch(f"{got}. Give as many of both.")
     return tuple(bands)
 
 

@@ -81,11 +81,7 @@ def find(source: str | Path) -> Path:
 
 
 def open_saved(path: Path, **config: Any) -> Segmenter:
-    """The network in a ``.safetensors``, as its card says but for ``config``, in eval mode.
-
-    Raises:
-        CheckpointError: see :func:`read_model` and :func:`fit`.
-    """
+    """The network in a ``.safetensors``, as its card says but for ``config``, in eval mode."""
     card, tensors = read_model(path)
     model = build(card.model_copy(update={"config": {**card.config, **config}}))
     fit(model, tensors, path)
@@ -109,9 +105,8 @@ def save(model: Segmenter, path: str | Path, *, half: bool = False) -> Path:
         write_text(target / "README.md", readme(model.card))
         target = target / "model.safetensors"
     if target.suffix != ".safetensors":
-        raise ConfigError(
-            f"a model is saved as one .safetensors file; got {target.name}. Name it {target.stem}.safetensors."
-        )
+        need = "a model is saved as one .safetensors file"
+        raise ConfigError(f"{need}; got {target.name}. Name it {target.stem}.safetensors.")
     tensors = dict(model.state_dict())
     if half:
         tensors = {name: value.half() if value.dtype == torch.float32 else value for name, value in tensors.items()}
@@ -124,7 +119,7 @@ def push_to_hub(model: Segmenter, repository: str, *, private: bool = False, mes
     """Publish a model with its README as ``repository`` = ``"user/name"``; the address of the commit.
 
     Raises:
-        CheckpointError: see :func:`regard.checkpoints.hub.upload`.
+        CheckpointError: the hub refuses (no token, no right, a bad name) or cannot be reached.
     """
     with tempfile.TemporaryDirectory() as folder:
         save(model, folder)
@@ -154,9 +149,8 @@ def read_model(path: Path) -> tuple[Card, dict[str, Tensor]]:
     header = read_header(path)
     card, tensors = parse_card(path, header), read_tensors(path)
     if digest(tensors) != header.get("sha256"):
-        raise CheckpointError(
-            f"{path}: the tensors are not those that were saved (SHA-256 differs). Fetch the file again."
-        )
+        fault = "the tensors are not those that were saved (SHA-256 differs)"
+        raise CheckpointError(f"{path}: {fault}. Fetch the file again.")
     return card, tensors
 
 
@@ -171,10 +165,8 @@ def read_header(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(
-            f"{path} is not a model of regard ({reason}). Other people's files: "
-            f"regard convert {path.name} OUT.safetensors."
-        ) from None
+        advice = f"Other people's files: regard convert {path.name} OUT.safetensors."
+        raise CheckpointError(f"{path} is not a model of regard ({reason}). {advice}") from None
 
 
 def parse_card(path: Path, header: Mapping[str, str]) -> Card:
@@ -184,9 +176,8 @@ def parse_card(path: Path, header: Mapping[str, str]) -> Card:
         CheckpointError: there is none, or it is not valid.
     """
     if "regard" not in header:
-        raise CheckpointError(
-            f"{path} has no card: regard did not write it. Convert it: regard convert {path.name} OUT.safetensors."
-        )
+        advice = f"Convert it: regard convert {path.name} OUT.safetensors."
+        raise CheckpointError(f"{path} has no card: regard did not write it. {advice}")
     try:
         return Card.model_validate_json(header["regard"])
     except ValidationError as error:
@@ -202,16 +193,11 @@ def fit(model: Segmenter, tensors: Mapping[str, Tensor], path: Path) -> None:
     own = model.state_dict()
     missing, unused = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     shaped = sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)
-    problems = [
-        f"{len(names)} {what} ({names[0]}, ...)" for what, names in (("missing", missing), ("unused", unused)) if names
-    ]
+    named = {"missing": missing, "unused": unused}
+    problems = [f"{len(names)} {what} ({names[0]}, ...)" for what, names in named.items() if names]
     problems += [f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}" for name in shaped[:1]]
     if problems:
-        raise CheckpointError(
-            f"{path} does not fit {model.card.architecture}: {'; '.join(problems)}. Its card and weights disagree."
-        )
-    model.load_state_dict({name: _widen(tensor) for name, tensor in tensors.items()})
-
-
-def _widen(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype == torch.float16 else tensor
+        misfit = f"{path} does not fit {model.card.architecture}: {'; '.join(problems)}"
+        raise CheckpointError(f"{misfit}. Its card and weights disagree.")
+    widened = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
+    model.load_state_dict(widened)

@@ -92,10 +92,8 @@ def _around(
     if not found.size:
         return corner
     pixel = divmod(int(found[rng.integers(found.size)]), wanted.shape[1])
-    starts = [at - int(rng.integers(side)) for at, side in zip(pixel, size, strict=True)]
-    top, left = (
-        max(0, min(start, length - side)) for start, length, side in zip(starts, wanted.shape, size, strict=True)
-    )
+    starts = np.array(pixel) - [int(rng.integers(side)) for side in size]
+    top, left = np.clip(starts, 0, np.maximum(0, np.subtract(wanted.shape, size))).tolist()
     return top, left
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,7 @@ class Bookkeeping(pl.Callback):
     """Updates the EMA and records each step; every ``evaluate_every`` steps and at the end, scores and saves."""
 
     def __init__(self, data: LabelledData, record: Record, progress: Progress) -> None:
-        self.data = data
-        self.record = record
-        self.progress = progress
+        self.data, self.record, self.progress = data, record, progress
         self.skipped = set(record.skipped())
         self.stop = GracefulStop()
 
@@ -82,14 +80,13 @@ class Bookkeeping(pl.Callback):
             self.progress.note("\n".join(f"step {step}: skipped {name}: {fault}" for name, fault in fresh.items()))
 
     def _evaluate(self, task: SegmentationTask, step: int, *, interruptible: bool) -> None:
-        model = task.ema.module
+        model, scores = task.ema.module, None
         assert isinstance(model, Segmenter)
         share_buffers(model)
-        window = task.config.window or None
         try:
             with self.stop.interrupting(allowed=interruptible):
-                has_val = "val" in self.data.splits
-                scores = evaluate(model, self.data, window=window, progress=False) if has_val else None
+                if "val" in self.data.splits:
+                    scores = evaluate(model, self.data, window=task.config.window or None, progress=False)
         except SignalReceived:
             return
         if not is_first():
@@ -145,18 +142,14 @@ class GracefulStop:
             self._interruptible = False
 
 
-def loggers_of(names: Sequence[str], folder: Path, *, start: int) -> list[Logger]:
-    """Lightning's loggers by name. A run resumed after step ``start`` replaces what TensorBoard has from later steps.
+def open_logger(name: str, folder: Path, *, start: int) -> Logger:
+    """Lightning's logger by name. A run resumed after step ``start`` replaces what TensorBoard has from later steps.
 
     Weights & Biases and MLflow find their server as they always do: ``wandb login``, ``MLFLOW_TRACKING_URI``.
 
     Raises:
-        MissingExtra: a logger's package is not installed.
+        MissingExtra: the logger's package is not installed.
     """
-    return [_logger(name, folder, start) for name in names if name != "none"]
-
-
-def _logger(name: str, folder: Path, start: int) -> Logger:
     try:
         if name == "tensorboard":
             # The start is in the file's name too: by its clock alone, two sessions in one second would share a file.

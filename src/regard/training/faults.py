@@ -55,10 +55,8 @@ def check_weights(model: nn.Module, step: int, names: Sequence[str]) -> None:
 
 
 def _at(step: int, names: Sequence[str]) -> str:
-    return (
-        f"at step {step} (images {', '.join(names)}). Lower the learning rate, use precision 32, or look at these "
-        f"images. {KEPT}."
-    )
+    advice = "Lower the learning rate, use precision 32, or look at these images"
+    return f"at step {step} (images {', '.join(names)}). {advice}. {KEPT}."
 
 
 @contextmanager

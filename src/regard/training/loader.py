@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, lru_cache
 from typing import TypedDict
 
 import numpy as np
@@ -50,17 +50,13 @@ class TrainingStream(Dataset[Batch]):
         bands: Sequence[str],
         pixels: Int[np.ndarray, "i k"] | None = None,
     ) -> None:
-        self.data = data
+        self.data, self.config, self.scaling, self.bands = data, config, scaling, tuple(bands)
         self.pairs = data.split("train")
         if not self.pairs:
             raise DatasetError(f"{data.root}: the split train is empty. List training images in train.txt.")
-        self.config = config
-        self.scaling = scaling
-        self.bands = tuple(bands)
         self.balance = config.balance if pixels is not None else 0.0
         self.images_of = [] if pixels is None else [np.flatnonzero(column) for column in pixels.T if column.any()]
         self.labels = [] if pixels is None else np.flatnonzero(pixels.any(axis=0)).tolist()
-        self._read = lru_cache(CACHED_IMAGES)(self._read_uncached)
 
     def __len__(self) -> int:
         return self.config.steps * self.config.batch
@@ -68,30 +64,27 @@ class TrainingStream(Dataset[Batch]):
     def choose(self, counter: int) -> tuple[Pair, int | None]:
         """The image that sample number ``counter`` is a view of, and the class that it is to show, if any."""
         if self.balance:
-            rng = self._generator(2, counter)
+            rng = generator(self.config.seed, 2, counter)
             if rng.random() < self.balance:
                 index = int(rng.integers(len(self.labels)))
                 return self.pairs[int(rng.choice(self.images_of[index]))], self.labels[index]
         epoch, position = divmod(counter, len(self.pairs))
-        order: np.ndarray = self._generator(0, epoch).permutation(len(self.pairs))
+        order: np.ndarray = generator(self.config.seed, 0, epoch).permutation(len(self.pairs))
         return self.pairs[int(order[position])], None
 
     def __getitem__(self, counter: int) -> Batch:
         pair, label = self.choose(counter)
         sample, faults = self._read_or_other(pair, counter)
-        rng, ignore = self._generator(1, counter), self.data.classes.ignore_index
+        rng, ignore = generator(self.config.seed, 1, counter), self.data.classes.ignore_index
         values, labels, valid = random_view(
             sample, self.config, rng, ignore_index=ignore, divisor=self.scaling.divisor, label=label
         )
         image = drop_band(normalise(values, self.scaling, valid), self.config.band_dropout, rng)
         return {"image": image, "mask": labels, "names": [sample.name], "faults": faults}
 
-    def _generator(self, *counters: int) -> np.random.Generator:
-        return generator(self.config.seed, *counters)
-
     def _read_or_other(self, pair: Pair, counter: int) -> tuple[Sample, dict[str, str]]:
         """An image with its labels or, where bad images are skipped, another that follows from the counter."""
-        rng, faults = self._generator(3, counter), dict[str, str]()
+        rng, faults = generator(self.config.seed, 3, counter), dict[str, str]()
         for _ in range(ATTEMPTS):
             try:
                 return self._read(pair), faults
@@ -102,17 +95,20 @@ class TrainingStream(Dataset[Batch]):
                 pair = self.pairs[int(rng.integers(len(self.pairs)))]
         raise DatasetError(f"{ATTEMPTS} images in a row cannot be used; the last: {[*faults.values()][-1]}")
 
-    def _read_uncached(self, pair: Pair) -> Sample:
-        sample = self.data.read(pair, expected=self.bands)
-        check_depth(np.where(sample.valid, sample.image, 0), self.scaling.divisor, pair.image.name)
-        return sample
+    @cached_property
+    def _read(self) -> Callable[[Pair], Sample]:
+        """Reads a training image and its labels, with a cache of its own in each process."""
+
+        @lru_cache(CACHED_IMAGES)
+        def read(pair: Pair) -> Sample:
+            sample = self.data.read(pair, expected=self.bands)
+            check_depth(np.where(sample.valid, sample.image, 0), self.scaling.divisor, pair.image.name)
+            return sample
+
+        return read
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_read"}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._read = lru_cache(CACHED_IMAGES)(self._read_uncached)
 
 
 class ResumableSampler(Sampler[int]):
@@ -146,7 +142,6 @@ def training_batches(stream: TrainingStream, *, start: int) -> DataLoader[Batch]
         worker_init_fn=_ignore_signals,
         collate_fn=_collate,
         drop_last=True,
-        persistent_workers=False,
     )
 
 

@@ -22,7 +22,7 @@ from regard.evaluation.evaluate import check_classes
 from regard.memory import keep_freed_memory
 from regard.models import Segmenter
 from regard.progress import Progress
-from regard.training.callbacks import Bookkeeping, is_first, loggers_of
+from regard.training.callbacks import Bookkeeping, is_first, open_logger
 from regard.training.config import TrainConfig, with_recipe
 from regard.training.faults import AtomicCheckpoints, one_line_errors
 from regard.training.loader import TrainingStream, training_batches
@@ -98,7 +98,7 @@ def _measured_card(card: Card, data: LabelledData, *, skip: bool) -> Card:
 def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, progress: bool) -> None:
     _prepare_processor(config)
     done = _steps_done(record.resume_file)
-    loggers = loggers_of(config.log, record.folder, start=done)
+    loggers = [open_logger(name, record.folder, start=done) for name in config.log if name != "none"]
     if is_first():
         record.start(done)
     balanced = config.balance or config.class_weights == "balanced"
@@ -107,9 +107,8 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
     keep = ModelCheckpoint(
         record.folder, "last", every_n_train_steps=config.evaluate_every, save_top_k=1, enable_version_counter=False
     )
-    task = SegmentationTask(
-        model.to(memory_format=torch.channels_last).train(), config, criterion_of(model, config, pixels)
-    )
+    model = model.to(memory_format=torch.channels_last).train()
+    task = SegmentationTask(model, config, criterion_of(model, config, pixels))
     with Progress("step", config.steps, start=done, enabled=progress) as bar:
         trainer = pl.Trainer(
             max_steps=config.steps,
@@ -145,10 +144,8 @@ def _steps_done(checkpoint: Path) -> int:
     try:
         return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise TrainingError(
-            f"{checkpoint} is broken ({type(error).__name__}): the run cannot be resumed. Delete its folder and start "
-            "again."
-        ) from None
+        reason = f"{checkpoint} is broken ({type(error).__name__})"
+        raise TrainingError(f"{reason}: the run cannot be resumed. Delete its folder and start again.") from None
 
 
 @contextmanager
