@@ -70,6 +70,12 @@ def test_the_names_in_a_page_exist(page: str) -> None:
         pkgutil.resolve_name(name)
 
 
+def test_the_new_modules_in_the_changelog_exist() -> None:
+    modules = {path.stem for path in (ROOT / "src" / "regard").rglob("*.py")}
+    named = re.findall(r"→ `([\w.]+)`", (ROOT / "CHANGELOG.md").read_text())
+    assert {name.rpartition(".")[2] for name in named} - modules == set()
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_the_files_that_a_page_names_exist(page: str) -> None:
     roots = (ROOT, ROOT / "src" / "regard", (ROOT / page).parent)
