@@ -34,9 +34,6 @@ class Compute:
     runtime: Literal["onnxruntime", "openvino"] | None = None
 
 
-DEFAULT_COMPUTE = Compute()
-
-
 @dataclass(frozen=True)
 class Views:
     """The views of an image that the network scores, and how their scores are fused.

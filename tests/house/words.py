@@ -53,7 +53,7 @@ WORDS = {
     r"(?i)\bdearer\b|\bdearest\b": "more expensive",
     r"(?i)\bcheaper~order\b": "fewer FLOPs",
     r"(?i)\bstrangers?\b": "(leave out)",
-    r"\bHow\(|\bHow\b *[,|)=]|:~How\b(?! \w)|\bAS_TRAINED\b": "Compute; DEFAULT_COMPUTE",
+    r"\bHow\(|\bHow\b *[,|)=]|:~How\b(?! \w)|\bAS_TRAINED\b": "Compute; Compute()",
     r"\bthree_branch\b(?=\.py)|(?<!danet_)(?<!\")\bthree_branch\b": "danet_three_branch",
     r"(?i)\bwish(es|ed)?\b": "settings; optional",
     r"(?i)\bsay~`?--|\bis~there~already\b": "use `--...`; already exists",

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from regard.cli.app import Answer, Bands, Model, Out, app, settings_of
 from regard.errors import ConfigError
-from regard.options import DEFAULT_COMPUTE, Compute, Views
+from regard.options import Compute, Views
 from regard.training.config import DATA, MOST_USED, Augmentation, Evaluation, Optimisation, Recipe, Session
 from regard.training.config import recipe as find_recipe
 
@@ -134,7 +134,7 @@ def evaluate(
     boundary: int | None = None,
     leave_out: tuple[str, ...] = (),
     bands: Bands = None,
-    compute: Annotated[Compute, Parameter(name="*")] = DEFAULT_COMPUTE,
+    compute: Annotated[Compute, Parameter(name="*")] = Compute(),
     save: Path | None = None,
     progress: bool = True,
 ) -> Answer | None:

@@ -6,14 +6,16 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from regard.checkpoints.file import load
 from regard.errors import OutputBusy, RegardError, ScenesFailed
@@ -25,7 +27,7 @@ from regard.mapping.predict import opened
 from regard.mapping.sources import are_several, check_failures, listed, targets_of
 from regard.memory import keep_freed_memory, peak_memory_mb
 from regard.models import Segmenter
-from regard.options import DEFAULT_COMPUTE, Compute, MapOptions, Sharing
+from regard.options import Compute, MapOptions, Sharing
 
 RETRY_SECONDS = 0.5  # between two tries of a map that another run is making
 
@@ -37,7 +39,7 @@ class Scene:
     model: str
     source: Source
     options: MapOptions
-    compute: Compute = DEFAULT_COMPUTE
+    compute: Compute = Compute()
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def predict_many(
     sources: Sequence[str | Path | Source],
     options: MapOptions,
     *,
-    compute: Compute = DEFAULT_COMPUTE,
+    compute: Compute = Compute(),
     sharing: Sharing = Sharing(),
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -87,17 +89,8 @@ def predict_many(
     try:
         results.extend(_run(chosen, sharing))
     finally:
-        write_results(written, results)
+        write_text(written, "".join(json.dumps(asdict(result)) + "\n" for result in results))
     return {**_summary(results, time.perf_counter() - began, written), "results": str(written)}
-
-
-def write_results(path: Path, results: Iterable[SceneResult]) -> Path:
-    """One line of JSON for each scene.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    return write_text(path, "".join(json.dumps(asdict(result)) + "\n" for result in results))
 
 
 def _run(scenes: Sequence[Scene], sharing: Sharing) -> Iterator[SceneResult]:
@@ -107,7 +100,7 @@ def _run(scenes: Sequence[Scene], sharing: Sharing) -> Iterator[SceneResult]:
         threads = max(1, (os.cpu_count() or 1) // sharing.workers)
         context = multiprocessing.get_context("spawn")
         try:
-            with ProcessPoolExecutor(sharing.workers, context, partial(_set_threads, threads)) as pool:
+            with ProcessPoolExecutor(sharing.workers, context, torch.set_num_threads, (threads,)) as pool:
                 yield from pool.map(predict_scene, scenes)
         except BrokenProcessPool:
             raise ScenesFailed(
@@ -125,12 +118,6 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
             yield failed(scene, f"{type(result).__name__}: {' '.join(str(result).split())[:160]}")
         else:
             yield result
-
-
-def _set_threads(count: int) -> None:
-    import torch
-
-    torch.set_num_threads(count)
 
 
 def predict_scene(scene: Scene) -> SceneResult:
@@ -167,7 +154,7 @@ def failed(scene: Scene, reason: str) -> SceneResult:
 
 
 @cache
-def network(name: str, compute: Compute = DEFAULT_COMPUTE) -> Segmenter:
+def network(name: str, compute: Compute = Compute()) -> Segmenter:
     """The model, loaded once in each process."""
     keep_freed_memory()
     return load(name, **asdict(compute))

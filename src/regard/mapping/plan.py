@@ -22,7 +22,7 @@ from regard.mapping.predict import opened_raster
 from regard.mapping.write import BYTES_A_PIXEL, RasterJob
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
-from regard.options import ALIGNMENT, DEFAULT_COMPUTE, Compute, MapOptions, Views
+from regard.options import ALIGNMENT, Compute, MapOptions, Views
 
 
 def one_raster(sources: Sequence[Source]) -> Source:
@@ -41,7 +41,7 @@ def verify_map(
     model: str,
     source: Source,
     options: MapOptions,
-    compute: Compute = DEFAULT_COMPUTE,
+    compute: Compute = Compute(),
     *,
     boxes: int = 8,
     seed: int = 0,
@@ -89,7 +89,7 @@ def _around(begin: int, length: int, larger: int, whole: int) -> tuple[int, int]
     return min(max(0, begin - (side - length) // 2 // ALIGNMENT * ALIGNMENT), whole - side), side
 
 
-def plan(model: str, source: Source, options: MapOptions, compute: Compute = DEFAULT_COMPUTE) -> dict[str, Any]:
+def plan(model: str, source: Source, options: MapOptions, compute: Compute = Compute()) -> dict[str, Any]:
     """What a map takes: windows, memory besides the model, disk, and minutes, by the time of one window."""
     loaded = network(model, compute)
     with opened_raster(loaded, source, options) as (raster, fitted):

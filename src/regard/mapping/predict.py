@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,15 +91,20 @@ def predict(
         return predict_one(model, Source.of(source), options, progress=progress)
     if mosaic:
         return predict_one(model, mosaic_of(source, vrt=vrt), options, progress=progress)
-    targets = targets_of(source, options.outputs, several=True)
+    return _predict_each(model, targets_of(source, options.outputs, several=True), options, progress)
+
+
+def _predict_each(
+    model: Segmenter, targets: Mapping[Source, Path | None], options: MapOptions, progress: bool
+) -> list[Segmentation | Path]:
     maps, failed = [], {}
-    for each, target in targets.items():
+    for source, target in targets.items():
         try:
-            maps.append(predict_one(model, each, options.to(target), progress=progress))
+            maps.append(predict_one(model, source, options.to(target), progress=progress))
         except RegardError as error:
             if len(targets) == 1:
                 raise
-            failed[str(each)] = f"{type(error).__name__}: {error}"
+            failed[str(source)] = f"{type(error).__name__}: {error}"
     check_failures(failed, len(targets))
     return maps
 

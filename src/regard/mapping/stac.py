@@ -139,23 +139,16 @@ def _assets(outputs: Outputs, model: Segmenter, folder: Path) -> dict[str, Any]:
     """The files, with paths from the item's folder."""
     layer = label_layer(model.classes, {})
     share = {"data_type": "uint8", "nodata": 0, "raster:scale": 1 / 255, "raster:offset": 0}
+
+    def cog(title: str, **band: Any) -> dict[str, Any]:
+        return {"title": title, "type": COG, "bands": [band]}
+
     about: Mapping[str, dict[str, Any]] = {
-        "labels": {
-            "title": "Class of every pixel",
-            "type": COG,
-            "bands": [{"name": "class", "data_type": layer.dtype, "nodata": layer.nodata}],
-            "classification:classes": _classes(model),
-        },
-        "confidence": {"title": "Probability of the class", "type": COG, "bands": [{"name": "confidence", **share}]},
-        "entropy": {
-            "title": "Uncertainty (entropy)",
-            "type": COG,
-            "bands": [{"name": "entropy", **share}],
-        },
-        "polygons": {
-            "title": "Polygons of every class",
-            "type": MEDIA.get((outputs.polygons or Path()).suffix.lower()),
-        },
+        "labels": cog("Class of every pixel", name="class", data_type=layer.dtype, nodata=layer.nodata)
+        | {"classification:classes": _classes(model)},
+        "confidence": cog("Probability of the class", name="confidence", **share),
+        "entropy": cog("Uncertainty over all classes (entropy)", name="entropy", **share),
+        "polygons": {"title": "Polygons by class", "type": MEDIA.get((outputs.polygons or Path()).suffix.lower())},
         "areas": {"title": "Ground that each class covers", "type": "text/csv"},
     }
     files = {"labels": outputs.out, **vars(outputs)}

@@ -32,6 +32,7 @@ from regard.models import Segmenter
 from regard.options import MapOptions
 from regard.progress import Progress
 
+SAME_VALUES = ("batch", "max_memory")  # windows are scored alike whatever these are
 BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # journal, work file and copy, compressed
 
 
@@ -122,7 +123,7 @@ class RasterJob:
             "card": self.model.card.model_dump(mode="json"),
             "size": self.raster.size,
             "bands": self.raster.bands,
-            "windows": [options.windows.tile, options.windows.overlap],
+            "windows": [value for name, value in asdict(options.windows).items() if name not in SAME_VALUES],
             "views": asdict(options.views),
             "area": None if area is None else area.wkt,
             "elsewhere": [list(file) for file in self.raster.fingerprints if not isinstance(file[2], int)],

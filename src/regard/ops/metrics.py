@@ -14,6 +14,11 @@ from regard.errors import ClassMismatch
 
 BYTE = 256
 CHUNK = 2**18  # pixels that are counted at once: their codes stay in the cache
+DRAWS = 1000  # of the bootstrap
+BINS = 15  # of confidence
+ONE = 2**24  # the unit of sums of confidence: whole numbers, which add up alike in any order
+Interval = tuple[float, float]
+Labels = Int[Tensor, "h w"]
 
 
 def confusion_matrix(
@@ -93,12 +98,6 @@ def _sums(confusion: Int[Tensor, "k k"]) -> tuple[Float[Tensor, " k"], Float[Ten
     return counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
 
 
-DRAWS = 1000
-
-
-Interval = tuple[float, float]
-
-
 def intervals(images: Int[np.ndarray, "i k k"], counted: Sequence[int] | None = None) -> list[Interval | None]:
     """95 % intervals of each class's IoU and, last, of the mean of those ``counted``; None for an absent class.
 
@@ -115,9 +114,6 @@ def intervals(images: Int[np.ndarray, "i k k"], counted: Sequence[int] | None = 
     low, high = np.nanpercentile(np.column_stack([iou, mean]), (2.5, 97.5), axis=0)
     occurs = [*seen.any(axis=0), True]
     return [(float(a), float(b)) if there else None for a, b, there in zip(low, high, occurs, strict=True)]
-
-
-Labels = Int[Tensor, "h w"]
 
 
 def boundary_counts(
@@ -164,12 +160,6 @@ def _near(mine: Labels, other: Labels, reach: int, none: int) -> Bool[Tensor, "h
         for column in range(2 * reach + 1):
             found |= wide[row : row + height, column : column + width] == mine
     return found & (mine != none)
-
-
-BINS = 15
-
-
-ONE = 2**24  # the unit of sums of confidence: whole numbers, which add up alike in any order
 
 
 def reliability_counts(
