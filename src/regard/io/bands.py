@@ -38,11 +38,7 @@ def missing_data(dataset: Any) -> str:
 def choose_bands(
     source: Source, dataset: Any, bands: Sequence[int | str] | None, expected: Sequence[str] | None
 ) -> tuple[int, ...]:
-    """Numbers (from 1) of the bands to read: those asked for; else all but alpha, in the model's order if named alike.
-
-    Raises:
-        BandMismatch: see :func:`open_raster`.
-    """
+    """Numbers (from 1) of the bands to read: those given; else all but alpha, in the model's order if named alike."""
     names = band_names(dataset)
     if bands:
         chosen = tuple(_band_number(source, band, names) for band in bands)

@@ -10,14 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import Shaped
 from rasterio.transform import Affine
 
 from regard.classes import ClassMap
-from regard.errors import ClassMismatch, ConfigError, OutputError
+from regard.errors import ClassMismatch, OutputError
 from regard.io.raster import Box, Raster, open_raster
 
 STRIP = 512  # rows: the height of a block of the maps that we write, so that each block is decoded once
@@ -43,7 +42,6 @@ class LabelMap:
         """``height`` rows of labels from row ``top`` on.
 
         Raises:
-            UnreadableImage: a block of the file is damaged.
             ClassMismatch: a label that is neither a class nor the map's value for no data.
         """
         values = self.raster.read_band(Box(top, 0, height, self.size[1]))
@@ -88,11 +86,7 @@ def open_label_map(path: Path) -> Iterator[LabelMap]:
 
 
 def _stored_classes(raster: Raster) -> ClassMap:
-    """The names in a map's tag ``regard_classes`` with the colours of its colour table.
-
-    Raises:
-        ClassMismatch: the tag is missing or broken.
-    """
+    """The names in a map's tag ``regard_classes`` with the colours of its colour table."""
     try:
         classes = ClassMap.of(json.loads(raster.tags()["regard_classes"]))
     except (KeyError, ValueError, TypeError):
@@ -105,44 +99,35 @@ def _stored_classes(raster: Raster) -> ClassMap:
     return classes.model_copy(update={"palette": tuple(tuple(table[label][:3]) for label in range(len(classes)))})
 
 
-@contextmanager
-def sieved(source: LabelMap, pixels: int, scratch: Path) -> Iterator[LabelMap]:
+def sieved(source: LabelMap, pixels: int, scratch: Path) -> LabelMap:
     """The map with every polygon of fewer than ``pixels`` pixels given to its largest neighbour; no data stays no data.
 
     The result lies in a nameless file of one or two bytes a pixel in the folder ``scratch``, not in memory.
 
     Raises:
-        ConfigError: a negative number of pixels.
         OutputError: the disk has no room for the file.
     """
-    if pixels < 0:
-        raise ConfigError(f"sieve {pixels} must be 0 (off) or a number of pixels.")
     if pixels < 2:
-        yield source
-        return
-    with _scratch_file(scratch) as label_file, _scratch_file(scratch) as mask_file:
-        labels = _on_disk(label_file, source.size, source.raster.dtypes[0], scratch)
-        mask = _on_disk(mask_file, source.size, "uint8", scratch)
-        for top, rows in source.strips():
-            mask[top : top + len(rows)] = rows < len(source.classes)
-        source.raster.sieve(pixels, labels, mask)
-        yield _SievedMap(source, labels)
+        return source
+    labels = _on_disk(source.size, source.raster.dtypes[0], scratch)
+    mask = _on_disk(source.size, "uint8", scratch)
+    for top, rows in source.strips():
+        mask[top : top + len(rows)] = rows < len(source.classes)
+    source.raster.sieve(pixels, labels, mask)
+    return _SievedMap(source, labels)
 
 
-def _scratch_file(folder: Path) -> IO[bytes]:
-    return tempfile.TemporaryFile(dir=folder, buffering=0)
-
-
-def _on_disk(file: IO[bytes], size: tuple[int, int], dtype: str, folder: Path) -> Shaped[np.ndarray, "h w"]:
-    """Zeros that lie in a file. Each is written: a disk that is full later would end the process, not raise."""
+def _on_disk(size: tuple[int, int], dtype: str, folder: Path) -> Shaped[np.ndarray, "h w"]:
+    """Zeros in a file, which goes with the array. Each is written: a disk that is full later would end the process."""
     row = bytes(size[1] * np.dtype(dtype).itemsize)
-    try:
-        for _ in range(size[0]):
-            if file.write(row) < len(row):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError as error:
-        needed = len(row) * size[0] / 1e6
-        raise OutputError(
-            f"{folder} has no {needed:.0f} MB left for the sieve ({error.strerror}). Make room."
-        ) from None
-    return np.memmap(file, dtype=dtype, shape=size)
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        try:
+            for _ in range(size[0]):
+                if file.write(row) < len(row):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            needed = len(row) * size[0] / 1e6
+            raise OutputError(
+                f"{folder} has no {needed:.0f} MB left for the sieve ({error.strerror}). Make room."
+            ) from None
+        return np.memmap(file, dtype=dtype, shape=size)

@@ -194,10 +194,8 @@ def thinned(shapes: Any, sides: Iterable[tuple[int, int, int, Bool[np.ndarray, "
     """
     kind, points, (ring_ends, polygon_ends) = shapely.to_ragged_array(shapes)
     before, after = np.arange(len(points)) - 1, np.arange(len(points)) + 1
-    before[ring_ends[:-1]], after[ring_ends[1:] - 1] = (
-        ring_ends[1:] - 2,
-        ring_ends[:-1] + 1,
-    )  # the last point is the first
+    before[ring_ends[:-1]] = ring_ends[1:] - 2  # the last point of a ring is the first
+    after[ring_ends[1:] - 1] = ring_ends[:-1] + 1
     spare = np.zeros(len(points), bool)
     for axis, place, start, keep in sides:
         on = points[:, axis] == place

@@ -28,11 +28,7 @@ GDAL_ERRORS = (rasterio.errors.RasterioError, CPLE_BaseError)
 
 
 def open_dataset(source: Source, *, vrt: bool = False) -> Any:
-    """Rasterio's dataset of a source, after checks of what would fail later.
-
-    Raises:
-        UnreadableImage: see :func:`regard.io.raster.open_raster`.
-    """
+    """Rasterio's dataset of a source, after checks of what would fail later."""
     drivers = source.drivers(vrt=vrt)
     with refusing(source, "the header"), not_georeferenced_is_fine(), rasterio.Env():
         dataset = DatasetReader(_UnparsedPath(source.gdal_name), driver=drivers)
@@ -79,11 +75,7 @@ def _check_orientation(source: Source, dataset: Any) -> None:
 
 @contextmanager
 def refusing(source: Source, part: str) -> Iterator[None]:
-    """Turn GDAL's errors into one line of ours.
-
-    Raises:
-        UnreadableImage: in place of them.
-    """
+    """Turn GDAL's errors into UnreadableImage, in one line."""
     try:
         yield
     except (*GDAL_ERRORS, MemoryError) as error:

@@ -1,4 +1,8 @@
-"""Whole images: photographs through Pillow, everything else through GDAL."""
+"""Whole images: photographs through Pillow, everything else through GDAL.
+
+All readers raise UnreadableImage for a file that is missing, broken or of a kind that is not read, and BandMismatch
+where its bands are not those expected.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +36,7 @@ def read_image(
     expected: Sequence[str] | None = None,
     box: Box | None = None,
 ) -> Pixels:
-    """An image of any kind, upright, with the bands that a model expects; ``box`` cuts a part of it out.
-
-    Raises:
-        UnreadableImage: missing, broken or of a kind that is not read.
-        BandMismatch: its bands are not those expected.
-    """
+    """An image of any kind, upright, with the bands that a model expects; ``box`` cuts a part of it out."""
     source = Source.of(source)
     if is_photograph(source) and _is_file(source) and not is_deep(source):
         pixels = read_photograph(source, bands=bands, expected=expected)
@@ -52,9 +51,6 @@ def read_photograph(
     """An 8-bit image as red, green, blue (or one grey band if one is expected), turned upright by its EXIF tag.
 
     A grey photograph stands for all three, as sets of photographs hold some; a raster's single band may be anything.
-
-    Raises:
-        UnreadableImage, BandMismatch: see :func:`read_image`.
     """
     source = Source.of(source)
     image = ImageOps.exif_transpose(open_photograph(source))
@@ -63,11 +59,6 @@ def read_photograph(
             f"{source.name} is black and white, one band of 1 bit; the model was trained on {len(expected)} "
             f"({', '.join(expected)}) of 8. Give the photograph that it was made from."
         )
-    alpha = (
-        np.asarray(image.convert("RGBA").getchannel("A"))
-        if "A" in image.getbands() or "transparency" in image.info
-        else None
-    )
     grey = expected is not None and len(expected) == 1
     values = np.asarray(image.convert("L" if grey else "RGB"))
     values = values[None] if grey else values.transpose(2, 0, 1)
@@ -78,8 +69,9 @@ def read_photograph(
             f"{source.name} is a photograph of 3 bands (red, green, blue); the model was trained on {len(expected)} "
             f"({', '.join(expected)}). Give a raster with these bands, or a model for photographs."
         )
-    valid = np.ones(values.shape[1:], dtype=bool) if alpha is None else alpha > 0
-    return Pixels(values, valid)
+    if "A" in image.getbands() or "transparency" in image.info:
+        return Pixels(values, np.asarray(image.convert("RGBA").getchannel("A")) > 0)
+    return Pixels(values, np.ones(values.shape[1:], dtype=bool))
 
 
 def _channel(source: Source, band: int | str) -> int:
@@ -92,11 +84,7 @@ def _channel(source: Source, band: int | str) -> int:
 
 
 def image_size(source: str | Path | Source, *, vrt: bool = False) -> tuple[int, int]:
-    """Height and width, upright, without reading the pixels.
-
-    Raises:
-        UnreadableImage: missing, broken or of a kind that is not read.
-    """
+    """Height and width, upright, without reading the pixels."""
     source = Source.of(source)
     if is_photograph(source) and _is_file(source):
         with open_photograph(source, load=False) as image:
@@ -107,11 +95,7 @@ def image_size(source: str | Path | Source, *, vrt: bool = False) -> tuple[int, 
 
 
 def image_bands(source: str | Path | Source, *, bands: Sequence[int | str] | None = None) -> tuple[str, ...]:
-    """The names of the bands that :func:`read_image` gives: red, green, blue for photographs.
-
-    Raises:
-        UnreadableImage, BandMismatch: see :func:`read_image`.
-    """
+    """The names of the bands that :func:`read_image` gives: red, green, blue for photographs."""
     source = Source.of(source)
     if source.suffix in PHOTOGRAPHS and not (_is_file(source) and is_deep(source)):
         return tuple(PHOTOGRAPH_BANDS[_channel(source, band)] for band in bands or PHOTOGRAPH_BANDS)
@@ -120,11 +104,7 @@ def image_bands(source: str | Path | Source, *, bands: Sequence[int | str] | Non
 
 
 def open_photograph(source: str | Path | Source, *, load: bool = True) -> Image.Image:
-    """An image by Pillow, as it is stored.
-
-    Raises:
-        UnreadableImage: missing, broken, above Pillow's limit of pixels, or of a kind that is not read.
-    """
+    """An image by Pillow, as it is stored; above Pillow's limit of pixels it is refused."""
     source = Source.of(source)
     check_exists(source)
     try:
@@ -153,11 +133,7 @@ def is_deep(source: str | Path | Source) -> bool:
 
 
 def read_small(source: str | Path | Source, width: int, *, nearest: bool = False) -> Shaped[np.ndarray, "c h w"]:
-    """A raster shrunk to ``width`` pixels, for pictures.
-
-    Raises:
-        UnreadableImage: see :func:`open_raster`.
-    """
+    """A raster shrunk to ``width`` pixels, for pictures."""
     with open_raster(source) as raster:
         height = max(1, round(raster.size[0] * width / raster.size[1]))
         return raster.read_scaled((height, width), nearest=nearest)

@@ -90,11 +90,7 @@ def _told(band: Band) -> str:
 
 
 def _place(first: Tile, other: Tile) -> Box:
-    """Where a file lies, in pixels from the first one's corner.
-
-    Raises:
-        UnreadableImage: not on its grid.
-    """
+    """Where a file lies, in pixels from the first one's corner."""
     height, width = other.size
     grid, own = first.transform, other.transform
     columns = [(own.c + column * own.a - grid.c) / grid.a for column in (0, width)]
@@ -119,10 +115,8 @@ def _document(tiles: Sequence[Tile], places: Sequence[Box]) -> Iterator[str]:
     """
     first = tiles[0]
     left, top = min(box.left for box in places), min(box.top for box in places)
-    width, height = (
-        max(box.left + box.width for box in places) - left,
-        max(box.top + box.height for box in places) - top,
-    )
+    width = max(box.left + box.width for box in places) - left
+    height = max(box.top + box.height for box in places) - top
     a, b, c, d, e, f = first.transform[:6]
     yield f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">'
     yield "" if first.crs is None else f"<SRS>{escape(first.crs.to_wkt())}</SRS>"

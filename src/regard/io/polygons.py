@@ -61,7 +61,7 @@ def write_polygons(
         if simplify:
             simplify /= ground_resolution(source.raster) or 1.0
         measure = None if confidence is None else stack.enter_context(_opened(confidence, source))
-        clean = stack.enter_context(sieved(source, rules.sieve, target.parent))
+        clean = sieved(source, rules.sieve, target.parent)
         scale = None if measure is None else measure.scale
         columns = partial(_columns, source.classes.names, scale, ground is not None)
         writer = stack.enter_context(VectorWriter(target, source.crs, columns([], np.empty(0)), when=when))
@@ -107,20 +107,18 @@ def features(
     strip, ground = Strip(0, labels, confidence), Ground.of(crs, place)
     found = list(chain.from_iterable(regions([strip], simplify, classes.ignore_index, ground)))
     shapes = np.array([region.polygon() for region in found], object)
-    areas = [{} if ground is None else {"area_m2": area} for area in _areas(found, shapes).tolist()]
+    columns = {
+        "pixels": np.array([region.pixels for region in found], int),
+        **_columns(classes.names, 1.0, ground is not None, found, _areas(found, shapes)),
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         {
             "type": "Feature",
             "geometry": shapely.geometry.mapping(shape),
-            "properties": {
-                "class": region.label,
-                "name": classes.names[region.label],
-                "confidence": region.total / region.pixels,
-                "pixels": round(region.pixels),
-                **area,
-            },
+            "properties": dict(zip(columns, row, strict=True)),
         }
-        for region, shape, area in zip(found, _placed(shapes, place), areas, strict=True)
+        for row, shape in zip(rows, _placed(shapes, place), strict=True)
     ]
 
 

@@ -111,10 +111,8 @@ class Raster:
     def fingerprints(self) -> list[Fingerprint]:
         """The fingerprints of the files that the raster is made of: its own; of a VRT or mosaic, its parts' too."""
         parts = self._dataset.files if self._dataset.driver == VRT else []
-        return [
-            self.source.fingerprint(),
-            *(Source(name).fingerprint() for name in parts if name != self.source.gdal_name),
-        ]
+        others = [Source(name) for name in parts if name != self.source.gdal_name]
+        return [source.fingerprint() for source in (self.source, *others)]
 
     @property
     def is_georeferenced(self) -> bool:

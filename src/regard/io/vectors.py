@@ -155,14 +155,10 @@ class VectorWriter(FileWriter):
         self._layer = {"layer": path.stem, "crs": self._crs, "geometry_type": "Polygon"}
         self._waiting: list[tuple[Any, Columns]] = [(np.empty(0, object), empty)]
         self._held = 0
-        self._bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
+        self._bounds: list[Any] = []  # of each batch
 
     def write(self, shapes: Any, columns: Columns) -> None:
-        """Some polygons in the map's coordinates, and as many values in each column.
-
-        Raises:
-            OutputError: the disk is full or gone.
-        """
+        """Some polygons in the map's coordinates, and as many values in each column."""
         self._waiting.append((shapes, columns))
         self._held += len(shapes)
         if self._held >= BATCH:
@@ -181,10 +177,9 @@ class VectorWriter(FileWriter):
                 )
         except BROKEN as error:
             raise self._failed(error) from None
-        if len(shapes):
-            low, high = shapely.total_bounds(shapes)[:2], shapely.total_bounds(shapes)[2:]
-            self._bounds = np.concatenate([np.minimum(self._bounds[:2], low), np.maximum(self._bounds[2:], high)])
         self.count += len(shapes)
+        if len(shapes):
+            self._bounds.append(shapely.total_bounds(shapes))
         self._waiting, self._held = [(shapes[:0], dict(zip(names, (v[:0] for v in values), strict=True)))], 0
 
     def _publish(self) -> None:
@@ -228,7 +223,7 @@ class VectorWriter(FileWriter):
         about: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"]}
         about["crs"] = None if self._crs is None else pyproj.CRS.from_wkt(self._crs).to_json_dict()
         if self.count:
-            about["bbox"] = self._bounds.tolist()
+            about["bbox"] = [*np.min(self._bounds, axis=0)[:2].tolist(), *np.max(self._bounds, axis=0)[2:].tolist()]
         geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}}
         with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (source, stream):
             reader = pyarrow.RecordBatchReader.from_stream(stream)

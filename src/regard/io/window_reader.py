@@ -31,9 +31,6 @@ def read_windows(
 
     Neighbours are read together, as pieces of ``at_most`` bytes or of one window; while one piece is worked on, a
     thread reads the next. What lies beyond the raster's edge mirrors what lies before it, as data that is there.
-
-    Raises:
-        UnreadableImage: a block of the file is damaged.
     """
     height, width = size
     groups = list(_neighbours(lefts, width, piece_bytes(raster, at_most) / raster.bytes_of(height, 1)))
@@ -87,9 +84,6 @@ def _mirrored(begin: int, count: int, length: int) -> Sequence[int]:
 def read_web_mercator(raster: Raster, bounds: tuple[float, float, float, float], side: int, *, nearest: bool) -> Cut:
     """The chosen bands in ``side`` x ``side`` pixels over ``bounds`` (left, bottom, right, top) in EPSG:3857, from the
     overview that fits, and which pixels hold data.
-
-    Raises:
-        UnreadableImage: a block of the file is damaged.
     """
     from rio_tiler.reader import part  # of the extra "web"
 
