@@ -62,12 +62,7 @@ def load(
 
 
 def find(source: str | Path) -> Path:
-    """The file behind a path, a bundled name, or ``hf:user/repo``, fetched if need be.
-
-    Raises:
-        UnknownName: neither a file nor a bundled model.
-        CheckpointError: no such file, or not to be had from the hub.
-    """
+    """The file behind a path, a bundled name, or ``hf:user/repo``, fetched if need be; raises as :func:`load`."""
     if isinstance(source, str) and source.startswith(PREFIX):
         return fetch(source)
     path = Path(source)
@@ -141,11 +136,7 @@ def bundled() -> dict[str, Path]:
 
 
 def read_model(path: Path) -> tuple[Card, dict[str, Tensor]]:
-    """The card and the tensors of a saved model.
-
-    Raises:
-        CheckpointError: broken, not written by regard, or changed since it was written.
-    """
+    """The card and the tensors of a saved model; a CheckpointError if it changed since it was written."""
     header = read_header(path)
     card, tensors = parse_card(path, header), read_tensors(path)
     if digest(tensors) != header.get("sha256"):
@@ -155,11 +146,7 @@ def read_model(path: Path) -> tuple[Card, dict[str, Tensor]]:
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """The text header of a .safetensors file.
-
-    Raises:
-        CheckpointError: not such a file.
-    """
+    """The text header of a .safetensors file; a CheckpointError if it is not one."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -170,11 +157,7 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def parse_card(path: Path, header: Mapping[str, str]) -> Card:
-    """The card in a header.
-
-    Raises:
-        CheckpointError: there is none, or it is not valid.
-    """
+    """The card in a header; a CheckpointError if there is none, or it is not valid."""
     if "regard" not in header:
         advice = f"Convert it: regard convert {path.name} OUT.safetensors."
         raise CheckpointError(f"{path} has no card: regard did not write it. {advice}")

@@ -39,11 +39,7 @@ def fetch(name: str) -> Path:
 
 
 def parse(name: str) -> tuple[str, str, str | None]:
-    """Repository, file in it, and revision.
-
-    Raises:
-        CheckpointError: not of the form ``hf:user/repo``.
-    """
+    """Repository, file in it, and revision; a CheckpointError if it is not of the form ``hf:user/repo``."""
     path, _, revision = name.removeprefix(PREFIX).partition("@")
     parts = path.split("/")
     if len(parts) < 2 or not all(parts):

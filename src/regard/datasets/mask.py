@@ -29,12 +29,7 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
 
 
 def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
-    """A mask as it is stored: values ``(h, w)``, or colours ``(h, w, 3)``.
-
-    Raises:
-        UnreadableImage: the mask cannot be read.
-        ClassMismatch: it has two bands.
-    """
+    """A mask as it is stored: values ``(h, w)``, or colours ``(h, w, 3)``; two bands are a ClassMismatch."""
     if path.suffix.lower() in RASTERS or (path.is_file() and (is_deep(path) or not is_photograph(path))):
         with open_raster(path) as raster:
             values, _ = raster.read(box or Box(0, 0, *raster.size))
@@ -50,19 +45,14 @@ def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
 
 
 def labels_of(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
-    """The labels that the values of an index mask stand for.
-
-    Raises:
-        ClassMismatch: a value of no class.
-    """
+    """The labels that the values of an index mask stand for; a value of no class is a ClassMismatch."""
     return checked_labels(path, label_values(path, values, classes), classes)
 
 
 def label_values(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Shaped[np.ndarray, "h w"]:
     """The values of an index mask with NaN as the ignore index and, where the classes have ``stored``, as labels.
 
-    Raises:
-        ClassMismatch: a value that is neither stored nor ignored.
+    A value that is neither stored nor ignored is a ClassMismatch.
     """
     if np.issubdtype(values.dtype, np.floating):
         values = np.where(np.isnan(values), classes.ignore_index, values)
@@ -82,11 +72,7 @@ def label_values(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMa
 
 
 def checked_labels(path: Path, values: Shaped[np.ndarray, "h w"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
-    """The values as integer labels.
-
-    Raises:
-        ClassMismatch: a value that is neither a label nor the ignore index.
-    """
+    """The values as integer labels; one that is neither a label nor the ignore index is a ClassMismatch."""
     present, pixels = np.unique(values, return_counts=True)
     count, ignore = len(classes), classes.ignore_index
     wrong = (present != ignore) & ((present < 0) | (present >= count) | (present % 1 != 0))
@@ -109,8 +95,7 @@ def checked_labels(path: Path, values: Shaped[np.ndarray, "h w"], classes: Class
 def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
     """The labels that colours stand for; black and white mean no class unless a class has them.
 
-    Raises:
-        ClassMismatch: a colour that no class has.
+    Any other colour that no class has is a ClassMismatch.
     """
     codes = values.astype(np.int64) @ np.array([65536, 256, 1])
     labels = np.full(codes.shape, -1, dtype=np.int64)

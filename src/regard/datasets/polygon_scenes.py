@@ -39,11 +39,7 @@ class PolygonScenes(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> PolygonScenes:
-        """The description in a JSON file.
-
-        Raises:
-            DatasetError: it is missing, not JSON, or lacks a part.
-        """
+        """The description in a JSON file; a DatasetError if it is missing, not JSON, or lacks a part."""
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8-sig")))
         except ValidationError as error:
@@ -103,8 +99,7 @@ class Assigned(NamedTuple):
 def assign(path: Path) -> Assigned:
     """The label and the split of each polygon of the described file; the split is empty where a polygon is not used.
 
-    Raises:
-        DatasetError, ClassMismatch, UnreadableImage, ConfigError: see :func:`polygon_scenes`.
+    Raises what :func:`polygon_scenes` raises.
     """
     description = PolygonScenes.read(path)
     scenes = [_on_scene(path.parent, name, description) for name in description.images]

@@ -50,11 +50,7 @@ def layouts() -> dict[str, Layout]:
 
 
 def public_name(root: str | Path) -> str | None:
-    """The data set that ``NAME:FOLDER`` names, if it is one.
-
-    Raises:
-        UnknownName: it looks like that, but no data set has this name.
-    """
+    """The data set that ``NAME:FOLDER`` names, if it is one; UnknownName if it looks so, but no data set is NAME."""
     name, colon, _ = str(root).partition(":")
     if not colon or Path(root).exists():
         return None

@@ -29,11 +29,11 @@ class DatasetItem(Pair):
         return self.names
 
     def read_image(self, bands: Sequence[int | str] | None, expected: Sequence[str] | None) -> Pixels:
-        values = np.asarray(self.dataset[self.index]["image"])
-        if len(values) != len(expected or self.names):
+        values, needed = np.asarray(self.dataset[self.index]["image"]), expected or self.names
+        if len(values) != len(needed):
             raise BandMismatch(
-                f"{self.name} has {len(values)} bands; {len(expected or self.names)} are needed "
-                f"({', '.join(expected or self.names)}). Choose bands where the data set is made."
+                f"{self.name} has {len(values)} bands; {len(needed)} are needed ({', '.join(needed)}). "
+                "Choose bands where the data set is made."
             )
         return Pixels(values, np.isfinite(values).all(axis=0))
 

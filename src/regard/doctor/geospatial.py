@@ -37,11 +37,9 @@ def find_overlaps(inspections: Sequence[Inspection]) -> Iterator[Finding]:
             continue
         share = _shared_ground(first, second)
         if share > OVERLAP:
-            message = (
-                f"{first.name} ({first.split}) and {second.name} ({second.split}) share {100 * share:.0f} % of the "
-                "first's ground, labelled in both. Keep both in one split."
-            )
-            yield Finding("error", "leak", message, (first.name, second.name))
+            both = f"{first.name} ({first.split}) and {second.name} ({second.split})"
+            message = f"{both} share {100 * share:.0f} % of the first's ground, labelled in both"
+            yield Finding("error", "leak", f"{message}. Keep both in one split.", (first.name, second.name))
 
 
 def _bounds(ground: Ground, target: Any) -> shapely.Polygon:
@@ -152,10 +150,9 @@ def _check_places(assigned: Assigned, polygons: Polygons) -> Iterator[Finding]:
     if leaks.size:
         worst = leaks[shared[leaks].argmax()]
         names = [f"{polygons.numbers[index]} ({split[index]})" for index in (first[worst], second[worst])]
-        message = (
-            f"{file}: {counted(leaks.size, 'pair')} of polygons of two splits overlap; {' and '.join(names)} share "
-            f"{100 * shared[worst]:.0f} % of the smaller: scores would be inflated. Keep such polygons in one split."
-        )
+        overlap = f"{file}: {counted(leaks.size, 'pair')} of polygons of two splits overlap"
+        share = f"{' and '.join(names)} share {100 * shared[worst]:.0f} % of the smaller"
+        message = f"{overlap}; {share}: scores would be inflated. Keep such polygons in one split."
         yield Finding("error", "leak", message, (file,))
 
 

@@ -86,10 +86,7 @@ def inspect(pair: Pair, split: str, classes: ClassMap | None) -> Inspection:
         found.digest = hashlib.sha256(pair.image.read_bytes()).hexdigest()
     _check_grids(found)
     _check_contrast(found, image, valid)
-    if labels is None or classes is None:
-        return found
-    if labels.shape != image.shape[1:]:
-        _add_size(found, image.shape[1:], labels.shape)
+    if labels is None or classes is None or not _same_size(found, image.shape[1:], labels.shape):
         return found
     known = valid & (labels != classes.ignore_index)
     found.counts = np.bincount(labels[known], minlength=len(classes))
@@ -174,8 +171,8 @@ def _check_grids(found: Inspection) -> None:
         found.add("error", "coordinates", message)
     elif not image.transform.almost_equals(mask.transform, 1e-3 * abs(image.transform.a)):
         right, down = [round(x, 1) for x in apply(~image.transform, mask.transform.c, mask.transform.f)]
-        message = f"the mask of {name} lies {down} pixels below and {right} right of it, or has other pixels. "
-        found.add("error", "coordinates", message + "Warp it to the image's grid: gdalwarp.")
+        message = f"the mask of {name} lies {down} pixels below and {right} right of it, or has other pixels"
+        found.add("error", "coordinates", f"{message}. Warp it to the image's grid: gdalwarp.")
 
 
 def _check_contrast(found: Inspection, image: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"]) -> None:
@@ -191,7 +188,9 @@ def _check_contrast(found: Inspection, image: Shaped[np.ndarray, "c h w"], valid
         found.add("warning", "blank", f"{name} is nearly blank (grey levels vary by less than 1). Please check it.")
 
 
-def _add_size(found: Inspection, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+def _same_size(found: Inspection, image: tuple[int, ...], mask: tuple[int, ...]) -> bool:
     turned = " One of them is rotated by 90 degrees." if mask == image[::-1] else ""
     message = f"{found.pair.image.name} is {image[1]} x {image[0]} pixels, its mask {mask[1]} x {mask[0]}.{turned}"
-    found.add("error", "size", f"{message} Export both at one size.")
+    if mask != image:
+        found.add("error", "size", f"{message} Export both at one size.")
+    return mask == image

@@ -58,15 +58,14 @@ def _most_doubtful(suspects: list[Suspect]) -> list[Finding]:
     logs = np.log([max(suspect.loss, 1e-3) for suspect in suspects] or [0.0])
     spread = 1.4826 * np.median(np.abs(logs - np.median(logs)))
     limit = np.exp(np.median(logs) + OUTLIER * max(float(spread), 0.2))
-    return [_finding(suspect, bool(suspect.loss > limit)) for suspect in suspects[:SHOWN]]
+    return [_finding(suspect, limit) for suspect in suspects[:SHOWN]]
 
 
-def _finding(suspect: Suspect, outlier: bool) -> Finding:
-    message = f"{suspect.name}: loss {suspect.loss:.2f}{suspect.contradiction}."
-    if outlier:
-        message = f"{message} Far above the other images: please check."
-        return Finding("warning", "doubtful labels", message, (suspect.name,))
-    return Finding("note", "highest loss", message, (suspect.name,))
+def _finding(suspect: Suspect, limit: float) -> Finding:
+    message, files = f"{suspect.name}: loss {suspect.loss:.2f}{suspect.contradiction}.", (suspect.name,)
+    if suspect.loss > limit:
+        return Finding("warning", "doubtful labels", f"{message} Far above the other images: please check.", files)
+    return Finding("note", "highest loss", message, files)
 
 
 def _suspect(model: Segmenter, data: LabelledData, pair: Pair) -> Suspect | None:

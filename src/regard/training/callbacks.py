@@ -128,11 +128,7 @@ class GracefulStop:
 
     @contextmanager
     def interrupting(self, *, allowed: bool) -> Iterator[None]:
-        """Leave the ``with`` block as soon as a signal comes, or has come, if ``allowed``.
-
-        Raises:
-            SignalReceived: the block was left.
-        """
+        """Leave the ``with`` block with SignalReceived as soon as a signal comes, or has come, if ``allowed``."""
         if allowed and self.received is not None:
             raise SignalReceived
         self._interruptible = allowed

@@ -189,21 +189,12 @@ def recipes() -> dict[str, Recipe]:
 
 
 def recipe(name: str) -> Recipe:
-    """A recipe by name.
-
-    Raises:
-        UnknownName: there is none of that name.
-    """
+    """A recipe by name; UnknownName if there is none."""
     if name not in recipes():
         raise unknown("recipe", name, recipes())
     return recipes()[name]
 
 
 def with_recipe(name: str, given: Mapping[str, Any]) -> TrainConfig:
-    """The recipe's settings, and over them those that were given.
-
-    Raises:
-        UnknownName: there is no such recipe.
-        ConfigError: an unknown setting, or the two together are impossible.
-    """
+    """The recipe's settings, and over them those that were given; a ConfigError if both together are impossible."""
     return TrainConfig.of(**{**recipe(name).settings, **given})

@@ -34,21 +34,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def check_loss(loss: Tensor, step: int, names: Sequence[str]) -> None:
-    """Check that the loss is a number.
-
-    Raises:
-        TrainingError: it is nan or infinite; the message names the images of the batch.
-    """
+    """Raise a TrainingError that names the images of the batch if the loss is nan or infinite."""
     if not torch.isfinite(loss):
         raise TrainingError(f"the loss is {loss.item()} {_at(step, names)}")
 
 
 def check_weights(model: nn.Module, step: int, names: Sequence[str]) -> None:
-    """Check that the weights are numbers, so that no others reach the EMA or a file.
-
-    Raises:
-        TrainingError: some are nan or infinite; the message names the images of the last batch.
-    """
+    """Raise such an error if a weight is nan or infinite, before it reaches the EMA or a file."""
     size = nn.utils.get_total_norm([parameter.detach() for parameter in model.parameters()])
     if not torch.isfinite(size):
         raise TrainingError(f"the weights are no longer numbers {_at(step, names)}")
@@ -61,11 +53,7 @@ def _at(step: int, names: Sequence[str]) -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what a data process raises, or its death, into an error of one line.
-
-    Raises:
-        TrainingError: a data process died.
-    """
+    """Turn what a data process raises into an error of one line, and its death into a TrainingError."""
     try:
         yield
     except RegardError as error:

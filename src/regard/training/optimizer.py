@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,17 +39,11 @@ def optimizer_of(
     rates = [*(rate * config.layer_decay**above for above in reversed(range(len(stages)))), config.learning_rate]
     trained = [[parameter for parameter in part if parameter.requires_grad] for part in (*stages, heads)]
     groups = [{"params": part, "lr": part_rate} for part, part_rate in zip(trained, rates, strict=True) if part]
-    optimizer: torch.optim.Optimizer
-    if config.optimizer == "sgd":
-        optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=config.weight_decay)
-    else:
-        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    make: Any = partial(torch.optim.SGD, momentum=0.9) if config.optimizer == "sgd" else torch.optim.AdamW
+    optimizer = make(groups, weight_decay=config.weight_decay)
     factor = partial(poly, steps=config.steps, warmup=config.warmup, power=config.power)
-    highest = [group["lr"] for group in optimizer.param_groups]
-    factors: list[Callable[[int], float]] = [
-        partial(factor, lowest=min(1.0, config.lowest_rate / rate) if rate else 0.0) for rate in highest
-    ]
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+    lowest = [min(1.0, config.lowest_rate / group["lr"]) if group["lr"] else 0.0 for group in groups]
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, [partial(factor, lowest=low) for low in lowest])
 
 
 def stages_of(backbone: nn.Module) -> list[list[nn.Parameter]]:
@@ -68,8 +61,8 @@ def freeze(model: Segmenter, what: Literal["nothing", "norms", "backbone"]) -> l
     """Stop the gradients of the backbone or of its batch norms; the modules that must stay in evaluation mode."""
     if what == "nothing":
         return []
-    parts = [model.backbone] if what == "backbone" else model.backbone.modules()
-    frozen = [module for module in parts if what == "backbone" or isinstance(module, _BatchNorm)]
+    norms = [module for module in model.backbone.modules() if isinstance(module, _BatchNorm)]
+    frozen = norms if what == "norms" else [model.backbone]
     for module in frozen:
         module.requires_grad_(False)
     return frozen

@@ -22,6 +22,8 @@ HRNETS: dict[tuple[tuple[int, ...], tuple[int, ...]], str] = {
     ((1, 3, 2), (2, 2, 2, 2)): "hrnet_w{}_small_v2",
 }
 HRNET_WIDTHS = (18, 30, 32, 40, 44, 48, 64)
+STEMS = {32: "c", 64: "s"}  # width of the deep stem: timm's suffix
+DEEP_STEM = "backbone.conv1.0.weight"  # the first of three convolutions
 
 Tensors = Mapping[str, Tensor]
 
@@ -29,16 +31,14 @@ Tensors = Mapping[str, Tensor]
 def settings(architecture: str, tensors: Tensors) -> dict[str, Any]:
     """The configuration of ``architecture`` that fits these tensors, their backbone's included.
 
-    Raises:
-        CheckpointError: the backbone is none that we have, or a tensor that tells is missing.
+    A backbone that we do not have, or a missing tensor that tells, is a CheckpointError.
     """
     try:
         head = _danet(tensors) if architecture == "danet" else _ocrnet(tensors)
         return {**head, **(_hrnet(tensors) if is_hrnet(tensors) else _resnet(tensors))}
     except KeyError as error:
-        raise CheckpointError(
-            f"{architecture} needs {error}, which the file lacks. It is cut or of another version."
-        ) from None
+        lacks = f"{architecture} needs {error}, which the file lacks"
+        raise CheckpointError(f"{lacks}. It is cut or of another version.") from None
 
 
 def classes(tensors: Tensors) -> int:
@@ -47,9 +47,8 @@ def classes(tensors: Tensors) -> int:
 
 
 def in_channels(tensors: Tensors) -> int:
-    """The number of bands that the first convolution looks at."""
-    deep = "backbone.conv1.0.weight"
-    return tensors[deep if deep in tensors else "backbone.conv1.weight"].shape[1]
+    """The number of bands that the first convolution takes."""
+    return tensors[DEEP_STEM if DEEP_STEM in tensors else "backbone.conv1.weight"].shape[1]
 
 
 def is_hrnet(tensors: Tensors) -> bool:
@@ -98,27 +97,22 @@ def _resnet(tensors: Tensors) -> dict[str, Any]:
     name = RESNETS.get((bottleneck, layers))
     if name is None:
         raise CheckpointError(f"the backbone has {layers} residual blocks, which is no ResNet that regard has.")
-    inner = tensors["backbone.layer1.0.conv2.weight"]
-    groups, options = inner.shape[0] // inner.shape[1], dict[str, Any]()
+    width, per_group = tensors["backbone.layer1.0.conv2.weight"].shape[:2]
+    groups, options = width // per_group, dict[str, Any]()
     if groups > 1:
-        depth, group_width = int(name.removeprefix("resnet")), inner.shape[0] // groups
-        if (depth, groups, group_width) not in GROUPED:
-            raise CheckpointError(f"the backbone has {groups} groups of {group_width}, which is no known ResNeXt.")
-        name = GROUPED[depth, groups, group_width]
-    elif len(inner) != 64:
-        options["channels"] = [len(inner) * 2**stage for stage in range(4)]
-    return {"backbone": _with_stem(name, tensors, options), "output_stride": 8, "backbone_options": options}
-
-
-def _with_stem(name: str, tensors: Tensors, options: dict[str, Any]) -> str:
-    if "backbone.conv1.0.weight" not in tensors:
-        return name
-    stem = len(tensors["backbone.conv1.0.weight"])
-    named = {32: "c", 64: "s"}.get(stem)
-    if named and name in ("resnet50", "resnet101", "resnet152"):
-        return name + named
-    options |= {"stem_type": "deep", "stem_width": stem}
-    return name
+        depth = int(name.removeprefix("resnet"))
+        if (depth, groups, per_group) not in GROUPED:
+            raise CheckpointError(f"the backbone has {groups} groups of {per_group}, which is no known ResNeXt.")
+        name = GROUPED[depth, groups, per_group]
+    elif width != 64:
+        options["channels"] = [width * 2**stage for stage in range(4)]
+    if DEEP_STEM in tensors:
+        stem = len(tensors[DEEP_STEM])
+        if stem in STEMS and name in ("resnet50", "resnet101", "resnet152"):
+            name += STEMS[stem]
+        else:
+            options |= {"stem_type": "deep", "stem_width": stem}
+    return {"backbone": name, "output_stride": 8, "backbone_options": options}
 
 
 def _hrnet(tensors: Tensors) -> dict[str, Any]:

@@ -79,11 +79,7 @@ def convert(
 
 
 def recognise(path: Path, tensors: Mapping[str, Tensor]) -> Family:
-    """The family whose signature the file has.
-
-    Raises:
-        CheckpointError: none.
-    """
+    """The family whose signature the file has; a CheckpointError if none."""
     for family in FAMILIES:
         if family.fits(tensors):
             return family

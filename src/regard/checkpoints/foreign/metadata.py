@@ -118,6 +118,5 @@ def _inside(words: Evidence, count: int) -> ClassMap | None:
     try:
         return ClassMap(names=tuple(names), palette=tuple(tuple(colour) for colour in colours))
     except ValidationError as error:
-        raise ClassMismatch(
-            f"{words.name}: its class list is not valid ({first_reason(error)}). Give classes=."
-        ) from None
+        fault = f"its class list is not valid ({first_reason(error)})"
+        raise ClassMismatch(f"{words.name}: {fault}. Give classes=.") from None

@@ -25,15 +25,8 @@ CARD: dict[str, Any] = {
     "divisor": 1.0,
 }
 HRNET_CARD: dict[str, Any] = {"bands": ("blue", "green", "red")}
-_RESINIT = {
-    "resinit.conv1": "conv1.0",
-    "resinit.bn1": "conv1.1",
-    "resinit.conv2": "conv1.3",
-    "resinit.bn2": "conv1.4",
-    "resinit.conv3": "conv1.6",
-    "resinit.bn3": "bn1",
-}
-BACKBONE = {"backbone": "backbone", **within("backbone.", _RESINIT, to="backbone.")}
+_STEM = {"conv1": "conv1.0", "bn1": "conv1.1", "conv2": "conv1.3", "bn2": "conv1.4", "conv3": "conv1.6", "bn3": "bn1"}
+BACKBONE = {"backbone": "backbone", **within("backbone.resinit.", _STEM, to="backbone.")}
 POOL = {"backbone_options": {"pool_ceil": True}}
 _DSN = {**plain_block("dsn_head", "regions.0"), "dsn_head.3": "regions.2", "head": "classify"}
 _AUX = {**plain_block("aux_head", "regions.0"), "aux_head.2": "regions.2", "cls_head": "classify"}
