@@ -38,11 +38,12 @@ def optimizer_of(
     heads = [parameter for parameter in model.parameters() if id(parameter) not in in_backbone]
     rates = [*(rate * config.layer_decay**above for above in reversed(range(len(stages)))), config.learning_rate]
     trained = [[parameter for parameter in part if parameter.requires_grad] for part in (*stages, heads)]
-    groups = [{"params": part, "lr": part_rate} for part, part_rate in zip(trained, rates, strict=True) if part]
+    pairs = [(part, rate) for part, rate in zip(trained, rates, strict=True) if part]
+    groups = [{"params": part, "lr": rate} for part, rate in pairs]
     make: Any = partial(torch.optim.SGD, momentum=0.9) if config.optimizer == "sgd" else torch.optim.AdamW
     optimizer = make(groups, weight_decay=config.weight_decay)
     factor = partial(poly, steps=config.steps, warmup=config.warmup, power=config.power)
-    lowest = [min(1.0, config.lowest_rate / group["lr"]) if group["lr"] else 0.0 for group in groups]
+    lowest = [min(1.0, config.lowest_rate / rate) if rate else 0.0 for _, rate in pairs]
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, [partial(factor, lowest=low) for low in lowest])
 
 
@@ -61,7 +62,7 @@ def freeze(model: Segmenter, what: Literal["nothing", "norms", "backbone"]) -> l
     """Stop the gradients of the backbone or of its batch norms; the modules that must stay in evaluation mode."""
     if what == "nothing":
         return []
-    norms = [module for module in model.backbone.modules() if isinstance(module, _BatchNorm)]
+    norms: list[nn.Module] = [module for module in model.backbone.modules() if isinstance(module, _BatchNorm)]
     frozen = norms if what == "norms" else [model.backbone]
     for module in frozen:
         module.requires_grad_(False)
