@@ -9,26 +9,28 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from regard.checkpoints.file import load
-from regard.errors import OutputBusy, RegardError, ScenesFailed
+from regard.errors import ConfigError, MissingExtra, OutputBusy, RegardError, ScenesFailed
 from regard.files import check_writable, write_text
 from regard.io.image import image_size
 from regard.io.source import Source
-from regard.mapping.cluster import map_on_cluster
 from regard.mapping.predict import opened
 from regard.mapping.sources import are_several, check_failures, listed, targets_of
 from regard.memory import keep_freed_memory, peak_memory_mb
 from regard.models import Segmenter
 from regard.options import Compute, MapOptions, Sharing
 
+LOCAL = "local"
+RETRIES = 10  # a scene whose worker died is given to another one
+CHECK_WORKERS_MS = 5000  # how often dead workers of a local cluster are looked for
 RETRY_SECONDS = 0.5  # between two tries of a map that another run is making
 
 
@@ -112,12 +114,52 @@ def _run(scenes: Sequence[Scene], sharing: Sharing) -> Iterator[SceneResult]:
 
 
 def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Iterator[SceneResult]:
-    """The results of ``scenes``, as they come, from Dask; see :func:`~.cluster.map_on_cluster`."""
-    for scene, result in map_on_cluster(predict_scene, scenes, address, workers):
-        if isinstance(result, BaseException):  # its workers died again and again
-            yield failed(scene, f"{type(result).__name__}: {' '.join(str(result).split())[:160]}")
-        else:
-            yield result
+    """The results of ``scenes``, in the order in which they are finished, from the Dask scheduler at ``address``.
+
+    Its workers must see the same files; what a dying worker held is given to another. ``local`` starts a cluster of
+    ``workers`` processes on this machine.
+
+    Raises:
+        MissingExtra: Dask's distributed is not installed.
+        ConfigError: no scheduler answers at the address.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster, as_completed
+        from tornado.ioloop import PeriodicCallback
+    except ImportError:
+        raise MissingExtra("distributed is not installed. Do: pip install 'regard[cluster]'.") from None
+    with ExitStack() as stack:
+        scheduler: Any = address.removeprefix("dask://")
+        if address == LOCAL:
+            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": RETRIES}))
+            page = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}  # no fixed port
+            scheduler = LocalCluster(workers, threads_per_worker=1, host="127.0.0.1", **page)
+            stack.enter_context(scheduler)
+            revive = PeriodicCallback(partial(_revive, scheduler, workers), CHECK_WORKERS_MS)
+            scheduler.loop.add_callback(revive.start)
+            stack.callback(scheduler.loop.add_callback, revive.stop)
+        try:
+            client = stack.enter_context(Client(scheduler, timeout="20s"))
+        except OSError as error:
+            raise ConfigError(
+                f"no Dask scheduler answers at {address} ({error}). Start it, or give its address."
+            ) from None
+        futures = client.map(predict_scene, scenes, pure=False, retries=RETRIES)
+        given = {future.key: scene for future, scene in zip(futures, scenes, strict=True)}
+        for future in as_completed(futures):
+            fault = future.exception()  # its workers died again and again
+            reason = f"{type(fault).__name__}: {' '.join(str(fault).split())[:160]}"
+            yield future.result() if fault is None else failed(given[future.key], reason)
+            future.release()
+
+
+def _revive(cluster: Any, workers: int) -> None:
+    """Restart the workers that died while they started: Dask does that only for those that died later."""
+    for name in [name for name, nanny in cluster.workers.items() if nanny.status.name in ("failed", "closed")]:
+        del cluster.workers[name]
+    if len(cluster.workers) < workers:
+        cluster.scale(workers)
 
 
 def predict_scene(scene: Scene) -> SceneResult:

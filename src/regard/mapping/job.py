@@ -1,4 +1,4 @@
-"""One source to be mapped: what all jobs are, when their files are complete, and the photograph's job."""
+"""One source to be mapped: which files may be written, when they are complete, and the job of a photograph."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -26,28 +25,6 @@ from regard.models import Segmenter
 from regard.options import MapOptions, Outputs
 
 
-class Job(Protocol):
-    """One source to be mapped, with its model and options."""
-
-    def check(self) -> None:
-        """Check before any work is done that the files can be written.
-
-        Raises:
-            OutputError: they cannot; or one is the source itself, or exists and is not of this job (no ``overwrite``).
-        """
-
-    def is_done(self) -> bool:
-        """Whether all files are complete already: of the same model, source and options."""
-
-    def run(self, *, progress: bool = True) -> Segmentation | Path:
-        """Map the source. Complete files are kept unless ``overwrite``.
-
-        Raises:
-            UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
-            OutputError: a file cannot be written.
-        """
-
-
 @dataclass(frozen=True)
 class PhotographJob:
     """A photograph, which is scored whole: its labels in memory, and as files where they are named."""
@@ -57,12 +34,18 @@ class PhotographJob:
     options: MapOptions
 
     def check(self) -> None:
+        """Check before any work is done that the files can be written.
+
+        Raises:
+            OutputError: they cannot; or one is the source itself, or exists and is not of this job (no ``overwrite``).
+        """
         files = self.options.outputs.files
         check_targets(files, [Path(self.source.fingerprint()[0])])
         if not self.options.overwrite and not self.is_done():
             refuse_to_replace(files)
 
     def is_done(self) -> bool:
+        """Whether all files are complete already: of the same model, source and options."""
         outputs, modified = self.options.outputs, self.source.fingerprint()[2]
         changed = modified if isinstance(modified, int) else 0
         return bool(outputs.files) and is_complete(outputs, {"regard_job": self.tags["regard_job"]}, changed)

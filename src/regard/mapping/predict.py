@@ -18,7 +18,7 @@ from regard.io.raster import Raster, open_raster
 from regard.io.source import Source, is_photograph
 from regard.io.vectors import Area, area_of_interest
 from regard.mapping.blend import memory_needed, predict_rows
-from regard.mapping.job import Job, PhotographJob
+from regard.mapping.job import PhotographJob
 from regard.mapping.sources import check_failures, targets_of
 from regard.mapping.write import RasterJob
 from regard.models import Segmenter
@@ -117,7 +117,7 @@ def predict_one(model: Segmenter, source: Source, options: MapOptions, *, progre
 
 
 @contextmanager
-def opened(model: Segmenter, source: Source, options: MapOptions) -> Iterator[Job]:
+def opened(model: Segmenter, source: Source, options: MapOptions) -> Iterator[PhotographJob | RasterJob | InMemoryJob]:
     """The job that a source and its options make; meanwhile the model is in eval mode.
 
     Raises:

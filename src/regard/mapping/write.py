@@ -49,7 +49,8 @@ class RasterJob:
     options: MapOptions
 
     def __post_init__(self) -> None:
-        check_rules(self.options.rules, self.raster)
+        if self.options.outputs.polygons is not None:
+            check_rules(self.options.rules, self.raster)
 
     def check(self) -> None:
         check_outputs(self.options.outputs, [Path(name) for name, _, _ in self.raster.fingerprints])
