@@ -33,6 +33,7 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
     """
     with open_label_map(path) as source:
         size, classes = source.size, source.classes
+        levels = None if confidence is None else _levels(source, confidence)
         width = max(1, round(size[1] * min(1, WIDE / max(size))))
         labels = read_small(path, width, nearest=True)[0].astype(np.int64)
         known = np.where(labels < len(classes), labels, classes.ignore_index)
@@ -50,8 +51,7 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
             "mean_confidence": None,
             "diagram": None,
         }
-        if confidence is not None:
-            levels = _levels(source, confidence)
+        if confidence is not None and levels is not None:
             shown = heat(read_small(confidence, width)[0] / (LEVELS - 1))
             pictures.append(("Confidence, dark (0) to bright (1)", "Confidence map", embedded(shown, "JPEG", WIDE)))
             sums = levels @ np.arange(LEVELS)

@@ -75,14 +75,16 @@ def report(
     """
     target, added = Path(path), [gallery.picture(caption, Path(file)) for caption, file in pictures]
     origin = source if isinstance(source, Scores) else source.folder if isinstance(source, Run) else Path(source)
-    is_map = isinstance(origin, Path) and origin.suffix.lower() in (".tif", ".tiff")
-    if is_map and (model is not None or data is not None):
+    class_map = None
+    if isinstance(origin, Path) and origin.suffix.lower() in (".tif", ".tiff") and not origin.is_dir():
+        class_map = origin
+    if class_map is not None and (model is not None or data is not None):
         raise ConfigError("the report of a map shows its classes and areas alone. Omit model and data.")
-    if confidence is not None and not is_map:
+    if confidence is not None and class_map is None:
         raise ConfigError("confidence belongs to a map (.tif). Give the map as source, or omit confidence.")
     check_writable(target)
-    if isinstance(origin, Path) and is_map:
-        facts = describe(origin, None if confidence is None else Path(confidence))
+    if class_map is not None:
+        facts = describe(class_map, None if confidence is None else Path(confidence))
         facts["pictures"] += added
         html = PAGES.get_template("map.html.j2").render(facts, title=title)
     else:
