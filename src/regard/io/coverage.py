@@ -104,12 +104,12 @@ def regions(
     yield still_open
 
 
-def _named(owners: Int[np.ndarray, "w"], names: list[int]) -> Int[np.ndarray, "w"]:
+def _named(owners: Int[np.ndarray, " w"], names: list[int]) -> Int[np.ndarray, " w"]:
     """Each column's owner under its new number; nobody's columns stay nobody's."""
     return np.array([*names, NOBODY])[owners]
 
 
-def _meetings(upper: Int[np.ndarray, "w"] | None, lower: Int[np.ndarray, "w"]) -> list[tuple[int, int]]:
+def _meetings(upper: Int[np.ndarray, " w"] | None, lower: Int[np.ndarray, " w"]) -> list[tuple[int, int]]:
     """Who lies above whom, each pair once; nobody lies above the first strip."""
     if upper is None:
         return []
@@ -120,7 +120,7 @@ def _meetings(upper: Int[np.ndarray, "w"] | None, lower: Int[np.ndarray, "w"]) -
 
 def _traced(
     strip: Strip, above: np.ndarray | None, below: np.ndarray | None, simplify: float, ground: Ground | None
-) -> tuple[list[Region], Int[np.ndarray, "w"], Int[np.ndarray, "w"]]:
+) -> tuple[list[Region], Int[np.ndarray, " w"], Int[np.ndarray, " w"]]:
     """The regions of one strip, and whose pixels lie in its first and its last row."""
     top, labels, _ = strip
     (height, width), shift = labels.shape, Affine.translation(0, top)
@@ -158,7 +158,7 @@ def _sums(shapes: Any, strip: Strip, ground: Ground | None) -> Float[np.ndarray,
     return sums
 
 
-def trace(labels: Shaped[np.ndarray, "h w"], transform: Affine) -> tuple[Any, Shaped[np.ndarray, "n"]]:
+def trace(labels: Shaped[np.ndarray, "h w"], transform: Affine) -> tuple[Any, Shaped[np.ndarray, " n"]]:
     """Polygons around 4-connected equal labels, and their labels."""
     found = [
         (shape["coordinates"], value)
@@ -172,12 +172,12 @@ def trace(labels: Shaped[np.ndarray, "h w"], transform: Affine) -> tuple[Any, Sh
     return shapes, np.array([value for _, value in found], labels.dtype)
 
 
-def _ends(row: Shaped[np.ndarray, "w"]) -> Bool[np.ndarray, "v"]:
+def _ends(row: Shaped[np.ndarray, " w"]) -> Bool[np.ndarray, " v"]:
     """Where the label changes along a row (or column), its two ends included."""
     return np.concatenate([[True], row[1:] != row[:-1], [True]])
 
 
-def _owners(shapes: Any, y: int, width: int) -> Int[np.ndarray, "w"]:
+def _owners(shapes: Any, y: int, width: int) -> Int[np.ndarray, " w"]:
     """Whose side, one pixel long, lies on the line ``y`` in each column."""
     points, whose = shapely.get_coordinates(shapes, return_index=True)
     on_line = (points[:-1, 1] == y) & (points[1:, 1] == y) & (whose[:-1] == whose[1:])
@@ -186,7 +186,7 @@ def _owners(shapes: Any, y: int, width: int) -> Int[np.ndarray, "w"]:
     return owners
 
 
-def thinned(shapes: Any, sides: Iterable[tuple[int, int, int, Bool[np.ndarray, "_"]]]) -> Any:
+def thinned(shapes: Any, sides: Iterable[tuple[int, int, int, Bool[np.ndarray, " _"]]]) -> Any:
     """The polygons without the vertices in the midst of the strip's sides at which no border ends.
 
     A side is an axis (0: upright, 1: level), its place on it, the number of its first vertex, and which of its vertices

@@ -94,7 +94,7 @@ class Ground:
         return np.broadcast_to(np.abs(down[0] * across[1] - down[1] * across[0]) / 2, (box.height, box.width))
 
 
-def _points(begin: int, count: int, metres: float) -> Float[np.ndarray, "n"]:
+def _points(begin: int, count: int, metres: float) -> Float[np.ndarray, " n"]:
     """Places at most ``SPACING`` apart from the centre of the first pixel to that of the last."""
     return np.linspace(begin + 0.5, begin + count - 0.5, 2 + int((count - 1) * metres / SPACING))
 

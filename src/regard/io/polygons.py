@@ -123,7 +123,7 @@ def features(
 
 
 def _columns(
-    names: Sequence[str], scale: float | None, has_area: bool, found: Sequence[Region], areas: Float[np.ndarray, "n"]
+    names: Sequence[str], scale: float | None, has_area: bool, found: Sequence[Region], areas: Float[np.ndarray, " n"]
 ) -> Columns:
     """The columns of some polygons; ``scale`` brings the means of their values to 0..1."""
     columns: dict[str, np.ndarray] = {"class": np.array([region.label for region in found], np.int32)}
@@ -133,7 +133,7 @@ def _columns(
     return {**columns, "area_m2": areas} if has_area else columns
 
 
-def _areas(found: Sequence[Region], shapes: np.ndarray) -> Float[np.ndarray, "n"]:
+def _areas(found: Sequence[Region], shapes: np.ndarray) -> Float[np.ndarray, " n"]:
     """The area in m² of each polygon, given in pixels: a simplified one has the mean ground of its region's pixels."""
     return shapely.area(shapes) * np.array([region.area / region.pixels for region in found], float)
 

@@ -83,7 +83,7 @@ class Regions:
         probability = confidence(scores.softmax(dim=0))
         return Region(scores.max(dim=0).indices.numpy(), probability.numpy(), self.raster.read(box)[1])
 
-    def probabilities(self, x: int, y: int) -> Float[ndarray, "k"]:
+    def probabilities(self, x: int, y: int) -> Float[ndarray, " k"]:
         """The probability of each class at one pixel of the map."""
         return self.scores(Box(y, x, 1, 1))[:, 0, 0].softmax(dim=0).numpy()
 

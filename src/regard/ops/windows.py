@@ -16,7 +16,7 @@ class Axis(NamedTuple):
 
     begins: list[int]
     window: int
-    weights: list[Float[Tensor, "w"]]
+    weights: list[Float[Tensor, " w"]]
     cells: int
 
     def finalised(self, row: int) -> int:

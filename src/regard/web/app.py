@@ -62,7 +62,7 @@ def _address(
     return Address(z, x, y)
 
 
-def _shown(request: Request, show: Annotated[str | None, Query(max_length=1024)] = None) -> Bool[np.ndarray, "k"]:
+def _shown(request: Request, show: Annotated[str | None, Query(max_length=1024)] = None) -> Bool[np.ndarray, " k"]:
     count = len(_viewer(request).model.classes)
     if show is not None and (len(show) != count or set(show) - set("01")):
         raise HTTPException(422)

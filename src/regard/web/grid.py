@@ -33,7 +33,7 @@ class Places(NamedTuple):
     columns: Float[np.ndarray, "h w"]
     rows: Float[np.ndarray, "h w"]
 
-    def within(self, box: Box) -> tuple[Bool[np.ndarray, "h w"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    def within(self, box: Box) -> tuple[Bool[np.ndarray, "h w"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
         """Which of them lie in a box of the scene, and the rows and columns of these, counted from the box's corner."""
         columns, rows = self.columns - box.left, self.rows - box.top
         inside = (columns >= 0) & (columns < box.width) & (rows >= 0) & (rows < box.height)
@@ -77,7 +77,7 @@ class PixelGrid(Zooms):
         """Column and row under a point of the page."""
         return x, y
 
-    def weights(self, tile: Address) -> Float[np.ndarray, "h"]:
+    def weights(self, tile: Address) -> Float[np.ndarray, " h"]:
         """The area of a pixel in each row of a tile, up to a factor."""
         return np.ones(SIDE)
 
@@ -128,7 +128,7 @@ class MercatorGrid(Zooms):
         column, row = apply(self.inverse, *self.from_map.transform(easting, northing))
         return float(column), float(row)
 
-    def weights(self, tile: Address) -> Float[np.ndarray, "h"]:
+    def weights(self, tile: Address) -> Float[np.ndarray, " h"]:
         """The area on the ground of a pixel in each row of a tile, up to a factor: web mercator enlarges the north."""
         _, top, _, bottom = self.extent(tile)
         y = _centres((0.0, top, 1.0, bottom), (SIDE, 1))[1]
@@ -157,7 +157,7 @@ def grid_of(size: tuple[int, int], crs: Any, transform: Any) -> Grid:
         return PixelGrid(size)
 
 
-def _centres(extent: Extent, shape: tuple[int, int]) -> tuple[Float[np.ndarray, "w"], Float[np.ndarray, "h"]]:
+def _centres(extent: Extent, shape: tuple[int, int]) -> tuple[Float[np.ndarray, " w"], Float[np.ndarray, " h"]]:
     left, top, right, bottom = extent
     across, down = (np.arange(shape[1]) + 0.5) / shape[1], (np.arange(shape[0]) + 0.5) / shape[0]
     return left + across * (right - left), top + down * (bottom - top)

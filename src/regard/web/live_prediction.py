@@ -129,6 +129,6 @@ class Photograph:
         labels = self.whole.labels[cut]
         return Region(labels, self.whole.confidence[cut], labels != self.whole.classes.ignore_index)
 
-    def probabilities(self, x: int, y: int) -> Float[np.ndarray, "k"]:
+    def probabilities(self, x: int, y: int) -> Float[np.ndarray, " k"]:
         pixels = read_image(self.path, bands=self.bands, expected=self.model.bands)
         return scores_of(self.model, pixels)[:, y, x].softmax(dim=0).cpu().numpy()

@@ -35,7 +35,7 @@ def scene_png(pixels: Pixels, stretch: Float[np.ndarray, "2 3"] | None) -> bytes
     return png(np.concatenate([to_8bit(*pixels, stretch), alpha], axis=2))
 
 
-def classes_png(labels: Integer[np.ndarray, "h w"], classes: ClassMap, shown: Bool[np.ndarray, "k"]) -> bytes:
+def classes_png(labels: Integer[np.ndarray, "h w"], classes: ClassMap, shown: Bool[np.ndarray, " k"]) -> bytes:
     """The shown classes in their colours, the others transparent."""
     colours = np.zeros((len(classes) + 1, 4), np.uint8)
     colours[:-1, :3], colours[:-1, 3] = classes.palette, np.where(shown, 255, 0)

@@ -102,7 +102,7 @@ class Viewer:
         """The layers that there are tiles of."""
         return ["scene", "prediction", "confidence", *(["labels", "errors"] if "labels" in self.layers else [])]
 
-    def picture(self, name: str, tile: Address, shown: Bool[np.ndarray, "k"], connected: Connected) -> bytes:
+    def picture(self, name: str, tile: Address, shown: Bool[np.ndarray, " k"], connected: Connected) -> bytes:
         """A tile of a layer as PNG; only the ``shown`` classes of the prediction and the labels."""
         classes = self.model.classes
         if name == "scene":
@@ -191,7 +191,7 @@ class Viewer:
                     counts += self._count(found, Address(z, x, y), (left, top, right, bottom))
         return {"shares": (counts[:-1] / max(counts[:-1].sum(), 1e-9)).tolist()}
 
-    def _count(self, found: Answer, tile: Address, view: tuple[float, float, float, float]) -> Float[np.ndarray, "n"]:
+    def _count(self, found: Answer, tile: Address, view: tuple[float, float, float, float]) -> Float[np.ndarray, " n"]:
         left, top, right, bottom = np.rint(view).astype(int) - np.array([tile.x, tile.y, tile.x, tile.y]) * SIDE
         cut = (slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right)))
         labels = found.labels[cut]
