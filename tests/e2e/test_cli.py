@@ -15,6 +15,9 @@ from rasterio.transform import Affine
 
 import regard.cli as cli
 from regard.checkpoints.file import load, save
+from regard.cli.training import _new_model
+from regard.datasets.folder import folder
+from regard.training.config import recipe
 from support import save_image, tiny, write_set, write_tif
 
 
@@ -197,6 +200,16 @@ def test_train_by_recipe_from_a_model_of_other_classes(
         32,
         5e-4,
     )
+
+
+def test_another_backbone_than_the_recipes_has_none_of_its_options(set_folder: Path) -> None:
+    plan, data = recipe("openseg-ocr-cityscapes"), folder(set_folder)
+    network = {"width": 16, "key_width": 8, "output_stride": None}
+    model = _new_model(data, plan, None, "test_resnet", "none", network)
+    config = model.card.config
+    assert (config["backbone_options"], config["recipe"], config["width"]) == ({}, "bn_leaky_relu", 16)
+    own = _new_model(data, plan, None, None, "none", {"width": 16, "key_width": 8})
+    assert own.card.config["backbone_options"] == {"pool_ceil": True} and own.backbone.maxpool.ceil_mode
 
 
 def test_wrong_settings_and_patterns_are_told_by_their_option(

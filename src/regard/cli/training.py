@@ -103,6 +103,9 @@ def _new_model(
     from regard.datasets.statistics import is_8_bit
 
     names = data.band_names()
+    planned = plan.config if architecture in (None, plan.architecture) else {}
+    if backbone not in (None, plan.backbone):
+        planned = {name: value for name, value in planned.items() if name != "backbone_options"}  # of the plan's own
     model = create(
         architecture or plan.architecture,
         classes=data.classes,
@@ -110,7 +113,7 @@ def _new_model(
         in_channels=len(names),
         bands=names,
         pretrained=pretrained or plan.pretrained,
-        **{**(plan.config if architecture in (None, plan.architecture) else {}), **network},
+        **{**planned, **network},
     )
     if is_8_bit(data):
         return model

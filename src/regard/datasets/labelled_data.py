@@ -79,9 +79,7 @@ class Pair:
         return image_bands(self.image, bands=bands)
 
     def read_image(self, bands: Sequence[int | str] | None, expected: Sequence[str] | None) -> Pixels:
-        """The values of the image and which of its pixels are valid; ``bands`` in the order and with the names
-        ``expected``; raises what ``regard.io.image.read_image`` raises.
-        """
+        """The values of the image and which of its pixels are valid; see ``regard.io.image.read_image``."""
         if self.gsd is None or self.box is None:
             return read_image(self.image, bands=bands, expected=expected, box=self.box)
         with open_raster(self.image, bands=bands, expected=expected) as native, at_gsd(native, self.gsd) as raster:

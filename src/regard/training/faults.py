@@ -40,7 +40,7 @@ def check_loss(loss: Tensor, step: int, names: Sequence[str]) -> None:
 
 
 def check_weights(model: nn.Module, step: int, names: Sequence[str]) -> None:
-    """Raise such an error if a weight is nan or infinite, before it reaches the EMA or a file."""
+    """Raise a TrainingError of this form if a weight is nan or infinite, so that none reaches the EMA or a file."""
     size = nn.utils.get_total_norm([parameter.detach() for parameter in model.parameters()])
     if not torch.isfinite(size):
         raise TrainingError(f"the weights are no longer numbers {_at(step, names)}")
