@@ -43,7 +43,9 @@ class Progress:
         now = time.monotonic()
         if self.enabled and (now - self._last_line >= SECONDS_BETWEEN_LINES or self.done >= self.total):
             self._last_line = now
-            text = f"{self.label} {self.done}/{self.total}{self.unit}  {facts}  {self._left(now)}"
+            seconds = (self.total - self.done) / max(1e-9, self.rate())
+            left = f"{seconds / 60:.1f} min left" if seconds >= 1 else ""
+            text = f"{self.label} {self.done}/{self.total}{self.unit}  {facts}  {left}"
             print(text.rstrip(), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
@@ -56,11 +58,6 @@ class Progress:
     def rate(self, fresh: int = 0) -> float:
         """Units per second in this run, with ``fresh`` more that are not counted yet."""
         return (self.done + fresh - self.start) / max(1e-9, time.monotonic() - self._began)
-
-    def _left(self, now: float) -> str:
-        fresh = self.done - self.start
-        seconds = (now - self._began) / max(1, fresh) * (self.total - self.done)
-        return f"{seconds / 60:.1f} min left" if seconds >= 1 else ""
 
     def __enter__(self) -> Progress:
         if self._bar is not None:

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from rasterio.transform import Affine
 
 from regard.classes import ClassMap
-from regard.errors import ClassMismatch, OutputError
+from regard.errors import ClassMismatch, ConfigError, OutputError, SizeMismatch
 from regard.io.raster import Box, Raster, open_raster
 
 STRIP = 512  # rows: the height of a block of the maps that we write, so that each block is decoded once
@@ -83,6 +83,30 @@ def open_label_map(path: Path) -> Iterator[LabelMap]:
         if kind not in (np.uint8, np.uint16):
             raise ClassMismatch(f"{path.name} holds {kind}, a class map uint8 or uint16. Give the map, not the scores.")
         yield LabelMap(raster, _stored_classes(raster))
+
+
+@contextmanager
+def open_confidence(path: Path, source: LabelMap) -> Iterator[Raster]:
+    """The confidence that was written with a class map, to read next to its strips.
+
+    Raises:
+        UnreadableImage: missing or broken.
+        SizeMismatch: of another size than the map.
+        ConfigError: not in steps of 1/255.
+    """
+    with open_raster(path, bands=[1]) as raster:
+        if raster.size != source.size:
+            sizes = [f"{width} x {height}" for height, width in (raster.size, source.size)]
+            raise SizeMismatch(
+                f"{path.name} has {sizes[0]} pixels, {source.raster.source.name} {sizes[1]}. Give the confidence that "
+                "was written with the map."
+            )
+        if raster.dtypes[0] != "uint8":
+            raise ConfigError(
+                f"{path.name} holds {raster.dtypes[0]}; confidence is uint8, in steps of 1/255. Give the file that "
+                "regard predict --confidence wrote."
+            )
+        yield raster
 
 
 def _stored_classes(raster: Raster) -> ClassMap:

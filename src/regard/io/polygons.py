@@ -15,11 +15,11 @@ from jaxtyping import Float, Integer
 from rasterio.transform import Affine
 
 from regard.classes import ClassMap
-from regard.errors import ConfigError, SizeMismatch
-from regard.io.class_map_file import LabelMap, open_label_map, sieved
+from regard.errors import ConfigError
+from regard.io.class_map_file import LabelMap, open_confidence, open_label_map, sieved
 from regard.io.coverage import Region, Strip, regions
 from regard.io.ground import Ground, ground_resolution
-from regard.io.raster import Box, Raster, open_raster, to_map
+from regard.io.raster import Box, Raster, to_map
 from regard.io.vectors import Columns, VectorWriter, check_vector_target
 from regard.options import PolygonRules
 
@@ -60,7 +60,7 @@ def write_polygons(
         ground, simplify = Ground.of(source.crs, source.transform), rules.simplify
         if simplify:
             simplify /= ground_resolution(source.raster) or 1.0
-        measure = None if confidence is None else stack.enter_context(_opened(confidence, source))
+        measure = None if confidence is None else stack.enter_context(open_confidence(confidence, source))
         clean = sieved(source, rules.sieve, target.parent)
         scale = None if measure is None else measure.scale
         columns = partial(_columns, source.classes.names, scale, ground is not None)
@@ -136,17 +136,6 @@ def _columns(
 def _areas(found: Sequence[Region], shapes: np.ndarray) -> Float[np.ndarray, " n"]:
     """The area in m² of each polygon, given in pixels: a simplified one has the mean ground of its region's pixels."""
     return shapely.area(shapes) * np.array([region.area / region.pixels for region in found], float)
-
-
-def _opened(confidence: Path, source: LabelMap) -> Raster:
-    raster = open_raster(confidence, bands=[1])
-    if raster.size == source.size:
-        return raster
-    raster.close()
-    sizes = [f"{width} x {height}" for height, width in (raster.size, source.size)]
-    raise SizeMismatch(
-        f"{confidence.name} has {sizes[0]} pixels, {source.raster.source.name} {sizes[1]}. Give its own."
-    )
 
 
 def _strips(source: LabelMap, measure: Raster | None) -> Iterator[Strip]:

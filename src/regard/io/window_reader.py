@@ -64,21 +64,15 @@ def _neighbours(lefts: Sequence[int], width: int, at_most: float) -> Iterator[li
 
 def padded(raster: Raster, box: Box) -> Cut:
     """Pixels and validity of a box that may reach beyond the raster's lower and right edge, which mirror the inside."""
-    rows, columns = _mirrored(box.top, box.height, raster.size[0]), _mirrored(box.left, box.width, raster.size[1])
-    top, left = min(rows), min(columns)
-    pixels, valid = raster.read(Box(top, left, max(rows) + 1 - top, max(columns) + 1 - left))
-    if pixels.shape[1:] == (box.height, box.width) and rows[0] == top and columns[0] == left:
+    (height, width), bottom, right = raster.size, box.top + box.height, box.left + box.width
+    below, beyond = max(0, bottom - height), max(0, right - width)
+    top, left = max(0, min(box.top, height - below)), max(0, min(box.left, width - beyond))  # with what is mirrored
+    pixels, valid = raster.read(Box(top, left, min(bottom, height) - top, min(right, width) - left))
+    if not below and not beyond:
         return pixels, valid
-    grid = np.ix_([row - top for row in rows], [column - left for column in columns])
-    return pixels[:, grid[0], grid[1]], valid[grid]
-
-
-def _mirrored(begin: int, count: int, length: int) -> Sequence[int]:
-    """Places ``begin`` ... on an axis of ``length``; behind its end the places before it, backwards and on and on."""
-    if begin + count <= length:
-        return range(begin, begin + count)
-    places = np.arange(begin, begin + count) % (2 * length)
-    return np.where(places < length, places, 2 * length - 1 - places).tolist()
+    edges = (0, below), (0, beyond)
+    pixels, valid = np.pad(pixels, ((0, 0), *edges), "symmetric"), np.pad(valid, edges, "symmetric")
+    return pixels[:, box.top - top :, box.left - left :], valid[box.top - top :, box.left - left :]
 
 
 def read_web_mercator(raster: Raster, bounds: tuple[float, float, float, float], side: int, *, nearest: bool) -> Cut:

@@ -10,13 +10,12 @@ import numpy as np
 from jaxtyping import Int
 
 from regard.card import Card
-from regard.errors import ConfigError, SizeMismatch
 from regard.inference.pictures import colourise, heat
 from regard.io.areas import class_areas
-from regard.io.class_map_file import LabelMap, open_label_map
+from regard.io.class_map_file import LabelMap, open_confidence, open_label_map
 from regard.io.ground import ground_resolution
 from regard.io.image import read_small
-from regard.io.raster import Box, open_raster
+from regard.io.raster import Box
 from regard.reports.charts import histogram
 from regard.reports.gallery import WIDE, Picture, embedded, summary
 
@@ -69,17 +68,7 @@ def _card(source: LabelMap) -> Card | None:
 
 def _levels(source: LabelMap, confidence: Path) -> Levels:
     """Pixels by class and level of confidence."""
-    with open_raster(confidence, bands=[1]) as layer:
-        if layer.size != source.size:
-            raise SizeMismatch(
-                f"{confidence.name} is {layer.size[1]} x {layer.size[0]} pixels, {source.raster.source.name} "
-                f"{source.size[1]} x {source.size[0]}. Give the confidence that was written with the map."
-            )
-        if layer.dtypes[0] != "uint8":
-            raise ConfigError(
-                f"{confidence.name} holds {layer.dtypes[0]}; confidence is uint8, in steps of 1/255. Give the "
-                "file that regard predict --confidence wrote."
-            )
+    with open_confidence(confidence, source) as layer:
         count = len(source.classes)
         total = np.zeros(count * LEVELS, np.int64)
         for top, labels in source.strips():
