@@ -20,6 +20,14 @@ from regard.checkpoints.file import load
 from regard.doctor.audit import Audit, audit
 from regard.doctor.suspects import with_suspects
 
+HEAD = """# Planted faults that the data set check finds
+
+`python -m experiments.doctor.plant DUBAI COPY > experiments/doctor/found.md` plants faults in a copy of the Dubai set, one
+file each, and writes this page: the message of `regard check` about each.
+
+| planted | found |
+| --- | --- |"""
+
 
 class Copy:
     """A copy of the set, and what was planted: fault, kind of the expected finding, file that it must name."""
@@ -217,7 +225,7 @@ def main(source: Path, target: Path) -> int:
             next((one.message for one in audit(doubtful.root).findings if one.kind == "absent class"), None),
         )
     )
-    print("| planted | found |\n| --- | --- |")
+    print(HEAD)
     for fault, message in rows:
         print(f"| {fault} | {(message or '**not found**').replace(f'{target}/', '')} |")
     wrong = [
