@@ -22,8 +22,8 @@ from regard.doctor.suspects import with_suspects
 
 HEAD = """# Planted faults that the data set check finds
 
-`python -m experiments.doctor.plant DUBAI COPY > experiments/doctor/found.md` plants faults in a copy of the Dubai set, one
-file each, and writes this page: the message of `regard check` about each.
+`python -m experiments.doctor.plant DUBAI COPY > experiments/doctor/found.md` plants faults in a copy of the Dubai set,
+one file each, and writes this page: the message of `regard check` about each.
 
 | planted | found |
 | --- | --- |"""
