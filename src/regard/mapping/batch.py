@@ -23,7 +23,7 @@ from regard.files import check_writable, write_text
 from regard.io.image import image_size
 from regard.io.source import Source
 from regard.mapping.predict import opened
-from regard.mapping.sources import are_several, check_failures, listed, targets_of
+from regard.mapping.sources import are_several, check_failures, targets_of
 from regard.memory import keep_freed_memory, peak_memory_mb
 from regard.models import Segmenter
 from regard.options import Compute, MapOptions, Sharing
@@ -82,7 +82,7 @@ def predict_many(
     for target in targets.values():
         check_writable(target or out)
     chosen, began = scenes[sharing.part], time.perf_counter()
-    if not are_several(sources, listed(sources), out):
+    if not are_several(sources, targets, out):
         results = [run_scene(scene, progress=progress) for scene in chosen]
         return _summary(results, sum((result.seconds for result in results), 0.0))
     suffix = f"-{sharing.shard.replace('/', '-of-')}" if sharing.shard else ""

@@ -82,7 +82,7 @@ class Journal:
             for name in files:
                 line[name]["sha256"] = _sum_synced(self._file(self.done, name))
             with (self.folder / "journal.jsonl").open("a") as journal:
-                journal.write(_json_line(line))
+                journal.write(json.dumps(line) + "\n")
                 journal.flush()
                 os.fsync(journal.fileno())
         self._lines.append(line)
@@ -158,7 +158,10 @@ class Journal:
         for path in self.folder.iterdir():
             if path.name not in known:
                 path.unlink()
-        for name, text in (("journal.jsonl", "".join(map(_json_line, self._lines))), ("key", self.key)):
+        for name, text in (
+            ("journal.jsonl", "".join(json.dumps(line) + "\n" for line in self._lines)),
+            ("key", self.key),
+        ):
             with replacing(self.folder / name, sync=True) as part:
                 part.write_bytes(text.encode())
 
@@ -189,10 +192,6 @@ class Journal:
             self._remove()
         if self._lock is not None:
             self._lock.close()
-
-
-def _json_line(line: Mapping[str, Any]) -> str:
-    return json.dumps(line) + "\n"
 
 
 def _sum_synced(path: Path) -> str:

@@ -5,15 +5,13 @@ Source: Fu et al., Dual Attention Network for Scene Segmentation, CVPR 2019, fig
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks.conv import classifier, conv_bn_relu
 from regard.blocks.self_attention import ChannelAttention, PositionAttention
 from regard.card import Card
-from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Pretrained, Segmenter
 
 
 class DANetConfig(ModelConfig):
@@ -36,7 +34,7 @@ class DANet(Segmenter):
     config: DANetConfig
     config_type: type[DANetConfig] = DANetConfig
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+    def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:
         super().__init__(card)
         config, classes = self.config, len(card.classes)
         *_, middle, deep = self.attach_backbone(pretrained)

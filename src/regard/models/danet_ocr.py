@@ -9,7 +9,6 @@ context are 'the two embedding matrices in Non-Local Attention', the query is 'i
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,7 +19,7 @@ from regard.blocks.conv import SqueezeExcite, conv_bn_relu
 from regard.blocks.object_context import ObjectContext
 from regard.blocks.self_attention import ChannelAttention, Embedded, NonLocalPosition
 from regard.card import Card
-from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Pretrained, Segmenter
 from regard.ops.attention import Compared, attend, gather_objects, to_map, to_tokens
 
 
@@ -70,7 +69,7 @@ class DANetOCR(Segmenter):
     config_type = DANetOCRConfig
     loss_weights = {"main": 1.0, "regions": 0.4}
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+    def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:
         super().__init__(card)
         config = self.config
         deep, width, classes = self.attach_backbone(pretrained)[-1], config.width, len(card.classes)

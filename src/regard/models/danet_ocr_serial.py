@@ -7,8 +7,6 @@ own class scores, which have their loss.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -16,7 +14,7 @@ from regard.blocks.conv import conv_bn_relu
 from regard.blocks.object_context import ObjectContext
 from regard.card import Card
 from regard.models.danet import DANet, DANetConfig
-from regard.models.segmenter import LogitMaps
+from regard.models.segmenter import LogitMaps, Pretrained
 
 
 class DANetOCRSerialConfig(DANetConfig):
@@ -32,7 +30,7 @@ class DANetOCRSerial(DANet):
     config: DANetOCRSerialConfig
     config_type = DANetOCRSerialConfig
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+    def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:
         super().__init__(card, pretrained=pretrained)
         width = self.width
         key_width = self.config.key_width or width // 2

@@ -7,8 +7,6 @@ will do, the number of classes is that of the data, and each branch has a loss o
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,7 +15,7 @@ from regard.blocks.aspp import DeepLabTail
 from regard.blocks.conv import Recipe, SqueezeExcite, conv_block
 from regard.blocks.self_attention import NonLocal, PositionAttention
 from regard.card import Card
-from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Pretrained, Segmenter
 
 
 class DANetThreeBranchConfig(ModelConfig):
@@ -35,7 +33,7 @@ class DANetThreeBranch(Segmenter):
     config: DANetThreeBranchConfig
     config_type = DANetThreeBranchConfig
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+    def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:
         super().__init__(card)
         config = self.config
         deep, classes = self.attach_backbone(pretrained)[-1], len(card.classes)

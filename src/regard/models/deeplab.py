@@ -5,15 +5,13 @@ Source: Chen et al., Rethinking Atrous Convolution, 2017, arXiv 1706.05587; the 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks.aspp import DeepLabTail
 from regard.blocks.conv import Recipe, classifier
 from regard.card import Card
-from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Pretrained, Segmenter
 
 
 class DeepLabConfig(ModelConfig):
@@ -32,7 +30,7 @@ class DeepLab(Segmenter):
     config_type = DeepLabConfig
     loss_weights: dict[str, float] = {"main": 1.0, "auxiliary": 0.4}
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+    def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:
         super().__init__(card)
         config = self.config
         *_, middle, deep = self.attach_backbone(pretrained)

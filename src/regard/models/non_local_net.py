@@ -5,7 +5,6 @@ Source: Wang et al., Non-local Neural Networks, CVPR 2018; the seed's non-local 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from jaxtyping import Float
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from regard.blocks.conv import Recipe, classifier, conv_block
 from regard.blocks.self_attention import NonLocal, NonLocalPosition
 from regard.card import Card
-from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Pretrained, Segmenter
 
 
 class NonLocalNetConfig(ModelConfig):
@@ -33,7 +32,7 @@ class NonLocalNet(Segmenter):
     config_type = NonLocalNetConfig
     loss_weights: dict[str, float] = {"main": 1.0, "auxiliary": 0.4}
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+    def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:
         super().__init__(card)
         config = self.config
         *_, middle, deep = self.attach_backbone(pretrained)

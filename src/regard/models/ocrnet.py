@@ -5,7 +5,6 @@ Source: Yuan et al., Object-Contextual Representations for Semantic Segmentation
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,7 +16,7 @@ from regard.blocks.aspp import ASPP
 from regard.blocks.conv import Recipe, classifier, conv_block
 from regard.blocks.object_context import ObjectContext, ObjectPyramid
 from regard.card import Card
-from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
+from regard.models.segmenter import LogitMaps, ModelConfig, Pretrained, Segmenter
 from regard.ops.resize import resize_logits
 
 
@@ -59,7 +58,7 @@ class OCRNet(Segmenter):
     loss_weights: dict[str, float] = {"main": 1.0, "regions": 0.4}
     config_type: type[OCRNetConfig] = OCRNetConfig
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+    def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:
         super().__init__(card)
         config = self.config
         channels = self.attach_backbone(pretrained)

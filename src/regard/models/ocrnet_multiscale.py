@@ -6,7 +6,6 @@ NVIDIA's ``MscaleOCR``.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from regard.blocks.conv import conv_bn_relu
 from regard.card import Card
 from regard.models.ocrnet import OCRNet, OCRNetConfig
-from regard.models.segmenter import LogitMaps
+from regard.models.segmenter import LogitMaps, Pretrained
 from regard.ops.resize import resize_logits
 
 
@@ -52,7 +51,7 @@ class MultiScaleOCRNet(OCRNet):
     config: MultiScaleOCRNetConfig
     config_type = MultiScaleOCRNetConfig
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:
+    def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:
         super().__init__(card, pretrained=pretrained)
         self.stride = 1
         inner, width = self.config.attention_width, self.config.width

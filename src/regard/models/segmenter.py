@@ -35,6 +35,7 @@ class ModelConfig(BaseModel):
 
 
 Network = TypeVar("Network", bound="Segmenter")
+Pretrained = bool | str | Path  # weights of the backbone: none, those of timm, or a file
 LogitMaps = dict[str, Float[Tensor, "b k _ _"]]  # by the name of the output
 
 
@@ -52,7 +53,7 @@ class Segmenter(nn.Module):
     stride: int
     fast: bool = False  # changed for prediction alone: see make_fast
 
-    def __init__(self, card: Card, *, pretrained: bool | str | Path = False) -> None:  # for attach_backbone
+    def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:  # for attach_backbone
         super().__init__()
         self.card, self.config = card, self.parse(card)
 
@@ -110,7 +111,7 @@ class Segmenter(nn.Module):
         """Logits resized to the image's height and width."""
         return resize_logits(logits, image.shape[-2:], align_corners=self.config.align_corners)
 
-    def attach_backbone(self, pretrained: bool | str | Path) -> list[int]:
+    def attach_backbone(self, pretrained: Pretrained) -> list[int]:
         """Build the network of ``config`` as ``backbone``; set ``stride`` to its last map's; the channels of its maps.
 
         Raises:
