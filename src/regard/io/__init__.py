@@ -1,1 +1,1 @@
-"""Rasters, images and vectors: the only room that reads and writes them."""
+"""Rasters, images and vectors: the only subpackage that reads and writes them."""

@@ -1,4 +1,4 @@
-"""A photograph or a raster to its class map: the public verb, and the job that a source and its options make."""
+"""A photograph or a raster to its class map: `predict`, and the job that a source and its options make."""
 
 from __future__ import annotations
 
