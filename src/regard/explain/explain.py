@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,10 +153,8 @@ def _window(path: Source, place: Place | str, tile: int) -> Box:
             f"{name} does not fit in one window of {tile} pixels of {path.name} ({size[1]} x {size[0]}). "
             "Give a larger tile, or a pixel or smaller box."
         )
-    (top, height), (left, width) = (
-        _span(begin + length // 2, full, tile)
-        for begin, length, full in ((place.y, place.height, size[0]), (place.x, place.width, size[1]))
-    )
+    top, height = _span(place.y + place.height // 2, size[0], tile)
+    left, width = _span(place.x + place.width // 2, size[1], tile)
     return Box(top, left, height, width)
 
 
@@ -171,15 +169,12 @@ def _span(middle: int, full: int, tile: int) -> tuple[int, int]:
 def recording(model: nn.Module) -> Iterator[dict[str, Seen]]:
     """Inside, the first pass through each context block is kept, by the block's path."""
     found = {path: Seen(block) for path, block in model.named_modules() if isinstance(block, BLOCKS)}
-    handles = [seen.block.register_forward_hook(seen.keep) for seen in found.values()]
-    for seen in found.values():
-        vars(seen.block)[COMPARED] = seen.compare
-    try:
+    with ExitStack() as after:
+        for seen in found.values():
+            after.callback(seen.block.register_forward_hook(seen.keep).remove)
+            vars(seen.block)[COMPARED] = seen.compare
+            after.callback(vars(seen.block).pop, COMPARED)
         yield found
-    finally:
-        for handle, seen in zip(handles, found.values(), strict=True):
-            handle.remove()
-            del vars(seen.block)[COMPARED]
 
 
 def weights_of(compared: Compared, where: Bool[np.ndarray, "h w"], align_corners: bool) -> Float[np.ndarray, " m"]:

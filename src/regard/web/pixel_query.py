@@ -43,9 +43,7 @@ def inspect(
     if not (0 <= column < width and 0 <= row < height):  # False for what is not finite, too
         raise ConfigError(f"{path.name} does not reach there; it is {width} x {height} pixels. Choose a pixel inside.")
     x, y = int(column), int(row)
-    why = None
-    if has_attention(model):
-        why = explain(model, path, (x, y), bands=bands, tile=regions.tile)
+    why = explain(model, path, (x, y), bands=bands, tile=regions.tile) if has_attention(model) else None
     probabilities = regions.probabilities(x, y) if why is None or isinstance(regions, Regions) else why.probabilities
     return {
         "x": x,

@@ -159,14 +159,12 @@ class RasterLayer:
 def _spread(size: Sequence[int], chunk: tuple[int, int]) -> list[tuple[Box, tuple[int, int]]]:
     """The chunks of a raster from coarse to fine, and how far to the right and down of its corner each one is alone."""
     rows, columns = (-(-length // side) for length, side in zip(size, chunk, strict=True))
-    step = 2 ** math.ceil(math.log2(max(rows, columns)))
-    places = [(0, 0, step)]
-    while step > 1:
-        double, step = step, step // 2
-        grid = product(range(0, rows, step), range(0, columns, step))
-        places += [(row, column, step) for row, column in grid if row % double or column % double]
+    alone: dict[tuple[int, int], int] = {}
+    for level in range(math.ceil(math.log2(max(rows, columns))), -1, -1):
+        for place in product(range(0, rows, 2**level), range(0, columns, 2**level)):
+            alone.setdefault(place, 2**level)
     found = []
-    for row, column, step in places:
+    for (row, column), step in alone.items():
         top, left = row * chunk[0], column * chunk[1]
         box = Box(top, left, min(chunk[0], size[0] - top), min(chunk[1], size[1] - left))
         found.append((box, (step * chunk[0], step * chunk[1])))

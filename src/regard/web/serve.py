@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from contextlib import closing, suppress
 from typing import Any
 
 import h11
@@ -105,10 +106,6 @@ def serve(viewer: Viewer, *, host: str = "127.0.0.1", port: int = 0, browser: bo
         server = server_of(viewer, token, host=host)
         if browser:
             threading.Timer(0.5, webbrowser.open, [url]).start()
-        try:
+        with suppress(KeyboardInterrupt), closing(viewer):
             server.run(sockets=[ear])
-        except KeyboardInterrupt:
-            pass
-        finally:
-            viewer.close()
     return url
