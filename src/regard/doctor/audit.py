@@ -18,6 +18,7 @@ from regard.datasets.labelled_data import Pair
 from regard.doctor.geospatial import find_overlaps, polygon_faults
 from regard.doctor.inspection import Inspection, PixelFormat, inspect
 from regard.errors import listed
+from regard.errors import counted
 from regard.progress import Progress
 
 GRADES: tuple[Grade, ...] = ("error", "warning", "note")
@@ -107,7 +108,7 @@ def _compare_formats(inspections: Sequence[Inspection]) -> Iterator[Finding]:
             yield Finding("error", "bit depth", f"{listed(names)}: {message}", tuple(names))
         if form.bands != usual.bands:
             grade: Grade = "warning" if form.photograph and usual.photograph else "error"
-            message = f"{form.bands} bands, most images have {usual.bands}. Use the same bands in all."
+            message = f"{counted(form.bands, 'band')}, most images have {usual.bands}. Use the same bands in all."
             yield Finding(grade, "bands", f"{listed(names)}: {message}", tuple(names))
 
 
