@@ -17,8 +17,7 @@ from regard.datasets.folder import NO_SPLIT, Finding, Grade, scan
 from regard.datasets.labelled_data import Pair
 from regard.doctor.geospatial import find_overlaps, polygon_faults
 from regard.doctor.inspection import Inspection, PixelFormat, inspect
-from regard.errors import listed
-from regard.errors import counted
+from regard.errors import counted, listed
 from regard.progress import Progress
 
 GRADES: tuple[Grade, ...] = ("error", "warning", "note")
