@@ -20,8 +20,9 @@ from regard.datasets.labelled_data import LabelledData
 from regard.datasets.mask import read_mask
 from regard.evaluation.evaluate import evaluate
 from regard.files import check_writable
-from regard.inference.pictures import blend, colourise, panel, photograph, scene_and_map
+from regard.inference.pictures import blend, colourise, panel
 from regard.inference.segmentation import Segmentation
+from regard.io.image import read_image, read_small
 from regard.mapping.predict import predict
 from regard.models import Segmenter
 from regard.reports.page import report
@@ -31,6 +32,7 @@ from regard.training.train import train
 SCENE = "globe/americas_atlantic.tif"
 TILE = "t4_p2"
 STEPS = 40
+WIDTH = 900  # pixels of the pictures of the scene
 
 
 def run(out: Path) -> dict[str, Any]:
@@ -75,9 +77,10 @@ def map_globe(scene: Path, out: Path) -> dict[str, str]:
     model = load("globe-s")
     class_map, confidence = out / "map.tif", out / "confidence.tif"
     predict(model, scene, class_map, confidence=confidence, tile=512, overlap=128, overwrite=True)
-    image, labels = scene_and_map(scene, class_map, model.classes)
-    globe = panel([image, labels], model.classes, out / "globe.png", columns=1)
-    overlay = panel([("overlay", blend(image[1], labels[1]))], model.classes, out / "overlay.png")
+    image = read_small(scene, WIDTH)[:3].transpose(1, 2, 0)
+    labels = colourise(read_small(class_map, WIDTH, nearest=True)[0], model.classes)
+    globe = panel([("scene", image), ("map", labels)], model.classes, out / "globe.png", columns=1)
+    overlay = panel([("overlay", blend(image, labels))], model.classes, out / "overlay.png")
     written = {"map": class_map, "style for QGIS": class_map.with_suffix(".qml"), "confidence": confidence}
     return {name: str(path) for name, path in {**written, "globe": globe, "overlay": overlay}.items()}
 
@@ -90,7 +93,7 @@ def map_city(model: Segmenter, city: LabelledData, out: Path) -> dict[str, str]:
     labels = predicted.save(out / "city_labels.png")
     reference = read_mask(pair.mask, city.classes)
     pictures = [
-        ("image", photograph(pair.image)),
+        ("image", read_image(pair.image).values.transpose(1, 2, 0)),
         ("reference", colourise(reference, city.classes)),
         ("dubai-s", predicted.colours()),
     ]

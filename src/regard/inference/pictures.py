@@ -14,7 +14,6 @@ from matplotlib.patches import Patch
 
 from regard.card import RGB
 from regard.classes import ClassMap
-from regard.io.image import read_image, read_small
 
 INK = "#737a82"  # on no paper: legible on white and on near black
 NO_DATA_COLOUR = (0, 0, 0)
@@ -65,17 +64,6 @@ def heat(shares: Float[np.ndarray, "..."], colours: str = "viridis") -> UInt8[np
 def data_uri(content: bytes, kind: str = "png") -> str:
     """An encoded picture as a ``data:`` address."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def photograph(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """An 8-bit image as it is."""
-    return read_image(path).values[:3].transpose(1, 2, 0)
-
-
-def scene_and_map(scene: Path, labels: Path, classes: ClassMap, *, width: int = 900) -> tuple[Picture, Picture]:
-    """A raster and its class map, both at ``width`` pixels."""
-    image = read_small(scene, width)[:3].transpose(1, 2, 0)
-    return ("scene", image), ("map", colourise(read_small(labels, width, nearest=True)[0], classes))
 
 
 def blend(image: UInt8[np.ndarray, "h w 3"], colours: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

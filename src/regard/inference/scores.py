@@ -39,11 +39,7 @@ def evaluating(model: Segmenter) -> Iterator[Segmenter]:
 
 
 def scores_of(model: Segmenter, pixels: Pixels, views: Views = Views()) -> Float[Tensor, "k h w"]:
-    """Class scores of every pixel of an image or window, on the model's device; their softmax is the probability.
-
-    Raises:
-        BandMismatch: see :func:`prepare`.
-    """
+    """Class scores of every pixel of an image or window, on the model's device; their softmax is the probability."""
     return class_scores(model, prepare(*pixels, model.scaling)[None].to(model.device), views)[0]
 
 
@@ -52,9 +48,6 @@ def grid_scores(model: Segmenter, windows: Sequence[Pixels], views: Views = View
     """Class scores of windows of one size, on the CPU, at the centres of cells of ``stride`` pixels.
 
     For a single view they are the logits that the network computes on its own grid, where that has these centres.
-
-    Raises:
-        BandMismatch: see :func:`prepare`.
     """
     images = [prepare(*pixels, model.scaling) for pixels in windows]
     image = (images[0][None] if len(images) == 1 else torch.stack(images)).to(model.device)

@@ -118,11 +118,7 @@ def predict_one(model: Segmenter, source: Source, options: MapOptions, *, progre
 
 @contextmanager
 def opened(model: Segmenter, source: Source, options: MapOptions) -> Iterator[PhotographJob | RasterJob | InMemoryJob]:
-    """The job that a source and its options make; meanwhile the model is in eval mode.
-
-    Raises:
-        UnreadableImage, BandMismatch, ConfigError: see :func:`predict`.
-    """
+    """The job that a source and its options make; meanwhile the model is in eval mode."""
     with evaluating(model):
         if is_photograph(source):
             limits = [name for name in ("aoi", "gsd") if getattr(options.input, name) is not None]
@@ -135,11 +131,7 @@ def opened(model: Segmenter, source: Source, options: MapOptions) -> Iterator[Ph
 
 @contextmanager
 def opened_raster(model: Segmenter, source: Source, options: MapOptions) -> Iterator[tuple[Raster, MapOptions]]:
-    """The raster, limited to the area of interest, and the options with the windows and scales for its resolution.
-
-    Raises:
-        UnreadableImage, BandMismatch, ConfigError: see :func:`predict`.
-    """
+    """The raster, limited to the area of interest, and the options with the windows and scales for its resolution."""
     given = options.input
     with open_raster(source, bands=given.bands, expected=model.bands, vrt=given.vrt) as raster:
         raster.area = None if given.aoi is None else area_of_interest(given.aoi, raster)

@@ -112,11 +112,7 @@ class Segmenter(nn.Module):
         return resize_logits(logits, image.shape[-2:], align_corners=self.config.align_corners)
 
     def attach_backbone(self, pretrained: Pretrained) -> list[int]:
-        """Build the network of ``config`` as ``backbone``; set ``stride`` to its last map's; the channels of its maps.
-
-        Raises:
-            UnknownName, ConfigError, StrideUnavailable, CheckpointError: see ``build_backbone``.
-        """
+        """Build the backbone of ``config`` and set ``stride`` to that of its last map; the channels of its maps."""
         self.backbone, channels, strides = build_backbone(
             self.config.backbone,
             in_channels=len(self.bands),
