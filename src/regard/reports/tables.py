@@ -28,32 +28,26 @@ def matrix(scores: Scores, limit: int = MATRIX_LIMIT) -> tuple[list[str], list[R
 
 def pairs(scores: Scores, count: int = 10) -> list[Pair]:
     """The confusions with the most pixels, largest first."""
-    errors = _errors(scores.confusion)
+    names, errors, shares = scores.classes.names, _errors(scores.confusion), _row_shares(scores.confusion)
     order = np.argsort(-errors, axis=None, kind="stable")[:count]
-    return [_pair(scores, int(index)) for index in order if errors.flat[index]]
+    places = [divmod(int(index), len(names)) for index in order if errors.flat[index]]
+    return [(names[i], names[j], float(shares[i, j]), float(errors[i, j] / errors.sum())) for i, j in places]
 
 
 def reading(scores: Scores) -> str:
     """One sentence about the largest off-diagonal share of the matrix."""
-    shares, seen = _errors(_row_shares(scores.confusion)), np.zeros(scores.confusion.shape, dtype=bool)
-    seen[np.ix_(kept := _kept(scores), kept)] = True
+    names, shares, kept = scores.classes.names, _errors(_row_shares(scores.confusion)), _kept(scores)
     if not shares.any():
         return "Every labelled pixel is predicted correctly."
-    reference, predicted, share, _ = _pair(scores, int(np.where(seen, shares, 0).argmax()))
-    return f"For example, {100 * share:.0f} % of the reference pixels of {reference} are predicted as {predicted}."
+    row, column = (kept[place] for place in divmod(int(shares[np.ix_(kept, kept)].argmax()), len(kept)))
+    share = f"{100 * shares[row, column]:.0f} % of the reference pixels of {names[row]}"
+    return f"For example, {share} are predicted as {names[column]}."
 
 
 def _kept(scores: Scores, limit: int = MATRIX_LIMIT) -> list[int]:
     """The classes with the most errors, in their own order."""
     errors = _errors(scores.confusion)
     return sorted(np.argsort(-(errors.sum(axis=0) + errors.sum(axis=1)), kind="stable")[:limit].tolist())
-
-
-def _pair(scores: Scores, index: int) -> Pair:
-    names, errors = scores.classes.names, _errors(scores.confusion)
-    row, column = divmod(index, len(names))
-    share = _row_shares(scores.confusion)[row, column]
-    return names[row], names[column], float(share), float(errors[row, column] / max(1, errors.sum()))
 
 
 def _errors(table: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The verb: what it says before it starts."""
+"""The command view: what it says before it starts."""
 
 from __future__ import annotations
 
