@@ -39,8 +39,6 @@ def create(
         ConfigError, StrideUnavailable, CheckpointError: see the model's config and ``build_backbone``.
         BandMismatch: as many ``bands`` as ``in_channels`` are needed.
     """
-    if architecture not in MODELS:
-        raise unknown("architecture", architecture, MODELS)
     names = band_names(in_channels, bands)
     scaling = unscaled(in_channels, names)
     if names == RGB:

@@ -62,10 +62,6 @@ class Scan:
             self.findings.append(Finding("error", kind, str(error), files))
             self.error = self.error or error
 
-    def take(self, data: LabelledData) -> None:
-        """Take over data that are read as a whole."""
-        self.root, self.classes, self.splits, self.gsd = data.root, data.classes, dict(data.splits), data.gsd
-
 
 def folder(
     root: str | Path, *, classes: ClassMap | Sequence[str] | None = None, bands: Sequence[int | str] | None = None
@@ -111,7 +107,8 @@ def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -
     found = Scan(base)
     if public or described:
         with found.catching("layout" if public else "polygons", base.name):
-            found.take(public_folder(root) if public else polygon_scenes(base))
+            data = public_folder(root) if public else polygon_scenes(base)
+            found.root, found.classes, found.splits, found.gsd = data.root, data.classes, dict(data.splits), data.gsd
         return found
     with found.catching("classes", "classes.json"):
         found.classes = ClassMap.of(classes) if classes is not None else ClassMap.read(base / "classes.json")

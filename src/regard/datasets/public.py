@@ -28,8 +28,8 @@ class Layout(NamedTuple):
     names: Mapping[str, str]
     listed: str | None = None
     areas: Mapping[str, str] = {}
-    stored: tuple[int, ...] | None = None
-    ignored: tuple[int, ...] = ()
+    stored: Sequence[int] | None = None
+    ignored: Sequence[int] = ()
     second: str | None = None
     classes: str | None = None
 
@@ -42,11 +42,7 @@ def layouts() -> dict[str, Layout]:
     write them, the masks of PASCAL Context, COCO-Stuff 10k and the SBD part of VOC-aug (published as .mat and JSON).
     """
     text = (resources.files("regard.datasets") / "public.json").read_text(encoding="utf-8")
-    found = {name: Layout(**entry) for name, entry in json.loads(text).items()}
-    return {
-        name: layout._replace(stored=layout.stored and tuple(layout.stored), ignored=tuple(layout.ignored))
-        for name, layout in found.items()
-    }
+    return {name: Layout(**entry) for name, entry in json.loads(text).items()}
 
 
 def public_name(root: str | Path) -> str | None:
@@ -67,7 +63,7 @@ def public_folder(root: str | Path) -> LabelledData:
     """
     name, _, path = str(root).partition(":")
     layout, base = layouts()[name], Path(path)
-    update = {"stored": layout.stored, "stored_ignored": layout.ignored}
+    update = {"stored": layout.stored and tuple(layout.stored), "stored_ignored": tuple(layout.ignored)}
     classes = known_classes(layout.classes or name).model_copy(update=update)
     splits: dict[str, tuple[Pair, ...]] = {}
     for split, word in layout.names.items():

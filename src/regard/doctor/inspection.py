@@ -20,7 +20,6 @@ from regard.io.image import is_deep
 from regard.io.raster import Box, apply, open_raster
 from regard.io.source import PHOTOGRAPHS, is_photograph
 
-BANDS = {"1": 1, "L": 1, "P": 3, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "I": 1, "I;16": 1, "F": 1}
 THIN, SMOOTH = 4, 0.2  # pixels, share of the runs of a mask
 HASH_SIDE = 16  # pixels of the small picture whose gradients are the image's hash
 GRID_SIDE = 128  # cells of the longer side in the grid of what is labelled
@@ -139,7 +138,7 @@ def _thin_steps(line: Int[np.ndarray, " n"]) -> float:
 def _pixel_format(path: Path) -> PixelFormat:
     if is_photograph(path) and not is_deep(path):
         with Image.open(path) as image:
-            return PixelFormat(BANDS.get(image.mode, len(image.getbands())), "uint8", True)
+            return PixelFormat(3 if image.mode == "P" else len(image.getbands()), "uint8", True)
     with open_raster(path) as raster:
         return PixelFormat(len(raster.bands), raster.dtypes[0], False)
 

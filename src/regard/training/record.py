@@ -70,7 +70,7 @@ class Record:
 
     def start(self, step: int) -> None:
         """Begin after ``step``: write run.json, and drop the lines of metrics.jsonl from later steps."""
-        kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
+        kept = [json.dumps(line) + "\n" for line in read_metrics(self.folder) if line["step"] <= step]
         write_text(self.folder / "metrics.jsonl", "".join(kept))
         self._write_run(started=self._stored().get("started") or time.strftime(TIME))
 
@@ -89,14 +89,14 @@ class Record:
 
     def skipped(self) -> dict[str, str]:
         """The images that were skipped, and why."""
-        return {name: fault for line in self.lines() for name, fault in line.get("skipped", {}).items()}
+        return {name: fault for line in read_metrics(self.folder) for name, fault in line.get("skipped", {}).items()}
 
     def add_scores(self, step: int, model: Segmenter, scores: Scores | None) -> None:
         """Append the scores of one step, and save the model as last and, if it is the best so far, as best.
 
         The saved files' cards have the scores; the card of ``model`` stays as it is.
         """
-        best = best_line(self.lines())
+        best = best_line(read_metrics(self.folder))
         is_best = scores is None or best is None or scores.miou >= best["miou"]
         if scores is not None:
             rounded = {name: round(value, 4) for name, value in scores.summary().items()}
@@ -111,16 +111,12 @@ class Record:
 
     def is_scored(self, step: int) -> bool:
         """Whether the scores of this step, and so its models, are written."""
-        return any(line["step"] == step and "miou" in line for line in self.lines())
+        return any(line["step"] == step and "miou" in line for line in read_metrics(self.folder))
 
     def best_scores(self) -> Scores | None:
         """The scores of the best model on the split val; None if there is no such split."""
-        line = best_line(self.lines())
+        line = best_line(read_metrics(self.folder))
         return None if line is None else Scores.of({**line, "classes": self.classes.model_dump(mode="json")})
-
-    def lines(self) -> list[dict[str, Any]]:
-        """See ``read_metrics``."""
-        return read_metrics(self.folder)
 
     def _append(self, line: dict[str, Any]) -> None:
         with writing(self.folder), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -132,7 +128,7 @@ class Record:
         Lightning's CSVLogger writes a step's losses and scores as two rows, and keeps what a resumed run repeats.
         """
         rows: dict[int, dict[str, float]] = {}
-        for line in self.lines():
+        for line in read_metrics(self.folder):
             numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
             rows.setdefault(line["step"], {}).update(numbers)
         text, names = io.StringIO(), dict.fromkeys(name for row in rows.values() for name in row)

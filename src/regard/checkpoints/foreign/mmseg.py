@@ -50,12 +50,10 @@ OCRNET = Family(
         **block("decode_head.0.convs.0", "regions.0"),
         "decode_head.0.conv_seg": "regions.2",
         **block("decode_head.1.bottleneck", "pixels"),
-        **{
-            old: new
-            for index in (0, 1)
-            for source, target in (("query_project", "pixel"), ("key_project", "object"))
-            for old, new in block(f"{_CONTEXT}.{source}.{index}", f"object_context.{target}.{index}").items()
-        },
+        **block(f"{_CONTEXT}.query_project.0", "object_context.pixel.0"),
+        **block(f"{_CONTEXT}.query_project.1", "object_context.pixel.1"),
+        **block(f"{_CONTEXT}.key_project.0", "object_context.object.0"),
+        **block(f"{_CONTEXT}.key_project.1", "object_context.object.1"),
         **block(f"{_CONTEXT}.value_project", "object_context.down"),
         **block(f"{_CONTEXT}.out_project", "object_context.up"),
         **block(f"{_CONTEXT}.bottleneck", "object_context.fuse.0"),

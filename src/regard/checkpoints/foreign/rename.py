@@ -87,11 +87,9 @@ def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Ten
 def translate(name: str, table: Mapping[str, str]) -> str | None:
     """The name with its longest prefix in the table replaced; none if there is no such prefix."""
     parts = name.split(".")
-    for count in range(len(parts), 0, -1):
-        head = ".".join(parts[:count])
-        if head in table:
-            return ".".join([table[head], *parts[count:]])
-    return None
+    heads = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    head = next((head for head in heads if head in table), None)
+    return None if head is None else table[head] + name.removeprefix(head)
 
 
 def reconcile(
