@@ -45,7 +45,7 @@ class Exported(nn.Module):
 
 
 class WithCells(nn.Module):
-    """The same, with the logits at the output stride, which :class:`~regard.inference.runtimes.Runner` reads."""
+    """:class:`Exported` with a second output, the logits at the output stride, for ONNX Runtime and OpenVINO."""
 
     def __init__(self, network: Exported) -> None:
         super().__init__()

@@ -39,9 +39,9 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
-LONGEST = 2048  # bytes of a path with its query
-KEPT = {"cache-control": "private, max-age=86400"}  # the token is new at every start, and so are the addresses
-FRESH = {"cache-control": "no-store"}
+MAX_URL = 2048  # bytes of a path with its query
+CACHED = {"cache-control": "private, max-age=86400"}  # the token is new at every start, and so are the addresses
+NOT_CACHED = {"cache-control": "no-store"}
 
 router = APIRouter()
 
@@ -96,13 +96,13 @@ def static(name: str) -> Response:
     """A file of the page, out of a fixed list."""
     if name not in FILES:
         raise HTTPException(404)
-    return Response(FILES[name], media_type=KINDS[name.rsplit(".", 1)[1]], headers=KEPT)
+    return Response(FILES[name], media_type=KINDS[name.rsplit(".", 1)[1]], headers=CACHED)
 
 
 @router.get("/about.json")
 def about(viewer: ViewerOf) -> Response:
     """Facts of scene, map and model for the page."""
-    return JSONResponse(viewer.about(), headers=FRESH)
+    return JSONResponse(viewer.about(), headers=NOT_CACHED)
 
 
 @router.get("/{name}/{z}/{x}/{y}.png")
@@ -112,7 +112,7 @@ def picture(viewer: ViewerOf, name: str, tile: Tile, shown: Shown, connected: Is
         raise HTTPException(404)
     rough = name == "scene" and viewer.layers["scene"].is_rough(tile)
     content = viewer.picture(name, tile, shown, connected)
-    return Response(content, media_type="image/png", headers=FRESH if rough else KEPT)
+    return Response(content, media_type="image/png", headers=NOT_CACHED if rough else CACHED)
 
 
 @router.get("/shares.json")
@@ -127,23 +127,24 @@ def shares(
     """The frequency of each class in a view."""
     if not 0 <= right - left <= 32 * SIDE or not 0 <= bottom - top <= 32 * SIDE:
         raise HTTPException(422)
-    return JSONResponse(viewer.shares(z, left, top, right, bottom), headers=FRESH)
+    return JSONResponse(viewer.shares(z, left, top, right, bottom), headers=NOT_CACHED)
 
 
 @router.get("/pixel.json")
 def pixel(viewer: ViewerOf, x: Number, y: Number, connected: IsConnected) -> Response:
     """Class probabilities and attention maps of a pixel."""
     try:
-        return JSONResponse(viewer.inspect(x, y, connected), headers=FRESH)
+        return JSONResponse(viewer.inspect(x, y, connected), headers=NOT_CACHED)
     except RegardError as error:  # such as a pixel without data: shown by the page
-        return JSONResponse({"error": str(error)}, headers=FRESH)
+        return JSONResponse({"error": str(error)}, headers=NOT_CACHED)
 
 
 def _refused(request: Request, error: Exception) -> Response:
     """Messages of our own errors; 429 for a busy model."""
     if isinstance(error, RegardError):
-        return JSONResponse({"error": str(error)}, 422, headers=FRESH)
-    return JSONResponse({"error": "The model is busy: too many requests. Try again in a moment."}, 429, headers=FRESH)
+        return JSONResponse({"error": str(error)}, 422, headers=NOT_CACHED)
+    message = "The model is busy: too many requests. Try again in a moment."
+    return JSONResponse({"error": message}, 429, headers=NOT_CACHED)
 
 
 def create_app(viewer: Viewer, token: str, hosts: frozenset[str] = frozenset()) -> Guard:
@@ -188,7 +189,7 @@ class Guard:
             return 404
         if scope["method"] not in ("GET", "HEAD"):
             return 405
-        if len(scope["path"]) + len(scope["query_string"]) > LONGEST:
+        if len(scope["path"]) + len(scope["query_string"]) > MAX_URL:
             return 414
         return 413 if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers else 0
 

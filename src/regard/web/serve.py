@@ -19,16 +19,16 @@ from regard.errors import ConfigError
 from regard.web.app import Guard, create_app
 from regard.web.viewer import Viewer
 
-PATIENCE = 10.0  # seconds that a request may take to arrive
+REQUEST_TIMEOUT = 10.0  # seconds that a request may take to arrive
 MOST_CONNECTIONS = 64
 LONGEST_HEADER = 16_384
 
 
-class Impatient(H11Protocol):
+class TimeoutProtocol(H11Protocol):
     """Disconnects clients that do not finish a request."""
 
-    patience = PATIENCE
-    _alarm: asyncio.TimerHandle | None = None
+    request_timeout = REQUEST_TIMEOUT
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -38,7 +38,7 @@ class Impatient(H11Protocol):
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:  # the whole header is here
             self._cancel()
-        elif self._alarm is None:
+        elif self._timer is None:
             self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -46,12 +46,12 @@ class Impatient(H11Protocol):
         super().connection_lost(exc)
 
     def _start(self) -> None:
-        self._alarm = self.loop.call_later(self.patience, self.transport.close)
+        self._timer = self.loop.call_later(self.request_timeout, self.transport.close)
 
     def _cancel(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
 
 
 class Server(uvicorn.Server):
@@ -82,7 +82,7 @@ def server_of(viewer: Viewer, token: str, *, host: str = "127.0.0.1") -> Server:
     """The server of a viewer."""
     guard = create_app(viewer, token, frozenset({host}))
     config = uvicorn.Config(
-        guard, http=Impatient, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
+        guard, http=TimeoutProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
         server_header=False, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=5, timeout_graceful_shutdown=3,
         h11_max_incomplete_event_size=LONGEST_HEADER,
     )  # fmt: skip
@@ -98,14 +98,14 @@ def serve(viewer: Viewer, *, host: str = "127.0.0.1", port: int = 0, browser: bo
         ConfigError: see :func:`listen`.
     """
     token = secrets.token_urlsafe(16)
-    with listen(host, port) as ear:
+    with listen(host, port) as listener:
         name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-        url = f"http://{name}:{ear.getsockname()[1]}/{token}/"
+        url = f"http://{name}:{listener.getsockname()[1]}/{token}/"
         print(f"Viewer: {url}\nTiles of the model for QGIS: {url}prediction/{{z}}/{{x}}/{{y}}.png\nStop with Ctrl-C.",
               file=sys.stderr, flush=True)  # fmt: skip
         server = server_of(viewer, token, host=host)
         if browser:
             threading.Timer(0.5, webbrowser.open, [url]).start()
         with suppress(KeyboardInterrupt), closing(viewer):
-            server.run(sockets=[ear])
+            server.run(sockets=[listener])
     return url

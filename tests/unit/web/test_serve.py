@@ -22,7 +22,7 @@ Place = tuple[str, int]
 
 @pytest.fixture
 def running(plain: Viewer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(serve.Impatient, "patience", 0.6)
+    monkeypatch.setattr(serve.TimeoutProtocol, "request_timeout", 0.6)
     server, ear = server_of(plain, TOKEN), listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [ear]})
     thread.start()
