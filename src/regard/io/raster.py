@@ -63,7 +63,6 @@ class Raster:
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """The data types of all bands."""
         return tuple(self._dataset.dtypes)
 
     @property
@@ -98,7 +97,6 @@ class Raster:
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """The names of the chosen bands."""
         names = band_names(self._dataset)
         return tuple(names[number - 1] for number in self.bands)
 
@@ -120,7 +118,6 @@ class Raster:
         return self.crs is not None or not self.transform.is_identity
 
     def tags(self) -> dict[str, str]:
-        """The metadata of the file."""
         return self._dataset.tags()
 
     def colormap(self) -> dict[int, tuple[int, ...]] | None:

@@ -6,8 +6,8 @@ import json
 import os
 import sqlite3
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -169,14 +169,9 @@ class VectorWriter(FileWriter):
         names = list(self._waiting[0][1])
         values = [np.concatenate([columns[name] for _, columns in self._waiting]) for name in names]
         exists = self._work.exists()
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
-                pyogrio.raw.write(
-                    self._work, shapely.to_wkb(shapes), values, names, driver="GPKG", append=exists, **self._layer
-                )
-        except BROKEN as error:
-            raise self._failed(error) from None
+        with self._checked():
+            geometry = shapely.to_wkb(shapes)
+            pyogrio.raw.write(self._work, geometry, values, names, driver="GPKG", append=exists, **self._layer)
         self.count += len(shapes)
         if len(shapes):
             self._bounds.append(shapely.total_bounds(shapes))
@@ -184,7 +179,7 @@ class VectorWriter(FileWriter):
 
     def _publish(self) -> None:
         self._flush()
-        try:
+        with self._checked():
             if self._driver == "GPKG":
                 self._date()
                 os.replace(self._work, self._part)
@@ -193,9 +188,17 @@ class VectorWriter(FileWriter):
             else:
                 self._convert()
             self._read_back()
+        os.replace(self._part, self.path)
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Turn pyogrio's errors into OutputError; a map without a CRS gives no warning."""
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+                yield
         except BROKEN as error:
             raise self._failed(error) from None
-        os.replace(self._part, self.path)
 
     def _date(self) -> None:
         """Replace the date in the GeoPackage; GDAL's own setting for it holds for the whole process."""
@@ -210,8 +213,7 @@ class VectorWriter(FileWriter):
             raise self._failed("what was written does not read back")
 
     def _convert(self) -> None:
-        with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (about, stream), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+        with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (about, stream):
             name = about["geometry_name"] or "wkb_geometry"
             pyogrio.raw.write_arrow(stream, self._part, driver=self._driver, geometry_name=name, **self._layer)
 
