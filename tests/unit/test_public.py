@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import regard
@@ -17,3 +20,9 @@ def test_public_names_are_sorted_and_exist() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nothing_here"):
         _ = regard.nothing_here
+
+
+def test_a_name_is_a_function_each_time_also_where_a_package_has_it() -> None:
+    program = "import regard; print([callable(verb) for verb in (regard.explain, regard.explain, regard.export)])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[True, True, True]"
