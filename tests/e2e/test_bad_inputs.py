@@ -231,12 +231,16 @@ IMAGES = {
         ("a.jpg is a photograph of 3 bands", "4 (red, green, blue, nir)"),
     ),
     "unknown band name": Case(
-        lambda w: w.predict(w.tif(), bands=("red", "nir", "blue")), BandMismatch, ("no band 'nir'", "red, green, blue")
+        lambda w: w.predict(w.tif(), bands=("red", "nir", "blue")),
+        BandMismatch,
+        ("no band 'nir'", "1 red, 2 green, 3 blue"),
     ),
     "16-bit image for an 8-bit model": Case(
         lambda w: w.predict(w.tif(top=4000, dtype="uint16")), BandMismatch, ("values up to", "8-bit", "Scale it")
     ),
-    "band number 0": Case(lambda w: w.predict(w.tif(), bands=(0, 1, 2)), BandMismatch, ("no band '0'", "1 to 3")),
+    "band number 0": Case(
+        lambda w: w.predict(w.tif(), bands=(0, 1, 2)), BandMismatch, ("no band '0'", "1 red, 2 green, 3 blue")
+    ),
 }
 
 LABELS = {

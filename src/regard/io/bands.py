@@ -41,7 +41,7 @@ def choose_bands(
     """Numbers (from 1) of the bands to read: those given; else all but alpha, in the model's order if named alike."""
     names = band_names(dataset)
     if bands:
-        chosen = tuple(_band_number(source, band, names) for band in bands)
+        chosen = tuple(band_number(source, band, names) for band in bands)
     else:
         chosen = tuple(i + 1 for i, kind in enumerate(dataset.colorinterp) if kind != ColorInterp.alpha)
         if expected and sorted(expected) == sorted(names[number - 1] for number in chosen):
@@ -77,15 +77,15 @@ def band_names(dataset: Any) -> list[str]:
     return [text or other for text, other in zip(dataset.descriptions, fallback, strict=True)]
 
 
-def _band_number(source: Source, band: int | str, names: list[str]) -> int:
+def band_number(source: Source, band: int | str, names: Sequence[str]) -> int:
+    """The number (from 1) of a band that is given by its number or its name."""
     text = str(band)
     if text in names:
         return names.index(text) + 1
     if text.isdigit() and 1 <= int(text) <= len(names):
         return int(text)
-    raise BandMismatch(
-        f"{source.name} has no band {text!r}; it has 1 to {len(names)}: {', '.join(names)}. Choose among them."
-    )
+    numbered = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1))
+    raise BandMismatch(f"{source.name} has no band {text!r}; it has {numbered}. Choose among them.")
 
 
 def check_bits(source: Source, bands: Sequence[Band]) -> None:

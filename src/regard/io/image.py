@@ -15,6 +15,7 @@ from jaxtyping import Bool, Shaped
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regard.errors import BandMismatch, UnreadableImage
+from regard.io.bands import band_number
 from regard.io.raster import Box, open_raster
 from regard.io.source import PHOTOGRAPH_FORMATS, PHOTOGRAPHS, Source, check_exists, is_photograph
 
@@ -63,7 +64,7 @@ def read_photograph(
     values = np.asarray(image.convert("L" if grey else "RGB"))
     values = values[None] if grey else values.transpose(2, 0, 1)
     if bands:
-        values = values[[_channel(source, band) for band in bands]]
+        values = values[[band_number(source, band, PHOTOGRAPH_BANDS) - 1 for band in bands]]
     if expected is not None and len(expected) != len(values):
         raise BandMismatch(
             f"{source.name} is a photograph of 3 bands (red, green, blue); the model was trained on {len(expected)} "
@@ -72,15 +73,6 @@ def read_photograph(
     if "A" in image.getbands() or "transparency" in image.info:
         return Pixels(values, np.asarray(image.convert("RGBA").getchannel("A")) > 0)
     return Pixels(values, np.ones(values.shape[1:], dtype=bool))
-
-
-def _channel(source: Source, band: int | str) -> int:
-    text = str(band)
-    if text in PHOTOGRAPH_BANDS:
-        return PHOTOGRAPH_BANDS.index(text)
-    if text in ("1", "2", "3"):
-        return int(text) - 1
-    raise BandMismatch(f"{source.name} has no band {text!r}; it has 1 red, 2 green, 3 blue. Choose among them.")
 
 
 def image_size(source: str | Path | Source, *, vrt: bool = False) -> tuple[int, int]:
@@ -98,7 +90,8 @@ def image_bands(source: str | Path | Source, *, bands: Sequence[int | str] | Non
     """The names of the bands that :func:`read_image` gives: red, green, blue for photographs."""
     source = Source.of(source)
     if source.suffix in PHOTOGRAPHS and not (_is_file(source) and is_deep(source)):
-        return tuple(PHOTOGRAPH_BANDS[_channel(source, band)] for band in bands or PHOTOGRAPH_BANDS)
+        numbers = [band_number(source, band, PHOTOGRAPH_BANDS) for band in bands or PHOTOGRAPH_BANDS]
+        return tuple(PHOTOGRAPH_BANDS[number - 1] for number in numbers)
     with open_raster(source, bands=bands) as raster:
         return raster.band_names
 

@@ -152,7 +152,7 @@ def test_colours_name_bands_without_descriptions(tmp_path: Path):
 
 @pytest.mark.parametrize("band", ["swir", "0", 0, 5, "5", "-1", "1.0", ""])
 def test_a_band_that_is_not_there_is_refused_with_the_list(tmp_path: Path, band: int | str):
-    with pytest.raises(BandMismatch, match=rf"scene.tif has no band '{band}'; it has 1 to 4: blue, green, red, nir"):
+    with pytest.raises(BandMismatch, match=rf"scene.tif has no band '{band}'; it has 1 blue, 2 green, 3 red, 4 nir"):
         open_raster(named(tmp_path / "scene.tif"), bands=(band,))
 
 
