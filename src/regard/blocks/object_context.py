@@ -7,6 +7,7 @@ equations 8 to 11, arXiv 1909.11065.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -22,10 +23,7 @@ class ObjectAttention(nn.Module):
 
     def __init__(self, channels: int, key_channels: int, *, recipe: Recipe = "bn_relu") -> None:
         super().__init__()
-
-        def block(in_channels: int, out_channels: int) -> nn.Sequential:
-            return conv_block(in_channels, out_channels, recipe=recipe)
-
+        block = partial(conv_block, recipe=recipe)
         self.scale = key_channels**-0.5
         self.pixel = nn.Sequential(block(channels, key_channels), block(key_channels, key_channels))
         self.object = nn.Sequential(block(channels, key_channels), block(key_channels, key_channels))

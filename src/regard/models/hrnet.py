@@ -46,10 +46,7 @@ class BilinearExchange(nn.Module):
             self._bring(layer(x), maps[target], 2 ** (source - target) if source > target else 1)
             for source, (layer, x) in enumerate(zip(layers, maps, strict=True))
         ]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return total.relu()
+        return sum(parts[1:], parts[0]).relu()
 
     def _bring(
         self, x: Float[Tensor, "b c _ _"], to: Float[Tensor, "b _ h w"], factor: int

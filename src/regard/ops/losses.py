@@ -135,9 +135,9 @@ def _wide(logits: Logits) -> Logits:
 
 
 def _weights(logits: Logits, class_weights: tuple[float, ...] | None) -> Float[Tensor, " k"] | None:
-    return (
-        None if class_weights is None else torch.tensor(class_weights, dtype=_wide(logits).dtype, device=logits.device)
-    )
+    if class_weights is None:
+        return None
+    return torch.tensor(class_weights, dtype=_wide(logits).dtype, device=logits.device)
 
 
 def _flat(logits: Logits, labels: Labels, ignore_index: int) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:

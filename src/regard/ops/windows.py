@@ -61,13 +61,11 @@ def starts(length: int, window: int, step: int) -> list[int]:
 def ramp(window: int, overlap: int) -> Float[Tensor, " w"]:
     """Weight of each cell of a window: 1 inside, falling as sin² over ``overlap`` cells at both ends, never 0."""
     overlap = min(overlap, window // 2)
+    if not overlap:
+        return torch.ones(window, dtype=torch.float64)
     place = torch.arange(window, dtype=torch.float64) + 0.5
     edge = torch.minimum(place, window - place)
-    return (
-        torch.sin(edge.clamp(max=overlap) / max(overlap, 0.5) * math.pi / 2).square()
-        if overlap
-        else torch.ones(window).double()
-    )
+    return torch.sin(edge.clamp(max=overlap) / overlap * math.pi / 2).square()
 
 
 def blend_weights(begins: Sequence[int], window: int, overlap: int, length: int) -> list[Float[Tensor, " w"]]:
