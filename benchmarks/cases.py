@@ -19,10 +19,10 @@ from regard.inference.optimise import make_fast
 from regard.models import Segmenter
 from regard.ops.attention import attend
 from regard.ops.metrics import confusion_matrix
-from regard.ops.resize import labels_at_size, most_likely, resize_logits
+from regard.ops.resize import most_likely
 
 KEY, VALUE = 64, 512  # DANet's widths
-CLASSES, STRIDE = 19, 8
+CLASSES = 19
 SAMPLED = 64  # queries whose result is compared with float64
 
 
@@ -89,16 +89,6 @@ def highest(width: int) -> Case:
     """Full-size logits to labels."""
     scores = torch.randn(1, CLASSES, width // 2, width)
     return _labels(lambda: scores.argmax(dim=1), lambda: most_likely(scores))
-
-
-def enlarge(width: int) -> Case:
-    """Logits on the network's grid to labels at the image's size."""
-    logits = torch.randn(1, CLASSES, width // 2 // STRIDE, width // STRIDE)
-    size = (width // 2, width)
-    return _labels(
-        lambda: resize_logits(logits, size, align_corners=False).argmax(dim=1),
-        lambda: labels_at_size(logits, size, align_corners=False),
-    )
 
 
 def _labels(reference: Work, ours: Work) -> Case:
@@ -194,7 +184,7 @@ CASES: dict[str, dict[str, Maker]] = {
         "bfloat16 forward": partial(attention, dtype=torch.bfloat16, train=False),
         "float32 forward and backward": partial(attention, dtype=torch.float32, train=True),
     },
-    "upsample": {"logits to labels": highest, "enlarge, then labels": enlarge},
+    "upsample": {"logits to labels": highest},
     "evaluate": {name: partial(confusion, reference=name) for name in CONFUSIONS},
     "model": {
         "danet resnet50, attention": partial(network, architecture="danet", backbone="resnet50"),

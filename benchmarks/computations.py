@@ -25,8 +25,7 @@ from regard.files import check_writable, write_text
 ABOUT = {
     "attention": "Position attention with keys of 64 and values of 512 channels, n pixels: the authors' bmm, softmax,"
     " bmm against `regard.ops.attention.attend`. Errors are relative to float64.",
-    "upsample": "Logits of 19 classes to labels, images n pixels wide and n/2 high: `argmax` over torch's upsampling"
-    " against `most_likely` and `labels_at_size`.",
+    "upsample": "Logits of 19 classes to labels, images n pixels wide and n/2 high: `argmax` against `most_likely`.",
     "evaluate": "Confusion matrix of 19 classes, images n pixels wide and n/2 high, against `confusion_matrix`.",
     "model": "Whole networks, float32, images n pixels wide and n/2 high. `attention`: the authors' attention against"
     " ours; `fast`: the network as written against `regard.load(..., fast=True)`.",
