@@ -97,11 +97,8 @@ def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: 
 
     Any other colour that no class has is a ClassMismatch.
     """
-    codes = values.astype(np.int64) @ np.array([65536, 256, 1])
-    labels = np.full(codes.shape, -1, dtype=np.int64)
-    for label, (red, green, blue) in enumerate(classes.palette):
-        labels[codes == red * 65536 + green * 256 + blue] = label
-    labels[(labels < 0) & ((codes == 0) | (codes == 0xFFFFFF))] = classes.ignore_index
+    labels = matches(values, classes)
+    labels[(labels < 0) & ((values == 0).all(axis=2) | (values == 255).all(axis=2))] = classes.ignore_index
     missing = labels < 0
     if missing.any():
         colour = tuple(int(channel) for channel in values[missing][0])
@@ -109,4 +106,13 @@ def labels_of_colours(path: Path, values: Shaped[np.ndarray, "h w 3"], classes: 
             f"{path} holds colour {colour} ({counted(int(missing.sum()), 'pixel')} without a class); no class has it. "
             "Add it to 'palette' in classes.json, or make unlabelled pixels black."
         )
+    return labels
+
+
+def matches(values: Shaped[np.ndarray, "h w 3"], classes: ClassMap) -> Int[np.ndarray, "h w"]:
+    """The label of the class that has each colour (the last one of several); -1 where none has."""
+    labels = np.full(values.shape[:2], -1)
+    codes = values.astype(np.int64) @ (65536, 256, 1)
+    for label, code in enumerate(np.array(classes.palette) @ (65536, 256, 1)):
+        labels[codes == code] = label
     return labels

@@ -105,21 +105,6 @@ class Explanation:
         """The attention weights over the regions, the mean over the object contexts; without any, the probabilities."""
         return np.mean(list(self.relations.values()) or [self.probabilities], axis=0)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The result without its maps, for JSON."""
-
-        def named(values: Float[np.ndarray, " k"]) -> dict[str, float]:
-            return dict(zip(self.classes.names, values.tolist(), strict=True))
-
-        return {
-            "at": str(self.place),
-            "class": self.classes.names[self.label],
-            "probabilities": named(self.probabilities),
-            "relations": {context: named(weights) for context, weights in self.relations.items()},
-            "gates": dict(self.gates),
-            "channels": list(self.channels),
-        }
-
     def save(self, path: str | Path) -> Path:
         """Write the figure as ``.png``, ``.pdf`` or ``.svg``.
 

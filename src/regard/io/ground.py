@@ -60,11 +60,6 @@ class Ground:
         areas = np.nan_to_num(np.linalg.norm(np.cross(*sides), axis=-1), posinf=0.0)  # 0 beyond the edge of the Earth
         return _linear(_linear(areas, box.height).T, box.width).T
 
-    def pixel_size(self, column: float, row: float) -> tuple[float, float]:
-        """Metres per pixel along the row and along the column, at one place."""
-        across, down = self._pixel_sides(np.array(column), np.array(row))
-        return float(np.linalg.norm(across)), float(np.linalg.norm(down))
-
     def _pixel_sides(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One pixel to the right and one down, in metres of space (last axis: x, y, z), at some places."""
         x, y = apply(self.transform, columns, rows)

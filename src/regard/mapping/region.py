@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -39,28 +40,19 @@ class Regions:
         self.model, self.raster, self.tile, self.views = model, raster, windows.tile, views
         self.vertical, self.horizontal = axes(raster.size, windows, model.stride)
         self.shape = (len(model.classes), self.vertical.window, self.horizontal.window)
-        self.cache_size = max(16, CACHE_BYTES // (4 * self.shape[0] * self.shape[1] * self.shape[2]))
-        self._cache: OrderedDict[Window, Float[Tensor, "k _ _"]] = OrderedDict()
+        self.window = lru_cache(max(16, CACHE_BYTES // (4 * math.prod(self.shape))))(self._window)
 
     def windows(self, box: Box) -> list[Window]:
         """The windows that the map of ``box`` is made of, row by row."""
         rows, columns = self._cells(box)
         return list(product(self.vertical.reaching(rows), self.horizontal.reaching(columns)))
 
-    def window(self, window: Window) -> Float[Tensor, "k _ _"]:
+    def _window(self, window: Window) -> Float[Tensor, "k _ _"]:
         """The scores of one window on the network's grid; zero where it holds no data.
 
         Raises:
             UnreadableImage: a block of the file is damaged.
         """
-        if window not in self._cache:
-            self._cache[window] = self._score(window)
-        self._cache.move_to_end(window)
-        while len(self._cache) > self.cache_size:
-            self._cache.popitem(last=False)
-        return self._cache[window]
-
-    def _score(self, window: Window) -> Float[Tensor, "k _ _"]:
         stride = self.model.stride
         top, left = self.vertical.begins[window[0]] * stride, self.horizontal.begins[window[1]] * stride
         pixels = Pixels(*padded(self.raster, Box(top, left, self.shape[1] * stride, self.shape[2] * stride)))

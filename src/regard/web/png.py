@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image
 
 from regard.classes import ClassMap
+from regard.datasets.mask import matches
 from regard.inference.pictures import heat, stretch_of, to_8bit
 from regard.io.image import Pixels
 from regard.io.raster import Box, Raster
@@ -64,11 +65,7 @@ def labels_of(pixels: Pixels, classes: ClassMap) -> Integer[np.ndarray, "h w"]:
     """Labels from a band of them, or from the classes' colours."""
     values = pixels.values
     if len(values) == 3:
-        codes = np.tensordot([65536, 256, 1], values.astype(np.int64), axes=1)
-        labels = np.full(codes.shape, NOTHING, np.int16)
-        for label, (red, green, blue) in enumerate(classes.palette):
-            labels[codes == red * 65536 + green * 256 + blue] = label
-        return np.where(pixels.valid, labels, NOTHING)
+        return np.where(pixels.valid, matches(values.transpose(1, 2, 0), classes), NOTHING).astype(np.int16)
     known = pixels.valid & (values[0] >= 0) & (values[0] < len(classes)) & (values[0] != classes.ignore_index)
     return np.where(known, np.where(known, values[0], 0).astype(np.int16), np.int16(NOTHING))
 

@@ -99,8 +99,10 @@ class Viewer:
 
     @property
     def names(self) -> list[str]:
-        """The layers that there are tiles of."""
-        return ["scene", "prediction", "confidence", *(["labels", "errors"] if "labels" in self.layers else [])]
+        """The layers that there are tiles of; a map without its confidence has no such layer."""
+        confident = "labels_map" not in self.layers or "confidence" in self.layers
+        further = ["labels", "errors"] if "labels" in self.layers else []
+        return ["scene", "prediction", *(["confidence"] if confident else []), *further]
 
     def picture(self, name: str, tile: Address, shown: Bool[np.ndarray, " k"], connected: Connected) -> bytes:
         """A tile of a layer as PNG; only the ``shown`` classes of the prediction and the labels."""
@@ -221,8 +223,7 @@ class Viewer:
                 for name, colour in zip(card.classes.names, card.classes.palette, strict=True)
             ],
             "map": sources.labels_map.name if sources.labels_map else None,
-            "layers": ["prediction", *(["confidence"] if not known or sources.confidence else [])]
-            + (["labels", "errors"] if sources.labels else []),
+            "layers": self.names[1:],
             "model": {"architecture": card.architecture, "licence": card.licence, "origin": card.origin},
         }
 

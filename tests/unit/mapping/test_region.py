@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +41,14 @@ def test_only_the_windows_that_reach_are_computed_and_few_are_cached(tmp_path: P
     path = write_tif(tmp_path / "scene.tif", np.full((3, 500, 500), 90, dtype=np.uint8))
     with open_raster(path) as raster:
         regions = Regions(tiny(), raster, WINDOWS)
-        regions.cache_size = 3
+        regions.window = lru_cache(3)(regions._window)
         box = Box(0, 0, 16, 16)
         regions.region(box)
-        assert regions.windows(box) == [(0, 0)] == list(regions._cache)
+        assert regions.windows(box) == [(0, 0)] and regions.window.cache_info().misses == 1
         first = regions.window((0, 0))
         assert regions.window((0, 0)) is first
         regions.region(Box(100, 100, 60, 60))
-        assert len(regions._cache) == 3 and (0, 0) not in regions._cache
+        assert regions.window.cache_info().currsize == 3 and regions.window((0, 0)) is not first
 
 
 def test_no_data_costs_no_forward_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,8 @@ def test_a_map_and_labels_from_files(tmp_path: Path, viewer_of: Callable[..., Vi
     viewer = viewer_of(scene, model, labels_map=finished, confidence=tmp_path / "sure.tif")
     with open_raster(Path(finished)) as file, open_raster(tmp_path / "sure.tif") as sure:
         answer = viewer.answer(Address(0, 0, 0), always)
-        assert (answer.labels[:100, :120] == file.read_band(Box(0, 0, *file.size))).all() and not viewer.regions._cache
+        assert (answer.labels[:100, :120] == file.read_band(Box(0, 0, *file.size))).all()
+        assert viewer.regions.window.cache_info().misses == 0
         assert (answer.confidence[:100, :120] == sure.read_band(Box(0, 0, *sure.size))).all()
 
     save_image(tmp_path / "labels.png", labels)
@@ -208,4 +209,5 @@ def test_a_question_outside_the_scene_is_refused(plain: Viewer, place: tuple[flo
 def test_far_tiles_of_a_large_scene_are_not_predicted(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
     viewer = viewer_of(write_tif(tmp_path / "s.tif", picture((2000, 1500)), crs=None, transform=None))
     assert viewer.coarsest_live == viewer.grid.finest == 3
-    assert (viewer.answer(Address(0, 0, 0), always).labels == -1).all() and not viewer.regions._cache
+    assert (viewer.answer(Address(0, 0, 0), always).labels == -1).all()
+    assert viewer.regions.window.cache_info().misses == 0
