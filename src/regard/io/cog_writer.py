@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import rasterio
@@ -18,7 +17,7 @@ from rasterio.windows import Window
 
 from regard.classes import ClassMap, Colour
 from regard.files import FileWriter, check_writable, write_text
-from regard.io.gdal import BLOCK_CACHE, GDAL_ERRORS, not_georeferenced_is_fine
+from regard.io.gdal import BLOCK_CACHE, GDAL_ERRORS, XML, not_georeferenced_is_fine
 
 BLOCK = 512  # pixels: what is written together in rows of blocks is compressed once
 
@@ -104,9 +103,9 @@ class RasterWriter(FileWriter):
             self._read_back()
         except GDAL_ERRORS as error:  # GDAL's own where a copy finds no room
             raise self._failed(error) from None
-        if self.layer.classes is not None:
+        if self.layer.classes is not None:  # TIFF itself has no place for the names of classes that GDAL reads
             side = self.path.with_name(self.path.name + ".aux.xml")
-            write_text(side, category_sidecar(self.layer.classes.names))
+            write_text(side, XML.get_template("categories.xml.j2").render(names=self.layer.classes.names))
         os.replace(self._part, self.path)
 
     def _read_back(self) -> None:
@@ -121,46 +120,22 @@ class RasterWriter(FileWriter):
         BLOCK_CACHE.leave()
 
 
-def category_sidecar(names: Sequence[str]) -> str:
-    """GDAL's side file with the class names: TIFF itself has no place for them that GDAL reads."""
-    rows = "".join(f"      <Category>{escape(name)}</Category>\n" for name in names)
-    return (
-        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
-        f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
-    )
-
-
 def style_path(raster: Path) -> Path:
     """Where QGIS looks for the style of a raster: the same name with the ending ``.qml``."""
     return raster.with_suffix(".qml")
 
 
 def write_style(raster: Path, classes: ClassMap) -> Path:
-    """Write the style (classes by name and colour) next to the class map ``raster``; QGIS opens the map with it.
+    """Write the style next to the class map ``raster``, with which QGIS opens the map: each class of band 1 by name and
+    colour; other values are transparent.
 
     Raises:
         OutputError: the folder cannot be written to.
     """
     target = style_path(raster)
     check_writable(target)
-    return write_text(target, raster_style(classes))
-
-
-def raster_style(classes: ClassMap) -> str:
-    """A QGIS style (QML) with one palette entry per class of band 1; other values are transparent."""
-    entries = "".join(
-        f'        <paletteEntry value="{label}" color="{as_hex(colour)}" alpha="255" label={quoteattr(name)}/>\n'
-        for label, (name, colour) in enumerate(zip(classes.names, classes.palette, strict=True))
-    )
-    return (
-        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-        '<qgis version="3.22.0" styleCategories="Symbology">\n  <pipe>\n'
-        '    <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
-        f"      <colorPalette>\n{entries}      </colorPalette>\n"
-        '    </rasterrenderer>\n    <brightnesscontrast brightness="0" contrast="0" gamma="1"/>\n'
-        '    <huesaturation saturation="0" grayscaleMode="0" colorizeOn="0"/>\n'
-        '    <rasterresampler maxOversampling="2"/>\n  </pipe>\n  <blendMode>0</blendMode>\n</qgis>\n'
-    )
+    entries = list(zip(classes.names, map(as_hex, classes.palette), strict=True))
+    return write_text(target, XML.get_template("style.qml.j2").render(entries=entries))
 
 
 def as_hex(colour: Colour) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 import rasterio.features
 from jaxtyping import Bool, Int
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from rasterio._err import CPLE_BaseError
 from rasterio._path import _UnparsedPath
 from rasterio.env import get_gdal_config, set_gdal_config
@@ -25,6 +26,10 @@ from regard.io.source import Source
 BLOCK_LIMIT = 2**30  # bytes that one block of a file may ask for
 CACHE_MB = 32  # of GDAL's blocks; by itself GDAL keeps a twentieth of the machine's memory
 GDAL_ERRORS = (rasterio.errors.RasterioError, CPLE_BaseError)
+XML = Environment(
+    autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True,
+    loader=PackageLoader("regard.io"),
+)  # fmt: skip
 
 
 def open_dataset(source: Source, *, vrt: bool = False) -> Any:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.sax.saxutils import escape
 
 from rasterio.enums import ColorInterp
 
 from regard.errors import BandMismatch, UnreadableImage
 from regard.io.bands import Band, check_bits
+from regard.io.gdal import XML
 from regard.io.raster import Box, open_raster
 from regard.io.source import Source
 
@@ -30,6 +30,12 @@ class Tile(NamedTuple):
     empty: str
     block: tuple[int, int]
 
+    @property
+    def path(self) -> str:
+        """Where GDAL finds the file, from any folder."""
+        local = self.source.local
+        return self.source.gdal_name if local is None else str(local.absolute())
+
 
 def mosaic(files: Sequence[str | Path | Source], *, vrt: bool = False) -> Source:
     """Several files as one source, a VRT that lies in no file and that :func:`~regard.io.raster.open_raster` opens.
@@ -44,7 +50,7 @@ def mosaic(files: Sequence[str | Path | Source], *, vrt: bool = False) -> Source
     for tile in tiles:
         _check_alike(tiles[0], tile)
     places = [_place(tiles[0], tile) for tile in tiles]
-    document = "".join(_document(tiles, places))
+    document = _document(tiles, places)
     return Source(f"{MOSAICS}{hashlib.sha256(document.encode()).hexdigest()[:16]}/mosaic.vrt", document)
 
 
@@ -108,33 +114,20 @@ def _place(first: Tile, other: Tile) -> Box:
     return Box(top, left, height, width)
 
 
-def _document(tiles: Sequence[Tile], places: Sequence[Box]) -> Iterator[str]:
-    """The parts of a VRT. A later file's pixels without data leave those of an earlier one.
-
-    Source: gdal.org, VRT: NODATA and UseMaskBand of a ComplexSource leave what is there.
-    """
-    first = tiles[0]
+def _document(tiles: Sequence[Tile], places: Sequence[Box]) -> str:
+    """The VRT of files at their places."""
     left, top = min(box.left for box in places), min(box.top for box in places)
-    width = max(box.left + box.width for box in places) - left
-    height = max(box.top + box.height for box in places) - top
-    a, b, c, d, e, f = first.transform[:6]
-    yield f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">'
-    yield "" if first.crs is None else f"<SRS>{escape(first.crs.to_wkt())}</SRS>"
-    yield f"<GeoTransform>{', '.join(map(repr, (c + left * a, a, b, f + top * e, d, e)))}</GeoTransform>"
     inside = [box._replace(top=box.top - top, left=box.left - left) for box in places]
-    for number, band in enumerate(first.bands, 1):
-        nodata = "" if band.nodata is None else f"<NoDataValue>{band.nodata!r}</NoDataValue>"
-        yield f'<VRTRasterBand dataType="{_gdal_type(band.dtype)}" band="{number}">{nodata}'
-        yield f"<ColorInterp>{band.colour}</ColorInterp><Description>{escape(band.description)}</Description>"
-        for tile, box in zip(tiles, inside, strict=True):
-            yield _source(tile, box, str(number), _leaving(tile, band))
-        yield "</VRTRasterBand>"
-    if first.empty in ("mask", "nothing"):
-        yield '<MaskBand><VRTRasterBand dataType="Byte">'
-        for tile, box in zip(tiles, inside, strict=True):
-            yield _source(tile, box, "mask,1", "<NODATA>0</NODATA>")
-        yield "</VRTRasterBand></MaskBand>"
-    yield "</VRTDataset>"
+    a, b, c, d, e, f = tiles[0].transform[:6]
+    return XML.get_template("mosaic.vrt.j2").render(
+        first=tiles[0],
+        width=max(box.left + box.width for box in inside),
+        height=max(box.top + box.height for box in inside),
+        transform=(c + left * a, a, b, f + top * e, d, e),
+        placed=list(zip(tiles, inside, strict=True)),
+        leaving=_leaving,
+        gdal_type=_gdal_type,
+    )
 
 
 def _leaving(tile: Tile, band: Band) -> str:
@@ -144,20 +137,6 @@ def _leaving(tile: Tile, band: Band) -> str:
     if tile.empty == "alpha" and band.colour == ColorInterp.alpha.name:
         return "<NODATA>0</NODATA>"
     return "<UseMaskBand>true</UseMaskBand>" if tile.empty in ("alpha", "mask") else ""
-
-
-def _source(tile: Tile, box: Box, band: str, leaving: str) -> str:
-    kind = "ComplexSource" if leaving else "SimpleSource"
-    local = tile.source.local
-    name = tile.source.gdal_name if local is None else str(local.absolute())
-    dtype = "Byte" if band.startswith("mask") else _gdal_type(tile.bands[0].dtype)
-    size = f'xSize="{box.width}" ySize="{box.height}"'
-    return (
-        f'<{kind}><SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename><SourceBand>{band}</SourceBand>'
-        f'<SourceProperties RasterXSize="{box.width}" RasterYSize="{box.height}" DataType="{dtype}" '
-        f'BlockXSize="{tile.block[1]}" BlockYSize="{tile.block[0]}"/><SrcRect xOff="0" yOff="0" {size}/>'
-        f'<DstRect xOff="{box.left}" yOff="{box.top}" {size}/>{leaving}</{kind}>'
-    )
 
 
 def _gdal_type(dtype: str) -> str:
