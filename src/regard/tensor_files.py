@@ -47,11 +47,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def unwrap(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors of a file's content, be they in a container or not.
-
-    Raises:
-        CheckpointError: there are none.
-    """
+    """The tensors of a file's content, be they in a container or not; a CheckpointError if there are none."""
     for container in ("state_dict", "model"):
         if isinstance(content.get(container), Mapping):
             content = content[container]

@@ -12,7 +12,7 @@ import torch
 
 from regard.card import Card
 from regard.checkpoints.create import build
-from regard.checkpoints.foreign.config_from_tensors import classes
+from regard.checkpoints.foreign.config_from_tensors import count_classes
 from regard.checkpoints.foreign.convert import _config, recognise
 from regard.checkpoints.foreign.metadata import evidence
 from regard.checkpoints.foreign.rename import reconcile, rename, strip
@@ -55,7 +55,7 @@ def test_one_to_one(name: str):
     renamed, dropped = rename(tensors, family)
     assert dropped == [] and len(renamed) == len(tensors)
     found, notes = _config(family, renamed, evidence(path, {}))
-    names = ClassMap.of([f"class {index}" for index in range(classes(renamed))])
+    names = ClassMap.of([f"class {index}" for index in range(count_classes(renamed))])
     with torch.device("meta"):
         own = build(Card(architecture=family.architecture, config=found, classes=names)).state_dict()
     reconciled, folded = reconcile(renamed, own, family.zeros)

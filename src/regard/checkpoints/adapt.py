@@ -38,7 +38,7 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
     old = old.model_copy(update={"config": {**old.config, **config}})
     card = old.model_copy(update={"classes": classes, "scores": {}, "protocol": ""})
     if tuple(bands) != old.bands:
-        card = card.model_copy(update=unscaled(len(bands), bands) | _scaling(old, bands))
+        card = card.model_copy(update=unscaled(bands) | _scaling(old, bands))
     model, notes = build(card), []
     own = model.state_dict()
     if classes.names != old.classes.names:
@@ -48,7 +48,7 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
         tensors |= {name: _rows(tensors[name], own[name], axis, old.classes, classes) for name, axis in axes.items()}
         notes += _class_notes(old.classes, classes, axes)
     if tuple(bands) != old.bands:
-        axes = _axes(old, len(old.bands), lambda count: unscaled(count, [f"band {i}" for i in range(count)]))
+        axes = _axes(old, len(old.bands), lambda count: unscaled([f"band {i}" for i in range(count)]))
         tensors |= {name: _inflated(tensors[name], old.bands, bands) for name in axes}
         notes += _band_notes(old.bands, bands)
     fit(model, tensors, path)

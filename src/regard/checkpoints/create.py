@@ -40,7 +40,7 @@ def create(
         BandMismatch: as many ``bands`` as ``in_channels`` are needed.
     """
     names = band_names(in_channels, bands)
-    scaling = unscaled(in_channels, names)
+    scaling = unscaled(names)
     if names == RGB:
         scaling["mean"], scaling["std"] = preprocessing(backbone)
     card = Card(
@@ -56,8 +56,7 @@ def create(
 def build(card: Card, *, pretrained: bool | str | Path = False) -> Segmenter:
     """The network that a card describes, with every default of its config written out in the card.
 
-    Raises:
-        UnknownName: no such architecture or backbone.
+    An architecture or backbone that there is not is an UnknownName.
     """
     if card.architecture not in MODELS:
         raise unknown("architecture", card.architecture, MODELS)
@@ -66,18 +65,13 @@ def build(card: Card, *, pretrained: bool | str | Path = False) -> Segmenter:
     return network(card.model_copy(update={"config": config}), pretrained=pretrained)
 
 
-def unscaled(in_channels: int, names: Sequence[str] | None = None) -> dict[str, Any]:
+def unscaled(bands: Sequence[str]) -> dict[str, Any]:
     """The card's bands with mean 0 and standard deviation 1 each."""
-    bands = tuple(names) if names is not None else band_names(in_channels, None)
-    return {"bands": bands, "mean": (0.0,) * len(bands), "std": (1.0,) * len(bands)}
+    return {"bands": tuple(bands), "mean": (0.0,) * len(bands), "std": (1.0,) * len(bands)}
 
 
 def band_names(in_channels: int, bands: Sequence[str] | None) -> tuple[str, ...]:
-    """The given names; red, green, blue for three; else band_1, band_2, ...
-
-    Raises:
-        BandMismatch: names and channels differ in number.
-    """
+    """The given names, else red, green, blue for three, else band_1, ...; BandMismatch if the numbers differ."""
     if in_channels < 1 or bands == ():
         raise BandMismatch(f"got in_channels={in_channels}, bands={bands}; a network needs one band at least.")
     if bands is None:

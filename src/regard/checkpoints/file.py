@@ -168,11 +168,7 @@ def parse_card(path: Path, header: Mapping[str, str]) -> Card:
 
 
 def fit(model: Segmenter, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load tensors into a model of the same names and shapes; float16 becomes float32.
-
-    Raises:
-        CheckpointError: names or shapes differ; the message names the first.
-    """
+    """Load tensors into a model of the same names and shapes; float16 becomes float32; others are a CheckpointError."""
     own = model.state_dict()
     missing, unused = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     shaped = sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)

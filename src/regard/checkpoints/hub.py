@@ -47,12 +47,8 @@ def parse(name: str) -> tuple[str, str, str | None]:
     return "/".join(parts[:2]), "/".join(parts[2:]) or FILE, revision or None
 
 
-def upload(folder: str | Path, repository: str, *, private: bool = False, message: str = "Upload model") -> str:
-    """Publish the files of a folder as ``repository`` = ``"user/name"``; the address of the commit.
-
-    Raises:
-        CheckpointError: the hub refuses (no token, no right, a bad name) or cannot be reached.
-    """
+def upload(folder: str | Path, repository: str, *, private: bool, message: str) -> str:
+    """Publish the files of a folder; the address of the commit. A refusal of the hub is a CheckpointError."""
     from huggingface_hub import HfApi
 
     hub: Any = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))

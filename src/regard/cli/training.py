@@ -117,7 +117,7 @@ def _new_model(
     )
     if is_8_bit(data):
         return model
-    return model.with_card(model.card.model_copy(update=unscaled(len(names), names)))  # measured by the training
+    return model.with_card(model.card.model_copy(update=unscaled(names)))  # measured by the training
 
 
 def _leave_to_the_model(**given: str | None) -> None:

@@ -128,12 +128,18 @@ class LabelledData:
         """
         image, valid = pair.read_image(self.bands, expected)
         labels = pair.read_labels(self.classes)
-        if image.shape[1:] != labels.shape:
-            raise SizeMismatch(
-                f"{pair.image.name} is {image.shape[2]} x {image.shape[1]} pixels, its mask {pair.mask.name} "
-                f"{labels.shape[1]} x {labels.shape[0]}. Export both at one size."
-            )
+        check_size(pair, image.shape[1:], labels.shape)
         return Sample(image, np.where(valid, labels, self.classes.ignore_index), valid, pair.name)
+
+
+def check_size(pair: Pair, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    """Raise a SizeMismatch if an image and its mask, of these heights and widths, are not equally large."""
+    if image != mask:
+        rotated = " One of them is rotated by 90 degrees." if mask == image[::-1] else ""
+        raise SizeMismatch(
+            f"{pair.image.name} is {image[1]} x {image[0]} pixels, its mask {pair.mask.name} {mask[1]} x {mask[0]}."
+            f"{rotated} Export both at one size."
+        )
 
 
 def boxes(size: tuple[int, int], side: int) -> list[Box]:

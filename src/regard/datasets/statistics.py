@@ -88,12 +88,9 @@ def balanced_weights(pixels: Int[np.ndarray, "i k"]) -> tuple[float, ...]:
 
 
 def check_labels(data: LabelledData, *, skip: bool = False) -> None:
-    """Check that the training masks hold at least two classes; reads masks until they do.
+    """Read the training masks until two classes are found; a ClassMismatch if they hold one or none.
 
     ``skip`` passes over masks that cannot be read.
-
-    Raises:
-        ClassMismatch: they hold one class or none, so nothing can be learned.
     """
     ignore, found = data.classes.ignore_index, set[int]()
     for labels in _usable(lambda pair: pair.read_labels(data.classes), data.split("train"), skip):

@@ -13,9 +13,9 @@ from PIL import Image
 
 from regard.classes import ClassMap
 from regard.datasets.folder import Finding, Grade
-from regard.datasets.labelled_data import Pair
+from regard.datasets.labelled_data import Pair, check_size
 from regard.datasets.mask import checked_labels, label_values, labels_of_colours, mask_values
-from regard.errors import ClassMismatch, RegardError
+from regard.errors import ClassMismatch, RegardError, SizeMismatch
 from regard.io.image import is_deep
 from regard.io.raster import Box, apply, open_raster
 from regard.io.source import PHOTOGRAPHS, is_photograph
@@ -85,7 +85,12 @@ def inspect(pair: Pair, split: str, classes: ClassMap | None) -> Inspection:
         found.digest = hashlib.sha256(pair.image.read_bytes()).hexdigest()
     _check_grids(found)
     _check_contrast(found, image, valid)
-    if labels is None or classes is None or not _same_size(found, image.shape[1:], labels.shape):
+    if labels is None or classes is None:
+        return found
+    try:
+        check_size(pair, image.shape[1:], labels.shape)
+    except SizeMismatch as error:
+        found.add("error", "size", str(error))
         return found
     known = valid & (labels != classes.ignore_index)
     found.counts = np.bincount(labels[known], minlength=len(classes))
@@ -185,11 +190,3 @@ def _check_contrast(found: Inspection, image: Shaped[np.ndarray, "c h w"], valid
         found.add("warning", "blank", message)
     elif values.dtype == np.uint8 and values[:, ::16].std(axis=1).max() < 1:
         found.add("warning", "blank", f"{name} is nearly blank (grey levels vary by less than 1). Please check it.")
-
-
-def _same_size(found: Inspection, image: tuple[int, ...], mask: tuple[int, ...]) -> bool:
-    turned = " One of them is rotated by 90 degrees." if mask == image[::-1] else ""
-    message = f"{found.pair.image.name} is {image[1]} x {image[0]} pixels, its mask {mask[1]} x {mask[0]}.{turned}"
-    if mask != image:
-        found.add("error", "size", f"{message} Export both at one size.")
-    return mask == image

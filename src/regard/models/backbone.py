@@ -112,13 +112,10 @@ def _create(name: str, output_stride: int | None, pretrained: bool | str | Path,
 
 
 def check_name(name: str) -> None:
-    """Whether timm has a network of this name.
-
-    Raises:
-        UnknownName: it has not.
-    """
+    """Raise an UnknownName if timm has no network of this name."""
     if not timm.is_model(name):
-        raise unknown("backbone", name, timm.list_models(module=_family(name)) or timm.list_models("resnet*"))
+        family = next((family for family in timm.list_modules() if name.startswith(family)), "")
+        raise unknown("backbone", name, timm.list_models(module=family) or timm.list_models("resnet*"))
 
 
 def _check_found(network: nn.Module, tensors: Mapping[str, Any], name: str, path: str | Path) -> None:
@@ -130,10 +127,6 @@ def _check_found(network: nn.Module, tensors: Mapping[str, Any], name: str, path
             f"{path} does not fit backbone {name}: it holds {len(wanted & given)} of {len(wanted)} tensors. "
             "Give weights in timm's names."
         )
-
-
-def _family(name: str) -> str:
-    return next((family for family in timm.list_modules() if name.startswith(family)), "")
 
 
 def _no_stride(name: str, output_stride: int | None) -> str:
@@ -148,11 +141,7 @@ def _no_stride(name: str, output_stride: int | None) -> str:
 
 
 def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (of RGB in 0..1) that the network's ImageNet weights were trained with.
-
-    Raises:
-        UnknownName: timm has no such network.
-    """
+    """Mean and standard deviation (of RGB in 0..1) that the network's ImageNet weights were trained with."""
     check_name(name.removeprefix("tu-"))
     config: Any = timm.get_pretrained_cfg(name.removeprefix("tu-"))
     return tuple(config.mean), tuple(config.std)
@@ -162,10 +151,8 @@ def set_dilations(network: nn.Module, stage: str, rates: Sequence[int]) -> None:
     """Give the 3x3 convolution of each block of a stage its own dilation, absolute, in place.
 
     DANet's multi-grid is 4, 8, 16 in the last stage, which also replaces the halved rate of the first block.
-    Source: the authors' training command (``--multi-grid --multi-dilation 4 8 16``).
-
-    Raises:
-        ConfigError: the network has no such stage, or the stage another number of blocks.
+    Source: the authors' training command (``--multi-grid --multi-dilation 4 8 16``). Another number of blocks than of
+    rates, or no such stage, is a ConfigError.
     """
     blocks = dict(network.named_children()).get(stage)
     if not isinstance(blocks, nn.Sequential) or len(blocks) != len(rates):
@@ -175,13 +162,9 @@ def set_dilations(network: nn.Module, stage: str, rates: Sequence[int]) -> None:
             "rate per block of its last stage."
         )
     for block, rate in zip(blocks, rates, strict=True):
-        conv = spatial_conv(block)
+        # The dilated 3x3 convolution: the second of a bottleneck, the first of a basic block.
+        conv = cast(nn.Conv2d, block.conv2 if hasattr(block, "conv3") else block.conv1)
         conv.dilation = conv.padding = (rate, rate)
-
-
-def spatial_conv(block: nn.Module) -> nn.Conv2d:
-    """The dilated 3x3 convolution of a residual block: the second of a bottleneck, the first of a basic block."""
-    return cast(nn.Conv2d, block.conv2 if hasattr(block, "conv3") else block.conv1)
 
 
 def dilate_first_only(network: nn.Module) -> None:

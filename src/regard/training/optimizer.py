@@ -72,8 +72,7 @@ def freeze(model: Segmenter, what: Literal["nothing", "norms", "backbone"]) -> l
 def criterion_of(model: Segmenter, config: TrainConfig, pixels: Int[np.ndarray, "i k"] | None) -> Criterion:
     """The loss that the settings name; ``pixels`` of each class by training image give balanced weights.
 
-    Raises:
-        ConfigError: the weights of Cityscapes for other than its 19 classes.
+    The weights of Cityscapes for other than its 19 classes are a ConfigError.
     """
     weights = None
     if config.class_weights == "balanced" and pixels is not None:

@@ -41,7 +41,7 @@ def settings(architecture: str, tensors: Tensors) -> dict[str, Any]:
         raise CheckpointError(f"{lacks}. It is cut or of another version.") from None
 
 
-def classes(tensors: Tensors) -> int:
+def count_classes(tensors: Tensors) -> int:
     """The number of classes."""
     return len(tensors["classify.main.1.weight" if "classify.main.1.weight" in tensors else "classify.weight"])
 

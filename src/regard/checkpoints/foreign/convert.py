@@ -10,11 +10,10 @@ from torch import Tensor
 
 from regard._version import __version__
 from regard.card import Card
-from regard.checkpoints.create import build, unscaled
+from regard.checkpoints.create import band_names, build, unscaled
 from regard.checkpoints.file import fit, save
 from regard.checkpoints.foreign import danet, hrnet_ocr, mmseg, openseg, sssegmentation
-from regard.checkpoints.foreign.config_from_tensors import classes as count_classes
-from regard.checkpoints.foreign.config_from_tensors import in_channels, is_hrnet, settings
+from regard.checkpoints.foreign.config_from_tensors import count_classes, in_channels, is_hrnet, settings
 from regard.checkpoints.foreign.metadata import Evidence, align_corners, class_map, evidence, scaling
 from regard.checkpoints.foreign.rename import Family, reconcile, rename, strip
 from regard.classes import ClassMap
@@ -68,7 +67,7 @@ def convert(
         origin=f"converted from {path.name} ({family.name}; SHA-256 {file_digest(path)[:16]})",
         licence=family.licence,
         regard_version=__version__,
-        **({**family.card, **scaling(words)} if bands == 3 else unscaled(bands)),
+        **({**family.card, **scaling(words)} if bands == 3 else unscaled(band_names(bands, None))),
     )
     model = build(card)
     ours, folded = reconcile(renamed, model.state_dict(), family.zeros)

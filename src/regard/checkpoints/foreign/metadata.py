@@ -87,9 +87,7 @@ def scaling(words: Evidence) -> dict[str, Any]:
 def class_map(words: Evidence, count: int, given: ClassMap | Sequence[str] | str | None) -> tuple[ClassMap, str]:
     """The classes, and where they are from: given, in the file, or known by the name or the number.
 
-    Raises:
-        ClassMismatch: those given are not as many as the network's outputs.
-        UnknownName: no list of the given name.
+    Another number of given classes than of the network's outputs is a ClassMismatch.
     """
     if given is not None:
         chosen = known_classes(given) if isinstance(given, str) else ClassMap.of(given)

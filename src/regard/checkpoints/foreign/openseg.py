@@ -9,6 +9,7 @@ the heads and positive scales.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -57,49 +58,39 @@ def positive_scales(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.abs() + ABN_EPSILON if name in scales else value for name, value in tensors.items()}
 
 
-OCRNET = Family(
+_ocrnet = partial(Family, architecture="ocrnet", licence=LICENCE, special=in_place)
+
+OCRNET = _ocrnet(
     name="openseg SpatialOCRNet",
-    architecture="ocrnet",
     signature=("conv_3x3.0.weight", "dsn_head.0.weight", "head.weight"),
     table={**BACKBONE, **_DSN, **plain_block("conv_3x3", "pixels"), **spatial_ocr("spatial_ocr_head")},
-    licence=LICENCE,
     config={"align_corners": True, "dropout": 0.05, "regions_dropout": 0.05, **POOL},
     card=CARD,
-    special=in_place,
 )
 
-ASP_OCRNET = Family(
+ASP_OCRNET = _ocrnet(
     name="openseg ASPOCRNet",
-    architecture="ocrnet",
     signature=("asp_ocr_head.context.0.weight", "dsn_head.0.weight"),
     table={**BACKBONE, **_DSN, **_asp()},
-    licence=LICENCE,
     config={"align_corners": True, "dropout": 0.1, "regions_dropout": 0.1, **POOL},
     card=CARD,
-    special=in_place,
 )
 
-HRNET_OCR = Family(
+HRNET_OCR = _ocrnet(
     name="openseg HRNet_W48_OCR",
-    architecture="ocrnet",
     signature=("conv3x3.0.weight", "aux_head.2.weight", "cls_head.weight"),
     table={**BACKBONE, **_AUX, **plain_block("conv3x3", "pixels"), **spatial_ocr("ocr_distri_head")},
-    licence=LICENCE,
     config={"align_corners": True, "dropout": 0.05},
     card=HRNET_CARD,
-    special=in_place,
 )
 
-HRNET_ASP_OCR = Family(
+HRNET_ASP_OCR = _ocrnet(
     name="openseg HRNet_W48_ASPOCR",
-    architecture="ocrnet",
     signature=("asp_ocr_head.context.0.weight", "aux_head.2.weight"),
     table={**BACKBONE, **_AUX, **_asp()},
-    licence=LICENCE,
     zeros=("classify.bias", "regions.2.bias"),
     config={"align_corners": True, "dropout": 0.1, "rates": (24, 48, 72)},
     card=HRNET_CARD,
-    special=in_place,
 )
 
 FAMILIES = (OCRNET, ASP_OCRNET, HRNET_OCR, HRNET_ASP_OCR)

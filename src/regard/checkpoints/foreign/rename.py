@@ -22,11 +22,6 @@ class Special(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def nothing_special(tensors: Mapping[str, Tensor], words: Evidence) -> Special:
-    """The tensors as they are."""
-    return Special(tensors)
-
-
 @dataclass(frozen=True)
 class Family:
     """A code base's files of one architecture.
@@ -48,7 +43,7 @@ class Family:
     on_resnet: Mapping[str, Any] = field(default_factory=dict)
     on_basic: Mapping[str, Any] = field(default_factory=dict)  # options of ResNet-18 and -34
     card: Mapping[str, Any] = field(default_factory=dict)
-    special: Callable[[Mapping[str, Tensor], Evidence], Special] = nothing_special
+    special: Callable[[Mapping[str, Tensor], Evidence], Special] = lambda tensors, _: Special(tensors)
 
     def fits(self, names: Iterable[str]) -> bool:
         """Whether the whole signature is among ``names``."""
@@ -61,11 +56,7 @@ def strip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors in our names, and the names of those dropped on purpose.
-
-    Raises:
-        CheckpointError: a tensor is neither in the table nor among the drops, or two get one name.
-    """
+    """Tensors in our names, and the names of those dropped on purpose; one without a place is a CheckpointError."""
     renamed: dict[str, Tensor] = {}
     dropped, unknown = [], []
     for name, value in tensors.items():
