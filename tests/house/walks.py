@@ -80,10 +80,10 @@ def traced() -> Iterator[Walk]:
     walk: Walk = {}
 
     def note(frame: types.FrameType, event: str, _: object) -> None:
-        code = frame.f_code
-        if event != "call" or not code.co_flags & FUNCTION or not code.co_filename.startswith(str(SOURCE)):
+        code, file = frame.f_code, Path(frame.f_code.co_filename)
+        if event != "call" or not code.co_flags & FUNCTION or file.suffix != ".py" or SOURCE not in file.parents:
             return
-        functions = walk.setdefault(Path(code.co_filename).relative_to(SOURCE).as_posix(), [])
+        functions = walk.setdefault(file.relative_to(SOURCE).as_posix(), [])
         if "<" not in code.co_name and code.co_qualname not in functions:
             functions.append(code.co_qualname)
 
