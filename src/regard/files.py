@@ -20,11 +20,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_writable(path: Path) -> None:
-    """Make the folder of ``path`` and try to write there, before any work is done.
-
-    Raises:
-        OutputError: it cannot be made or written to, or ``path`` is a folder.
-    """
+    """Make the folder of ``path`` and try to write there, before any work is done; an OutputError if it fails."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder. Give the name of a file.")
     probe = _hidden(path)
@@ -36,11 +32,7 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into one line of ours.
-
-    Raises:
-        OutputError: the disk is full or gone, or may not be written to.
-    """
+    """Turn the system's refusal to write into an OutputError of one line."""
     try:
         yield
     except OSError as error:
@@ -78,11 +70,7 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> Path:
-    """Write a file whole, or leave what is there, and return ``path``.
-
-    Raises:
-        OutputError: the disk is full or gone.
-    """
+    """Write a file whole and return ``path``; or leave what is there, with an OutputError."""
     with writing(path.parent), replacing(path) as part:
         part.write_bytes(content)
     return path

@@ -16,7 +16,7 @@ WINDOW = 450  # pixels
 UNIFORM = 0.95  # share of one label above which a training window teaches next to nothing
 
 
-def scene_splits(base: Path, *, window: int = WINDOW) -> dict[str, tuple[Pair, ...]]:
+def scene_splits(base: Path) -> dict[str, tuple[Pair, ...]]:
     """Windows of ``image.tif`` by split: those wholly in one split of ``split.tif``; without that file all are train.
 
     Training windows in which one label (of a class, or for no class) covers more than 95 % are left out: open sea.
@@ -30,7 +30,7 @@ def scene_splits(base: Path, *, window: int = WINDOW) -> dict[str, tuple[Pair, .
         raise DatasetError(f"{mask} is missing. Put the labels of image.tif there, on the same grid.")
     size = image_size(image)
     _check_size(mask, size)
-    windows = boxes(size, window)
+    windows = boxes(size, WINDOW)
     names = ["train"] * len(windows)
     if codes.is_file():
         _check_size(codes, size)
@@ -42,7 +42,7 @@ def scene_splits(base: Path, *, window: int = WINDOW) -> dict[str, tuple[Pair, .
             splits.setdefault(split, []).append(Pair(f"{base.name}_{box.top}_{box.left}", image, mask, box))
     if "train" not in splits:
         raise DatasetError(
-            f"{base} has no window of {window} x {window} pixels wholly in train with more than one label. Label more, "
+            f"{base} has no window of {WINDOW} x {WINDOW} pixels wholly in train with more than one label. Label more, "
             "or draw larger blocks in split.tif."
         )
     return {split: tuple(pairs) for split, pairs in splits.items()}

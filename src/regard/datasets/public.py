@@ -56,11 +56,7 @@ def public_name(root: str | Path) -> str | None:
 
 
 def public_folder(root: str | Path) -> LabelledData:
-    """The labelled data of ``NAME:FOLDER``.
-
-    Raises:
-        DatasetError: the folder does not hold the data set in its layout, or an image has no mask.
-    """
+    """The labelled data of ``NAME:FOLDER``; a DatasetError if it is not in its layout, or an image has no mask."""
     name, _, path = str(root).partition(":")
     layout, base = layouts()[name], Path(path)
     update = {"stored": layout.stored and tuple(layout.stored), "stored_ignored": tuple(layout.ignored)}

@@ -31,10 +31,7 @@ def is_8_bit(data: LabelledData) -> bool:
 def measure(data: LabelledData, bands: Sequence[str], *, images: int = IMAGES, skip: bool = False) -> Scaling:
     """Mean and standard deviation over the valid pixels of up to ``images`` training images, evenly spread.
 
-    ``skip`` leaves out those that cannot be read.
-
-    Raises:
-        DatasetError: no image has a valid pixel, or a band is constant.
+    ``skip`` leaves out those that cannot be read. No valid pixel, or a constant band, is a DatasetError.
     """
     pairs = data.split("train")
     picked = [pairs[index] for index in np.linspace(0, len(pairs) - 1, min(images, len(pairs))).astype(int)]

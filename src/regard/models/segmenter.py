@@ -144,11 +144,7 @@ class Segmenter(nn.Module):
         return super().train(mode)
 
     def check_plain(self, purpose: str) -> None:
-        """Whether the network is as its card says, not rebuilt for prediction.
-
-        Raises:
-            ConfigError: it was loaded with ``fast=True``, another precision, or from an exported file.
-        """
+        """Raise a ConfigError if the network is rebuilt for prediction, and so not as its card says."""
         if self.fast:
             raise ConfigError(
                 f"a model loaded with fast=True, in another precision or from an exported file cannot be {purpose}. "

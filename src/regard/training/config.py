@@ -150,17 +150,13 @@ class TrainConfig(Session, Evaluation, Augmentation, Optimisation):
         """
         for name in settings.keys() & RENAMED.keys():
             raise ConfigError(f"the training setting {name!r} is now {RENAMED[name]!r}. Use the new name.")
+        for name in settings.keys() - cls.model_fields.keys():
+            raise ConfigError(f"training has no setting {name!r}. Settings: {', '.join(cls.model_fields)}.")
         try:
             return cls(**settings)
         except ValidationError as error:
-            first = error.errors()[0]
-            if first["type"] == "extra_forbidden":
-                raise ConfigError(
-                    f"training has no setting {first['loc'][0]!r}. Settings: {', '.join(cls.model_fields)}."
-                ) from None
-            raise ConfigError(
-                f"training setting {first_reason(error)}; got {first['input']!r}. Choose another value."
-            ) from None
+            got = error.errors()[0]["input"]
+            raise ConfigError(f"training setting {first_reason(error)}; got {got!r}. Choose another value.") from None
 
 
 class Recipe(NamedTuple):

@@ -180,11 +180,7 @@ def best_line(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], ClassMap]:
-    """A run's run.json, and the classes in it.
-
-    Raises:
-        TrainingError: the folder holds no run, or a broken one.
-    """
+    """A run's run.json, and the classes in it; a TrainingError if the folder holds no run, or a broken one."""
     path = folder / "run.json"
     if not path.is_file():
         raise TrainingError(f"{folder} holds no run (no run.json). Give the folder that regard train wrote.")

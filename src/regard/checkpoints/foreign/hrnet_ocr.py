@@ -8,6 +8,8 @@ The images of both are RGB with ImageNet's statistics.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from regard.checkpoints.foreign.rename import Family, aspp, plain_block, spatial_ocr
 
 _STEM = ("conv1", "bn1", "conv2", "bn2", "layer1", "transition1", "transition2", "transition3")
@@ -48,17 +50,6 @@ def _trust(names: tuple[str, str, str, str, str]) -> dict[str, str]:
     return {f"scale_attn.{name}": target for name, target in zip(names, targets, strict=True)}
 
 
-def _mscale(last: str) -> Family:
-    return Family(
-        name="NVIDIA MscaleOCR",
-        architecture="ocrnet_multiscale",
-        signature=(*_SIGNATURE, f"scale_attn.{last}.weight"),
-        table={**_OCR, **_trust(("conv0", "bn0", "conv1", "bn1", "conv2")), **_trust(("0", "1", "3", "4", "6"))},
-        licence=NVIDIA_LICENCE,
-        drops=("criterion",),
-    )
-
-
 NVIDIA = Family(
     name="NVIDIA OCRNet",
     architecture="ocrnet",
@@ -67,6 +58,17 @@ NVIDIA = Family(
     licence=NVIDIA_LICENCE,
     drops=("criterion",),
 )
+
+
+def _mscale(last: str) -> Family:
+    return replace(
+        NVIDIA,
+        name="NVIDIA MscaleOCR",
+        architecture="ocrnet_multiscale",
+        signature=(*_SIGNATURE, f"scale_attn.{last}.weight"),
+        table={**_OCR, **_trust(("conv0", "bn0", "conv1", "bn1", "conv2")), **_trust(("0", "1", "3", "4", "6"))},
+    )
+
 
 # Both layouts of the scale attention: today's, and that of MSCALE_OLDARCH.
 FAMILIES = (OFFICIAL, _mscale("conv2"), _mscale("6"), NVIDIA)

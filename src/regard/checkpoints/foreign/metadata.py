@@ -28,14 +28,8 @@ DATA_SETS = {
     "potsdam": "potsdam",
     "vaihingen": "vaihingen",
 }
-BY_COUNT = {
-    19: "cityscapes",
-    150: "ade20k",
-    21: "voc",
-    171: "coco_stuff",
-    59: "pascal_context_59",
-    60: "pascal_context_60",
-}
+# The class lists that the number of classes is enough to tell.
+BY_COUNT = ("cityscapes", "ade20k", "voc", "coco_stuff", "pascal_context_59", "pascal_context_60")
 
 
 class Evidence(NamedTuple):
@@ -100,8 +94,9 @@ def class_map(words: Evidence, count: int, given: ClassMap | Sequence[str] | str
     for part, name in DATA_SETS.items():
         if part in words.name + words.text.lower() and len(known_classes(name)) == count:
             return known_classes(name), f"{name}, by its name"
-    if count in BY_COUNT:
-        return known_classes(BY_COUNT[count]), f"{BY_COUNT[count]}, by their number"
+    for name in BY_COUNT:
+        if len(known_classes(name)) == count:
+            return known_classes(name), f"{name}, by their number"
     return ClassMap.of([f"class_{index}" for index in range(count)]), "unknown; give them with classes="
 
 

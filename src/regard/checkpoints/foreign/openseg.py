@@ -33,13 +33,13 @@ _DSN = {**plain_block("dsn_head", "regions.0"), "dsn_head.3": "regions.2", "head
 _AUX = {**plain_block("aux_head", "regions.0"), "aux_head.2": "regions.2", "cls_head": "classify"}
 
 
-def _asp(source: str = "asp_ocr_head", target: str = "object_context") -> dict[str, str]:
-    branches = (plain_block(f"{source}.conv{2 + i}", f"{target}.pyramid.branches.{i}") for i in range(4))
+def _asp() -> dict[str, str]:
+    branches = (plain_block(f"asp_ocr_head.conv{2 + i}", f"object_context.pyramid.branches.{i}") for i in range(4))
     return {
-        **plain_block(f"{source}.context", f"{target}.pixels"),
-        **object_attention(f"{source}.context.2.object_context_block", f"{target}.attention"),
+        **plain_block("asp_ocr_head.context", "object_context.pixels"),
+        **object_attention("asp_ocr_head.context.2.object_context_block", "object_context.attention"),
         **{old: new for branch in branches for old, new in branch.items()},
-        **plain_block(f"{source}.conv_bn_dropout", f"{target}.fuse.0"),
+        **plain_block("asp_ocr_head.conv_bn_dropout", "object_context.fuse.0"),
     }
 
 
