@@ -60,8 +60,7 @@ def unwrap(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 def read_file(path: Path) -> dict[str, Any]:
     """The content of a weights file as a dict, read with ``weights_only=True``.
 
-    Raises:
-        CheckpointError: the file is missing, broken, is no dict, or would run code when read.
+    A file that is missing, broken, no dict, or would run code when read is a CheckpointError.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist. Give the path of a .safetensors or .pth file.")
@@ -119,11 +118,7 @@ def _order_header(path: Path) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write a ``.safetensors`` with ``header`` as its metadata, by atomic rename.
-
-    Raises:
-        OutputError: the folder cannot be written to, or the disk is full.
-    """
+    """Write a ``.safetensors`` with ``header`` as its metadata, by atomic rename; an OutputError if it fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:

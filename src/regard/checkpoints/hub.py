@@ -21,10 +21,8 @@ FILE = "model.safetensors"
 def fetch(name: str) -> Path:
     """The file behind ``hf:user/repo``, ``hf:user/repo@revision`` or ``hf:user/repo/folder/file.safetensors``.
 
-    It stays in the hub's cache, so that a second load needs no network.
-
-    Raises:
-        CheckpointError: there is no such repository, revision or file, or the hub cannot be reached.
+    It stays in the hub's cache, so that a second load needs no network. What is not there, or cannot be reached, is a
+    CheckpointError.
     """
     from huggingface_hub import hf_hub_download
 

@@ -94,9 +94,7 @@ def folder(
 def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -> Scan:
     """Everything that :func:`folder` finds under ``root``; its faults are findings, not exceptions.
 
-    Raises:
-        DatasetError: ``root`` is not a folder.
-        ConfigError: ``classes`` for data that bring their own.
+    ``root`` that is not a folder is a DatasetError, ``classes`` for data that bring their own are a ConfigError.
     """
     base = Path(root)
     public, described = public_name(root), base.suffix == ".json" and base.is_file()

@@ -67,7 +67,7 @@ def build_backbone(
     info: Any = network.feature_info
     strides = list(info.reduction())
     if output_stride is not None and strides[-1] != output_stride:
-        raise StrideUnavailable(_no_stride(name, output_stride))
+        raise _no_stride(name, output_stride)
     return Backbone(network, list(info.channels()), strides)
 
 
@@ -86,7 +86,7 @@ def _create(name: str, output_stride: int | None, pretrained: bool | str | Path,
     check_name(name)
     if output_stride is not None:
         if name.startswith("hrnet") or output_stride not in (8, 16, 32):
-            raise StrideUnavailable(_no_stride(name, output_stride))
+            raise _no_stride(name, output_stride)
         options = options | {"output_stride": output_stride}
     if isinstance(pretrained, (str, Path)):
         tensors = read_tensors(Path(pretrained))
@@ -95,7 +95,7 @@ def _create(name: str, output_stride: int | None, pretrained: bool | str | Path,
         network = timm.create_model(name, pretrained=bool(pretrained), **options)
     except TypeError as error:
         if "output_stride" in str(error):
-            raise StrideUnavailable(_no_stride(name, output_stride)) from None
+            raise _no_stride(name, output_stride) from None
         raise ConfigError(f"backbone {name}: {error}. Correct backbone_options.") from None
     except (RuntimeError, AttributeError, AssertionError) as error:
         if isinstance(pretrained, (str, Path)):
@@ -129,15 +129,12 @@ def _check_found(network: nn.Module, tensors: Mapping[str, Any], name: str, path
         )
 
 
-def _no_stride(name: str, output_stride: int | None) -> str:
+def _no_stride(name: str, output_stride: int | None) -> StrideUnavailable:
+    """The error for an output stride that a network cannot have."""
+    fault = f"{name} cannot run at output_stride={output_stride}"
     if name.startswith("hrnet"):
-        return (
-            f"{name} keeps stride 4 throughout and cannot run at output_stride={output_stride}. Set output_stride=None."
-        )
-    return (
-        f"{name} cannot run at output_stride={output_stride}; possible are 8, 16 and 32, not for every network. "
-        "Set another, or None."
-    )
+        return StrideUnavailable(f"{fault}: it keeps stride 4 throughout. Set output_stride=None.")
+    return StrideUnavailable(f"{fault}; possible are 8, 16 and 32, not for every network. Set another, or None.")
 
 
 def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

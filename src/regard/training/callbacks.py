@@ -142,9 +142,7 @@ def open_logger(name: str, folder: Path, *, start: int) -> Logger:
     """Lightning's logger by name. A run resumed after step ``start`` replaces what TensorBoard has from later steps.
 
     Weights & Biases and MLflow find their server as they always do: ``wandb login``, ``MLFLOW_TRACKING_URI``.
-
-    Raises:
-        MissingExtra: the logger's package is not installed.
+    A package that is not installed is a MissingExtra.
     """
     try:
         if name == "tensorboard":
