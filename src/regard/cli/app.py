@@ -55,11 +55,6 @@ Bands = Annotated[
 ]
 
 
-def base_of(options: Any) -> Any:
-    """The options as an instance of the class that declares them; the command line parses them with a subclass."""
-    return type(options).__bases__[0](**vars(options))
-
-
 def settings_of(config: dict[str, str] | None) -> dict[str, Any]:
     """Parse settings of a network, named with dashes or underscores: JSON where it is JSON, else text."""
     parsed: dict[str, Any] = {}

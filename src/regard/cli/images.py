@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter, Token
 
-from regard.cli.app import Answer, Bands, Model, Out, app, base_of
+from regard.cli.app import Answer, Bands, Model, Out, app
 from regard.options import Compute, Fusion, Input, MapOptions, Outputs, PolygonRules, Sharing, Views, Windows
 
 
@@ -98,7 +98,7 @@ def predict(
     from regard.mapping.plan import one_raster, plan, verify_map
     from regard.mapping.sources import listed
 
-    options = MapOptions(base_of(outputs), base_of(input), windows, base_of(views), rules, overwrite)
+    options = MapOptions(outputs, input, windows, views, rules, overwrite)
     chosen = [as_one([*listed(sources)], vrt=input.vrt)] if mosaic else [*map(Source.of, sources)]
     if dry_run or verify:
         raster = one_raster([*listed(chosen)])

@@ -83,7 +83,7 @@ class Pair:
         if self.gsd is None or self.box is None:
             return read_image(self.image, bands=bands, expected=expected, box=self.box)
         with open_raster(self.image, bands=bands, expected=expected) as native, at_gsd(native, self.gsd) as raster:
-            return Pixels(*raster.read(self.box))
+            return raster.read(self.box)
 
     def read_labels(self, classes: ClassMap) -> Int[np.ndarray, "h w"]:
         """The labels of the image; raises what ``read_mask`` raises."""

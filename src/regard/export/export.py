@@ -172,13 +172,13 @@ def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]
     return lambda image: torch.from_numpy(run(image.numpy())[0])
 
 
-def onnx_facts(model: Segmenter, *, normalised: bool, tile: int = 512) -> dict[str, str]:
+def onnx_facts(model: Segmenter, *, normalised: bool) -> dict[str, str]:
     """The card, and what the Deepness plugin of QGIS reads. Source: its documentation, 'Model metadata'."""
     card = model.card
     facts = {
         "model_type": "Segmentor",
         "class_names": json.dumps({str(label): name for label, name in enumerate(card.classes.names)}),
-        "tile_size": str(tile),
+        "tile_size": "512",
         "tiles_overlap": "25",
         "regard_card": card.model_dump_json(),
         "regard_stride": str(model.stride),

@@ -1,4 +1,4 @@
-"""GDAL underneath: opening a file after checking it, one line for its errors, a bounded cache for its blocks."""
+"""GDAL underneath: opening and checking a file, one line for its errors, a bounded cache for its blocks."""
 
 from __future__ import annotations
 
@@ -33,19 +33,21 @@ XML = Environment(
 
 
 def open_dataset(source: Source, *, vrt: bool = False) -> Any:
-    """Rasterio's dataset of a source, after checks of what would fail later."""
+    """Rasterio's dataset of a source."""
     drivers = source.drivers(vrt=vrt)
     with refusing(source, "the header"), not_georeferenced_is_fine(), rasterio.Env():
-        dataset = DatasetReader(_UnparsedPath(source.gdal_name), driver=drivers)
-    try:
-        with refusing(source, "the header"):
-            _check_blocks(source, dataset)
-            _check_parts(source, dataset)
-            _check_orientation(source, dataset)
-    except BaseException:
-        dataset.close()
-        raise
-    return dataset
+        return DatasetReader(_UnparsedPath(source.gdal_name), driver=drivers)
+
+
+def check_dataset(source: Source, dataset: Any) -> None:
+    """Refuse what would fail later.
+
+    Raises:
+        UnreadableImage: blocks above 1 GiB, complex numbers, a part that is missing, a photograph stored turned.
+    """
+    _check_blocks(source, dataset)
+    _check_parts(source, dataset)
+    _check_orientation(source, dataset)
 
 
 def _check_blocks(source: Source, dataset: Any) -> None:

@@ -8,26 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Shaped
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regard.errors import BandMismatch, UnreadableImage
 from regard.io.bands import band_number
 from regard.io.raster import Box, open_raster
+from regard.io.raster import Pixels as Pixels
 from regard.io.source import PHOTOGRAPH_FORMATS, PHOTOGRAPHS, Source, check_exists, is_photograph
 
 PHOTOGRAPH_BANDS = ("red", "green", "blue")
 RASTERS = (".tif", ".tiff", ".jp2")
-
-
-class Pixels(NamedTuple):
-    """An image as read: its values, and where it has any."""
-
-    values: Shaped[np.ndarray, "c h w"]
-    valid: Bool[np.ndarray, "h w"]
 
 
 def read_image(
@@ -43,7 +36,7 @@ def read_image(
         pixels = read_photograph(source, bands=bands, expected=expected)
         return pixels if box is None else Pixels(pixels.values[:, *slices(box)], pixels.valid[slices(box)])
     with open_raster(source, bands=bands, expected=expected) as raster:
-        return Pixels(*raster.read(box or Box(0, 0, *raster.size)))
+        return raster.read(box or Box(0, 0, *raster.size))
 
 
 def read_photograph(

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from regard.errors import BandMismatch
 from regard.io.bands import Band, band_names, bands_of, check_bits, choose_bands, missing_data
-from regard.io.gdal import BLOCK_CACHE, inside, open_dataset, refusing
+from regard.io.gdal import BLOCK_CACHE, check_dataset, inside, open_dataset, refusing
 from regard.io.source import VRT, Fingerprint, Source
 
 
@@ -26,6 +26,13 @@ class Box(NamedTuple):
     left: int
     height: int
     width: int
+
+
+class Pixels(NamedTuple):
+    """An image as read: its values, and where it has any."""
+
+    values: Shaped[np.ndarray, "c h w"]
+    valid: Bool[np.ndarray, "h w"]
 
 
 class Raster:
@@ -127,7 +134,7 @@ class Raster:
         except ValueError:
             return None
 
-    def read(self, box: Box) -> tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+    def read(self, box: Box) -> Pixels:
         """Pixels of the chosen bands and which of them hold data (alpha, mask, nodata, finite), inside the raster."""
         pixels = self._read(self.bands, box)
         valid = np.ones(pixels.shape[1:], bool) if self.reads_alpha else self.valid(box)
@@ -139,11 +146,11 @@ class Raster:
                 valid &= values != nodata
         if self.area is not None:
             valid &= inside(self.area, box)
-        return pixels, valid
+        return Pixels(pixels, valid)
 
-    def read_band(self, box: Box, number: int = 1) -> Shaped[np.ndarray, "h w"]:
-        """The values of one band as they are stored."""
-        return self._read(number, box)
+    def read_band(self, box: Box) -> Shaped[np.ndarray, "h w"]:
+        """The values of the first band as they are stored."""
+        return self._read(1, box)
 
     def read_scaled(
         self, shape: tuple[int, int], box: Sequence[Any] | None = None, *, nearest: bool = False
@@ -205,6 +212,7 @@ def open_raster(
     dataset = open_dataset(source, vrt=vrt)
     try:
         with refusing(source, "the header"):
+            check_dataset(source, dataset)
             if expected:
                 check_bits(source, bands_of(dataset))
             raster = Raster(source, dataset, choose_bands(source, dataset, bands, expected))

@@ -11,22 +11,20 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from jaxtyping import Bool, Shaped
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
 from regard.io.gdal import refusing
-from regard.io.raster import Box, Raster
+from regard.io.raster import Box, Pixels, Raster
 from regard.io.source import Source
 
 PLACEHOLDER = Affine(1, 0, 1, 0, -1, 1)  # of images without a transform: rasterio warns of the identity
-Cut = tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]
 ROWS_AT_ONCE = 512e6  # bytes that a piece may take where a file has full-width blocks, which its parts would all decode
 
 
 def read_windows(
     raster: Raster, tops: Sequence[int], lefts: Sequence[int], size: tuple[int, int], *, at_most: float
-) -> Iterator[Cut]:
+) -> Iterator[Pixels]:
     """Pixels and validity of the windows of ``size`` at ``tops`` x ``lefts``, row by row, each from left to right.
 
     Neighbours are read together, as pieces of ``at_most`` bytes or of one window; while one piece is worked on, a
@@ -43,7 +41,7 @@ def read_windows(
                 coming = reader.submit(padded, raster, following[1])
             for left in group:
                 columns = slice(left - box.left, left - box.left + width)
-                yield pixels[..., columns], valid[:, columns]
+                yield Pixels(pixels[..., columns], valid[:, columns])
 
 
 def piece_bytes(raster: Raster, at_most: float) -> float:
@@ -62,20 +60,20 @@ def _neighbours(lefts: Sequence[int], width: int, at_most: float) -> Iterator[li
     yield group
 
 
-def padded(raster: Raster, box: Box) -> Cut:
+def padded(raster: Raster, box: Box) -> Pixels:
     """Pixels and validity of a box that may reach beyond the raster's lower and right edge, which mirror the inside."""
     (height, width), bottom, right = raster.size, box.top + box.height, box.left + box.width
     below, beyond = max(0, bottom - height), max(0, right - width)
     top, left = max(0, min(box.top, height - below)), max(0, min(box.left, width - beyond))  # with what is mirrored
-    pixels, valid = raster.read(Box(top, left, min(bottom, height) - top, min(right, width) - left))
+    pixels = raster.read(Box(top, left, min(bottom, height) - top, min(right, width) - left))
     if not below and not beyond:
-        return pixels, valid
-    edges = (0, below), (0, beyond)
-    pixels, valid = np.pad(pixels, ((0, 0), *edges), "symmetric"), np.pad(valid, edges, "symmetric")
-    return pixels[:, box.top - top :, box.left - left :], valid[box.top - top :, box.left - left :]
+        return pixels
+    edges, inside = ((0, below), (0, beyond)), np.s_[..., box.top - top :, box.left - left :]
+    values, valid = np.pad(pixels.values, ((0, 0), *edges), "symmetric"), np.pad(pixels.valid, edges, "symmetric")
+    return Pixels(values[inside], valid[inside])
 
 
-def read_web_mercator(raster: Raster, bounds: tuple[float, float, float, float], side: int, *, nearest: bool) -> Cut:
+def read_web_mercator(raster: Raster, bounds: tuple[float, float, float, float], side: int, *, nearest: bool) -> Pixels:
     """The chosen bands in ``side`` x ``side`` pixels over ``bounds`` (left, bottom, right, top) in EPSG:3857, from the
     overview that fits, and which pixels hold data.
     """
@@ -88,10 +86,10 @@ def read_web_mercator(raster: Raster, bounds: tuple[float, float, float, float],
             raster._dataset, bounds, side, side, dst_crs="EPSG:3857", bounds_crs="EPSG:3857",
             indexes=raster.bands, resampling_method=resampling, reproject_method=resampling, nodata=nan,
         )  # fmt: skip
-    return tile.array.data, np.asarray(~np.ma.getmaskarray(tile.array).any(axis=0))
+    return Pixels(tile.array.data, np.asarray(~np.ma.getmaskarray(tile.array).any(axis=0)))
 
 
-def in_memory(pixels: Cut, crs: Any = None, transform: Any = PLACEHOLDER) -> Callable[[], Raster]:
+def in_memory(pixels: Pixels, crs: Any = None, transform: Any = PLACEHOLDER) -> Callable[[], Raster]:
     """Pixels and their validity as a tiled GeoTIFF in memory, and how to open it, as often as one likes."""
     values, valid = pixels
     count, height, width = values.shape

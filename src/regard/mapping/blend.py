@@ -20,7 +20,7 @@ from regard.inference.scores import grid_scores
 from regard.io.gdal import CACHE_MB
 from regard.io.image import Pixels
 from regard.io.raster import Raster
-from regard.io.window_reader import Cut, piece_bytes, read_windows
+from regard.io.window_reader import piece_bytes, read_windows
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
 from regard.ops.windows import Axis, plan_axis
@@ -184,7 +184,7 @@ def predict_rows(
 
 
 def _scored(
-    model: Segmenter, cuts: Iterable[Cut], views: Views, batch: int
+    model: Segmenter, cuts: Iterable[Pixels], views: Views, batch: int
 ) -> Iterator[tuple[int, Float[Tensor, "k h w"] | None, Bool[np.ndarray, "H W"]]]:
     """Number, scores and valid mask of each window, scored ``batch`` at a time; no scores where it holds no data."""
     waiting: dict[int, Pixels] = {}
@@ -195,11 +195,11 @@ def _scored(
             yield from ((number, scores[n], pixels.valid) for n, (number, pixels) in enumerate(waiting.items()))
             waiting.clear()
 
-    for number, (values, valid) in enumerate(cuts):
-        if not valid.any():
-            yield number, None, valid
+    for number, pixels in enumerate(cuts):
+        if not pixels.valid.any():
+            yield number, None, pixels.valid
             continue
-        waiting[number] = Pixels(values, valid)
+        waiting[number] = pixels
         if len(waiting) == batch:
             yield from flushed()
     yield from flushed()

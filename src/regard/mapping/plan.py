@@ -12,7 +12,7 @@ import torch
 
 from regard.errors import ConfigError
 from regard.inference.scores import scores_of
-from regard.io.image import Pixels
+from regard.io.image import Pixels, slices
 from regard.io.raster import Box, Raster, open_raster
 from regard.io.source import Source, is_photograph
 from regard.io.window_reader import padded
@@ -69,10 +69,10 @@ def _labels_again(
     """Labels and valid mask of ``core`` from one window of up to ``larger`` pixels around it."""
     top, height = _around(core.top, core.height, larger, raster.size[0])
     left, width = _around(core.left, core.width, larger, raster.size[1])
-    pixels = Pixels(*padded(raster, Box(top, left, height, width)))
+    pixels = padded(raster, Box(top, left, height, width))
     with torch.inference_mode():
         labels = most_likely(scores_of(model, pixels, views)[None])[0].cpu().numpy()
-    cut = np.s_[core.top - top : core.top - top + core.height, core.left - left : core.left - left + core.width]
+    cut = slices(core._replace(top=core.top - top, left=core.left - left))
     return labels[cut], pixels.valid[cut]
 
 

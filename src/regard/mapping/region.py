@@ -13,7 +13,6 @@ from numpy import ndarray
 from torch import Tensor
 
 from regard.inference.scores import grid_scores
-from regard.io.image import Pixels
 from regard.io.raster import Box, Raster
 from regard.io.window_reader import padded
 from regard.mapping.blend import RollingCanvas, axes, confidence, upsample
@@ -55,7 +54,7 @@ class Regions:
         """
         stride = self.model.stride
         top, left = self.vertical.begins[window[0]] * stride, self.horizontal.begins[window[1]] * stride
-        pixels = Pixels(*padded(self.raster, Box(top, left, self.shape[1] * stride, self.shape[2] * stride)))
+        pixels = padded(self.raster, Box(top, left, self.shape[1] * stride, self.shape[2] * stride))
         return grid_scores(self.model, [pixels], self.views)[0] if pixels.valid.any() else torch.zeros(self.shape)
 
     def scores(self, box: Box) -> Float[Tensor, "k h w"]:

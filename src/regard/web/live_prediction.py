@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation
-from regard.io.image import read_image
+from regard.io.image import read_image, slices
 from regard.io.raster import Box
 from regard.mapping.predict import predict
 from regard.mapping.region import Region, Window
@@ -125,9 +125,8 @@ class Photograph:
         return self.whole
 
     def region(self, box: Box) -> Region:
-        cut = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
-        labels = self.whole.labels[cut]
-        return Region(labels, self.whole.confidence[cut], labels != self.whole.classes.ignore_index)
+        labels = self.whole.labels[slices(box)]
+        return Region(labels, self.whole.confidence[slices(box)], labels != self.whole.classes.ignore_index)
 
     def probabilities(self, x: int, y: int) -> Float[np.ndarray, " k"]:
         pixels = read_image(self.path, bands=self.bands, expected=self.model.bands)

@@ -80,7 +80,7 @@ class RasterLayer:
         west, north, east, south = self.grid.around(Box(0, 0, *self.size))
         if left >= east or right <= west or bottom >= north or top <= south:
             return self._empty()
-        return Pixels(*read_web_mercator(raster, (left, bottom, right, top), SIDE, nearest=self.nearest))
+        return read_web_mercator(raster, (left, bottom, right, top), SIDE, nearest=self.nearest)
 
     def _from_pixels(self, raster: Raster, address: Address) -> Pixels:
         """A window of the picture at a whole fraction of its size; the part beyond its edge is empty."""
