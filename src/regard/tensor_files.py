@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
-import os
 import pickle
 import re
 import warnings
@@ -99,12 +98,6 @@ def _one_line(error: BaseException, *, most: int = 160) -> str:
     return " ".join(str(error).split())[:most]
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _order_header(path: Path) -> None:
     """Sort the header's metadata, which safetensors writes in any order: the same model is then the same bytes."""
     with path.open("r+b") as file:
@@ -122,8 +115,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
+            part.touch()
+            mode = part.stat().st_mode  # as of any new file: safetensors makes files that their owner alone can read
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=dict(header))
             _order_header(part)
-            part.chmod(0o666 & ~_umask())  # safetensors writes files that their owner alone can read
+            part.chmod(mode)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {path} ({_one_line(error)}). Choose a folder that you can write to.") from None
