@@ -70,7 +70,8 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> Path:
-    """Write a file whole and return ``path``; or leave what is there, with an OutputError."""
+    """Write a file whole and return ``path``, in a folder that is made; or leave what is there, with an OutputError."""
+    check_writable(path)
     with writing(path.parent), replacing(path) as part:
         part.write_bytes(content)
     return path

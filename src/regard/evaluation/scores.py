@@ -16,7 +16,7 @@ from torch import Tensor
 
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch
-from regard.files import check_writable, write_text
+from regard.files import write_text
 from regard.ops import metrics as ops
 from regard.ops.metrics import ONE, Interval, boundary_f1, calibration_error, intervals
 
@@ -78,16 +78,14 @@ class Scores:
         """
         if self.classes != other.classes:
             raise ClassMismatch("scores of different classes cannot be added. Add scores of one class list.")
-        parts: dict[str, Callable[..., Any]] = {
-            "image_confusions": np.concatenate,
-            "boundary": sum,
-            "reliability": np.concatenate,
-        }
-        kept: dict[str, Any] = {}
-        for name, join in parts.items():
+
+        def joined(name: str, join: Callable[..., Any]) -> Any:
             pair = getattr(self, name), getattr(other, name)
-            kept[name] = None if any(part is None for part in pair) else join(pair)
-        return Scores(self.classes, self.confusion + other.confusion, left_out=self.left_out, **kept)
+            return None if any(part is None for part in pair) else join(pair)
+
+        images, reliability = (joined(name, np.concatenate) for name in ("image_confusions", "reliability"))
+        confusion = self.confusion + other.confusion
+        return Scores(self.classes, confusion, images, joined("boundary", sum), self.left_out, reliability)
 
     @property
     def _frequency(self) -> Float[np.ndarray, " k"]:
@@ -221,9 +219,7 @@ class Scores:
         Raises:
             OutputError: it cannot be written there.
         """
-        target = Path(path)
-        check_writable(target)
-        return write_text(target, json.dumps(self.as_dict(), indent=1) + "\n")
+        return write_text(Path(path), json.dumps(self.as_dict(), indent=1) + "\n")
 
     def table(self) -> str:
         """Per class and on average, in per cent, as Markdown."""

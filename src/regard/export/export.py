@@ -40,7 +40,6 @@ class Exported(nn.Module):
         return self.model(self.scaled(image))
 
     def scaled(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The normalised image."""
         return (image - self.offset) / self.spread if self.normalise else image
 
 

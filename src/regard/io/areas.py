@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from regard.files import check_writable, write_text
+from regard.files import write_text
 from regard.io.class_map_file import open_label_map
 from regard.io.coverage import ROWS_SUMMED_AT_ONCE
 from regard.io.ground import Ground
@@ -69,7 +69,6 @@ def write_areas(areas: Sequence[ClassArea], target: Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    check_writable(target)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["class", "name", "pixels", "area_m2", "hectares", "share"])

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from rasterio.windows import Window
 
 from regard.classes import ClassMap, Colour
-from regard.files import FileWriter, check_writable, write_text
+from regard.files import FileWriter, write_text
 from regard.io.gdal import BLOCK_CACHE, GDAL_ERRORS, XML, not_georeferenced_is_fine
 
 BLOCK = 512  # pixels: what is written together in rows of blocks is compressed once
@@ -132,10 +132,8 @@ def write_style(raster: Path, classes: ClassMap) -> Path:
     Raises:
         OutputError: the folder cannot be written to.
     """
-    target = style_path(raster)
-    check_writable(target)
     entries = list(zip(classes.names, map(as_hex, classes.palette), strict=True))
-    return write_text(target, XML.get_template("style.qml.j2").render(entries=entries))
+    return write_text(style_path(raster), XML.get_template("style.qml.j2").render(entries=entries))
 
 
 def as_hex(colour: Colour) -> str:

@@ -77,7 +77,6 @@ class Source:
 
     @property
     def stem(self) -> str:
-        """The name without its suffix."""
         return Path(self.name).stem
 
     @property

@@ -111,7 +111,6 @@ class RasterPool:
 
     @contextmanager
     def borrow(self) -> Iterator[Raster]:
-        """An open raster."""
         try:
             raster = self._idle.get_nowait()
         except Empty:

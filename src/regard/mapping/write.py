@@ -93,7 +93,6 @@ class RasterJob:
 
     @property
     def labels(self) -> Path:
-        """The map's path."""
         assert self.options.outputs.out is not None
         return self.options.outputs.out
 
@@ -112,7 +111,6 @@ class RasterJob:
 
     @cached_property
     def model_tags(self) -> dict[str, str]:
-        """What the map says of its model."""
         return model_tags(self.model)
 
     @cached_property
@@ -148,7 +146,6 @@ class RasterJob:
         return {"regard_job": key_of(self.settings), **rules}
 
     def is_complete(self) -> bool:
-        """See :func:`~regard.mapping.job.is_complete`."""
         return is_complete(self.options.outputs, self.tags, max(self.modified, default=0))
 
     def _check_space(self) -> None:

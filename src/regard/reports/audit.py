@@ -8,7 +8,7 @@ from pathlib import Path
 from regard.datasets.folder import NO_SPLIT, Finding
 from regard.doctor.audit import GRADES, Audit
 from regard.errors import counted
-from regard.files import check_writable, write_text
+from regard.files import write_text
 from regard.reports.gallery import Picture, labelled
 from regard.reports.page import PAGES
 
@@ -39,8 +39,6 @@ def write_page(audit: Audit, path: str | Path) -> Path:
     Raises:
         OutputError: ``path`` cannot be written.
     """
-    target = Path(path)
-    check_writable(target)
     images = [f"{counted(count, 'image')} in {_named(split)}" for split, count in audit.images.items()]
     html = PAGES.get_template("audit.html.j2").render(
         audit=audit,
@@ -49,7 +47,7 @@ def write_page(audit: Audit, path: str | Path) -> Path:
         grades=GRADES,
         pictures=_pictures(audit),
     )
-    return write_text(target, html)
+    return write_text(Path(path), html)
 
 
 def _named(split: str) -> str:

@@ -61,7 +61,6 @@ class PixelGrid(Zooms):
         self.finest = max(0, math.ceil(math.log2(max(size) / SIDE)))
 
     def extent(self, tile: Address) -> Extent:
-        """Left, top, right, bottom on the map."""
         side = SIDE * self.step(tile.z)
         return tile.x * side, tile.y * side, (tile.x + 1) * side, (tile.y + 1) * side
 

@@ -113,7 +113,6 @@ class Photograph:
 
     @cached_property
     def whole(self) -> Segmentation:
-        """The map."""
         found = predict(self.model, self.path, bands=self.bands)
         assert isinstance(found, Segmentation)
         return found
