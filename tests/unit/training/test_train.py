@@ -293,7 +293,7 @@ def test_a_folder_that_cannot_be_made_or_written_is_refused(toy: LabelledData, t
     with pytest.raises(OutputError, match=r"cannot write to .*file/run \(Not a directory\)"):
         run(toy, tmp_path / "file" / "run")
     (tmp_path / "run" / "metrics.jsonl").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"cannot write to .*run \(Is a directory\)"):
+    with pytest.raises(OutputError, match=r"metrics\.jsonl is a folder\. Give the name of a file"):
         run(toy, tmp_path / "run")
 
 
