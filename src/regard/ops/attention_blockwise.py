@@ -8,8 +8,8 @@ the totals, so training keeps no map either.
 Two operators are registered with torch, so that ``torch.compile`` calls them as they are and autograd knows both.
 
 Source: Rabe and Staats, Self-attention Does Not Need O(n²) Memory, arXiv 2112.05682; Dao et al., FlashAttention,
-arXiv 2205.14135, algorithms 1 and 4. Here the products of a block are left to the machine's matrix library: torch's own
-CPU kernel needs values as wide as keys, and builds the whole map where they are not.
+arXiv 2205.14135, algorithms 1 and 4. Here the products of a block are left to the machine's matrix library (see
+``products``): torch's own CPU kernel needs values as wide as keys, and builds the whole map where they are not.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.ops.attention import attend_at_once, exact_type, lies_as_map, without_autocast
+from regard.ops.products import multiply
 
 ROWS = 512
 KEYS = 4096
@@ -39,13 +40,12 @@ def attend_by_blocks(
     """What ``attend`` computes, and for each query the logarithm of the total of exp(energies)."""
     out, log_total = _outputs(query, key, value, scale)
     width = _keys_at_once(query, key, value, scale)
-    query, key = query.to(log_total.dtype), key.to(log_total.dtype)
-    scratch = query.new_empty(min(ROWS, query.shape[1]) * width)
+    query, key = query.to(log_total.dtype) * scale, key.to(log_total.dtype).contiguous()
     with without_autocast(query.device):
         for image in range(len(query)):
             for rows in _blocks(query.shape[1], ROWS):
                 log_total[image, rows] = _attend_rows(
-                    query[image, rows], key[image], value[image], out[image, rows], scale=scale, scratch=scratch
+                    query[image, rows].contiguous(), key[image], value[image], out[image, rows], width
                 )
     return out, log_total
 
@@ -55,33 +55,29 @@ def _attend_rows(
     key: Float[Tensor, "m d"],
     value: Float[Tensor, "m c"],
     out: Float[Tensor, "r c"],
-    *,
-    scale: float,
-    scratch: Float[Tensor, " s"],
+    width: int,
 ) -> Float[Tensor, " r"]:
-    """Fill ``out`` for a few queries; return the logarithms of their totals.
+    """Fill ``out`` for a few queries, ``width`` keys at a time; return the logarithms of their totals.
 
     A block's largest weight is exp(0) / total, so its inverse is the total, which softmax itself does not return.
     """
-    mean = out if out.dtype == query.dtype else query.new_empty(out.shape)
-    log_total: Tensor | None = None
-    for keys in _blocks(len(key), scratch.numel() // len(query)):
-        weights = _energies(query, key[keys], scale, scratch)
+    mean: Tensor | None = None
+    for keys in _blocks(len(key), width):
+        weights = multiply(query, key[keys].t())
         peak = weights.amax(dim=1)
         torch.softmax(weights, dim=1, out=weights)
         log_block = peak - weights.amax(dim=1).log()
-        if log_total is None:
-            log_joined = log_block
-            _product(weights, value[keys], mean)
+        block_mean = multiply(weights.to(value.dtype), value[keys]).to(query.dtype)
+        del weights  # before the next block makes its own
+        if mean is None:
+            mean, log_total = block_mean, log_block
         else:
             log_joined = torch.logaddexp(log_total, log_block)
-            block_mean = _product(weights, value[keys], torch.empty_like(mean))
             mean.mul_((log_total - log_joined).exp()[:, None])
             mean.addcmul_(block_mean, (log_block - log_joined).exp()[:, None])
-        log_total = log_joined
-    assert log_total is not None
-    if mean is not out:
-        out.copy_(mean)
+            log_total = log_joined
+    assert mean is not None
+    out.copy_(mean)
     return log_total
 
 
@@ -103,8 +99,7 @@ def attend_backward_by_blocks(
     """The gradients of query, key and value, given that of ``out``; summed in the precision of the energies."""
     inputs, exact = (query, key, value), log_total.dtype
     sums = tuple(torch.zeros_like(tensor, dtype=exact) for tensor in inputs)
-    query, key = query.to(exact), key.to(exact)
-    scratch = query.new_empty(2, min(ROWS, query.shape[1]) * min(KEYS, key.shape[1]))
+    query, key, value = query.to(exact), key.to(exact).contiguous(), value.contiguous()
     with without_autocast(query.device):
         for image in range(len(query)):
             for rows in _blocks(query.shape[1], ROWS):
@@ -112,8 +107,7 @@ def attend_backward_by_blocks(
                     (gradient[image, rows], out[image, rows], log_total[image, rows]),
                     (query[image, rows], key[image], value[image]),
                     (sums[0][image, rows], sums[1][image], sums[2][image]),
-                    scale=scale,
-                    scratch=scratch,
+                    scale,
                 )
     return tuple(total.to(tensor.dtype) for total, tensor in zip(sums, inputs, strict=True))  # type: ignore[return-value]
 
@@ -122,9 +116,7 @@ def _add_gradients(
     outcome: tuple[Tensor, Tensor, Tensor],
     inputs: tuple[Tensor, Tensor, Tensor],
     sums: tuple[Tensor, Tensor, Tensor],
-    *,
     scale: float,
-    scratch: Float[Tensor, "2 s"],
 ) -> None:
     """What a few queries add to the gradients.
 
@@ -133,13 +125,14 @@ def _add_gradients(
     """
     (gradient, out, log_total), (query, key, value), (d_query, d_key, d_value) = outcome, inputs, sums
     level = (gradient.to(query.dtype) * out.to(query.dtype)).sum(dim=1, keepdim=True)
-    for keys in _blocks(len(key), scratch.shape[1] // len(query)):
-        weights = _energies(query, key[keys], scale, scratch[0]).sub_(log_total[:, None]).exp_()
-        _add_product(weights.t(), gradient, d_value[keys])
-        slope = _product(gradient, value[keys].t(), _cut(scratch[1], weights.shape))
-        slope.sub_(level).mul_(weights)
-        d_query.addmm_(slope, key[keys], alpha=scale)
-        d_key[keys].addmm_(slope.t(), query, alpha=scale)
+    query, gradient = scale * query.contiguous(), gradient.to(value.dtype).contiguous()
+    for keys in _blocks(len(key), KEYS):
+        weights = multiply(query, key[keys].t()).sub_(log_total[:, None]).exp_()
+        d_value[keys] += multiply(weights.t().to(value.dtype), gradient)
+        slope = multiply(gradient, value[keys].t()).to(query.dtype).sub_(level).mul_(weights)
+        del weights  # before the next block makes its own
+        d_query.add_(multiply(slope, key[keys]), alpha=scale)
+        d_key[keys] += multiply(slope.t(), query)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -192,29 +185,6 @@ def _blocks(length: int, most: int) -> Iterator[slice]:
     """Slices of about equal size, none longer than ``most``."""
     size = math.ceil(length / math.ceil(length / most))
     return (slice(start, min(start + size, length)) for start in range(0, length, size))
-
-
-def _cut(scratch: Float[Tensor, " s"], shape: torch.Size) -> Float[Tensor, "r w"]:
-    return scratch[: shape.numel()].view(shape)
-
-
-def _energies(
-    query: Float[Tensor, "r d"], key: Float[Tensor, "w d"], scale: float, scratch: Float[Tensor, " s"]
-) -> Float[Tensor, "r w"]:
-    energies = _cut(scratch, torch.Size((len(query), len(key))))
-    return torch.addmm(energies, query, key.t(), beta=0, alpha=scale, out=energies)
-
-
-def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-    """Left · right into ``out``, multiplied in the precision of ``right``."""
-    left = left.to(right.dtype)
-    return torch.mm(left, right, out=out) if out.dtype == right.dtype else out.copy_(left @ right)
-
-
-def _add_product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-    """Add left · right to ``out``, multiplied in the precision of ``right``."""
-    left = left.to(right.dtype)
-    return out.addmm_(left, right) if out.dtype == right.dtype else out.add_(left @ right)
 
 
 attend_by_blocks.register_fake(_outputs)
