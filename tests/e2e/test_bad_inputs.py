@@ -367,7 +367,7 @@ MODELS = {
     "HRNet with an output stride": Case(
         lambda w: create("ocrnet", classes=NAMES, backbone="hrnet_w18", output_stride=8),
         StrideUnavailable,
-        ("hrnet_w18 keeps stride 4", "output_stride=8", "output_stride=None"),
+        ("hrnet_w18", "keeps stride 4", "output_stride=8", "output_stride=None"),
     ),
     "Swin with an output stride": Case(
         lambda w: create("danet", classes=NAMES, backbone="swin_tiny_patch4_window7_224", output_stride=8),

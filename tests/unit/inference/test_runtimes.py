@@ -16,6 +16,7 @@ from regard.checkpoints.file import save
 from regard.errors import CheckpointError, ConfigError, MissingExtra
 from regard.export.export import export
 from regard.inference.scores import class_scores
+from regard.options import Views
 from support import save_image, tiny, write_tif
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the extra 'export'")
@@ -47,9 +48,9 @@ def test_the_file_answers_as_the_model(folder: Path, name: str, runtime: str | N
         with torch.inference_mode():
             expected = model(image)
             torch.testing.assert_close(other(image), expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
-    views = {"scales": (1.0, 1.5), "flip": True}
+    views = Views(scales=(1.0, 1.5), flip=True)
     torch.testing.assert_close(
-        class_scores(other, image, **views), class_scores(model, image, **views), rtol=0, atol=2e-3
+        class_scores(other, image, views), class_scores(model, image, views), rtol=0, atol=2e-3
     )
 
 
