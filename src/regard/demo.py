@@ -74,7 +74,7 @@ def run(out: Path) -> dict[str, Any]:
 
 def map_globe(scene: Path, out: Path) -> dict[str, str]:
     """The class map of the georeferenced scene, its confidence, and pictures of both."""
-    model = load("globe-s")
+    model = load("globe-s", fast=True)
     class_map, confidence = out / "map.tif", out / "confidence.tif"
     predict(model, scene, class_map, confidence=confidence, tile=512, overlap=128, overwrite=True)
     image = read_small(scene, WIDTH)[:3].transpose(1, 2, 0)

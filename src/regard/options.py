@@ -27,11 +27,14 @@ class Compute:
         device: cpu, cuda, cuda:1, mps.
         precision: float32, bfloat16, or auto: optimised for speed, in bfloat16 if that is faster on this machine.
         runtime: The runtime of an exported model (.onnx, .xml).
+        plain: Compute the network as it was trained. By default it is rebuilt for speed: other labels for less than
+            one pixel in ten thousand.
     """
 
     device: str = "cpu"
     precision: Precision = "float32"
     runtime: Literal["onnxruntime", "openvino"] | None = None
+    plain: bool = False
 
 
 @dataclass(frozen=True)

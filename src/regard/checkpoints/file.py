@@ -22,7 +22,7 @@ from regard.files import digest, write_text
 from regard.inference.optimise import optimise
 from regard.inference.runtimes import RUNTIMES, open_exported
 from regard.models import Segmenter
-from regard.options import Precision
+from regard.options import Compute, Precision
 from regard.tensor_files import read_tensors, write_tensors
 
 
@@ -59,6 +59,15 @@ def load(
     _check_device(device)
     model = open_saved(path, **config)
     return optimise(model, device, precision).to(device) if fast or precision != "float32" else model.to(device)
+
+
+def load_to_predict(source: str | Path, compute: Compute = Compute()) -> Segmenter:
+    """A saved model as the commands load it: rebuilt for speed, unless ``compute.plain`` or it is exported.
+
+    Raises: as :func:`load`.
+    """
+    fast = not compute.plain and find(source).suffix not in RUNTIMES
+    return load(source, fast=fast, device=compute.device, precision=compute.precision, runtime=compute.runtime)
 
 
 def find(source: str | Path) -> Path:

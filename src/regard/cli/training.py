@@ -155,7 +155,7 @@ def evaluate(
         save: A JSON file to write the scores to.
         progress: Show progress on standard error.
     """
-    from regard.checkpoints.file import load
+    from regard.checkpoints.file import load_to_predict
     from regard.datasets.folder import folder
     from regard.distributed import process_group
     from regard.evaluation.evaluate import evaluate as score
@@ -166,7 +166,7 @@ def evaluate(
     if save is not None:
         check_writable(save)
     with process_group() as first:
-        network = load(model, **asdict(compute))
+        network = load_to_predict(model, compute)
         scores = score(network, labelled, split=split, boundary=boundary, progress=progress, **asdict(views))
     if not first:
         return None

@@ -19,16 +19,16 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from regard.blocks import ObjectAttention, ObjectContext
+from regard.inference.fast_conv import FastConv, use_fast_convs
+from regard.inference.fold import fold_norms
 from regard.inference.runtimes import Runner
 from regard.models import MultiScaleOCRNet, OCRNet, Segmenter
 from regard.ops.attention import to_map, to_tokens, without_autocast
 from regard.ops.resize import resize_logits
 from regard.options import Precision
 
-SAMPLE = 64  # pixels, of the image that shows which norm follows which convolution
 COARSE = 4  # how many times smaller a map must be for its own grid to be worth while
 COLUMNS, ROWS = 32, 16  # of the enlarged map, made at once: the matrices have few numbers but zeros away from there
 
@@ -51,31 +51,9 @@ def make_fast(model: Segmenter) -> Segmenter:
             project_objects(module)
     if isinstance(model, OCRNet) and model.joins_branches:
         keep_branches(model)
+    use_fast_convs(model)
     model.fast = True
     return model.requires_grad_(False)
-
-
-def fold_norms(model: Segmenter) -> None:
-    """Fold each batch norm into the convolution whose output it takes, as a run on noise shows."""
-    names = {module: name for name, module in model.named_modules()}
-    made: dict[int, tuple[nn.Module, Tensor]] = {}
-    pairs: list[tuple[nn.Module, nn.Module]] = []
-
-    def note(conv: nn.Module, _: Any, output: Tensor) -> None:
-        made[id(output)] = (conv, output)
-
-    def pair(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-        if id(inputs[0]) in made:
-            pairs.append((made[id(inputs[0])][0], norm))
-
-    handles = [module.register_forward_hook(note) for module in names if isinstance(module, nn.Conv2d)]
-    handles += [module.register_forward_pre_hook(pair) for module in names if type(module) is nn.BatchNorm2d]
-    model(torch.randn(1, len(model.bands), SAMPLE, SAMPLE).to(next(model.parameters())))
-    for handle in handles:
-        handle.remove()
-    for conv, norm in dict.fromkeys(pairs):
-        model.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var, arg-type]
-        model.set_submodule(names[norm], nn.Identity())
 
 
 def project_objects(attention: ObjectAttention) -> None:
@@ -217,6 +195,9 @@ def _bands(matrix: Float[Tensor, "rows columns"], most: int) -> Iterator[tuple[s
 
 def in_bfloat16(network: Segmenter) -> Runner:
     """``network`` with products and convolutions in bfloat16; energies of attention and the logits stay in float32."""
+    for module in network.modules():
+        if isinstance(module, FastConv):
+            module.to(torch.bfloat16)
 
     def run(image: Tensor) -> Tensor:
         with torch.autocast(image.device.type, torch.bfloat16):

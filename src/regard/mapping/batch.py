@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from regard.checkpoints.file import load
+from regard.checkpoints.file import load_to_predict
 from regard.errors import ConfigError, MissingExtra, OutputBusy, RegardError, ScenesFailed
 from regard.files import check_writable, write_text
 from regard.io.image import image_size
@@ -199,7 +199,7 @@ def failed(scene: Scene, reason: str) -> SceneResult:
 def network(name: str, compute: Compute = Compute()) -> Segmenter:
     """The model, loaded once in each process."""
     keep_freed_memory()
-    return load(name, **asdict(compute))
+    return load_to_predict(name, compute)
 
 
 def _summary(results: Sequence[SceneResult], seconds: float, written: Path | None = None) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""Convolutions as a CPU computes them fastest: by oneDNN, channels last, with their activation; for inference alone.
+
+* PyTorch sends some convolutions of one image to MKL, which is slow on AMD (see ``ops.products``); these go to oneDNN.
+* The activation is applied while the result is written, not in a second pass over the map.
+* oneDNN has no fast kernel for depthwise convolutions whose taps reach 8 pixels or farther from the centre, as in the
+  last stage of a dilated EfficientNet. With dilation d, such a convolution is the same without dilation on each of d²
+  phases: the maps of every d-th pixel, beginning at d x d places.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.inference.fold import followers
+from regard.models import Segmenter
+from regard.ops.products import HAS_ONEDNN
+
+FAR = 8  # pixels from the centre of a depthwise kernel, from which on oneDNN is slow
+FUSED: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "hardtanh",
+    nn.LeakyReLU: "leaky_relu",
+    nn.SiLU: "swish",
+    nn.Hardswish: "hardswish",
+}
+
+
+class FastConv(nn.Module):
+    """A convolution and its activation (one of ``FUSED``), computed in the precision of the weights."""
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv, self.activation = conv.to(memory_format=torch.channels_last), activation or nn.Identity()
+        self.fused = FUSED.get(type(self.activation), "none")
+        self.numbers = _numbers(self.activation)
+        self.by_phases = _has_far_taps(conv)
+
+    @property
+    def weight(self) -> Float[Tensor, "o i kh kw"]:
+        return self.conv.weight
+
+    @property
+    def bias(self) -> Float[Tensor, " o"] | None:
+        return self.conv.bias
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o _ _"]:
+        conv, x = self.conv, x.to(self.weight.dtype)
+        assert not isinstance(conv.padding, str)
+        if not self.by_phases:
+            return self._convolve(x, conv.padding, conv.dilation)
+        step = conv.dilation[0]
+        return _joined(self._convolve(_phases(x, step), (conv.padding[0] // step,) * 2, (1, 1)), step, x.shape)
+
+    def _convolve(
+        self, x: Float[Tensor, "b c h w"], padding: tuple[int, ...], dilation: tuple[int, ...]
+    ) -> Float[Tensor, "b o _ _"]:
+        stride, groups = self.conv.stride, self.conv.groups
+        if not (HAS_ONEDNN and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.numel()):
+            out: Tensor = self.activation(F.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups))
+            return out
+        settings = (padding, stride, dilation, groups, self.fused, self.numbers, "")
+        x = x.contiguous(memory_format=torch.channels_last)
+        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *settings)
+
+
+def use_fast_convs(model: Segmenter) -> None:
+    """Replace each convolution, with the activation that takes its output; other classes (TensorFlow's) stay."""
+    activations = dict(followers(model, (nn.Conv2d,), tuple(FUSED)))
+    names = {module: name for name, module in model.named_modules()}
+    for module, name in names.items():
+        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+            activation = activations.get(module)
+            model.set_submodule(name, FastConv(module, activation))
+            if activation is not None:
+                model.set_submodule(names[activation], nn.Identity())
+
+
+def _numbers(activation: nn.Module) -> list[float]:
+    """What oneDNN must know of an activation but its name."""
+    if isinstance(activation, nn.ReLU6):
+        return [0.0, 6.0]
+    return [activation.negative_slope] if isinstance(activation, nn.LeakyReLU) else []
+
+
+def _has_far_taps(conv: nn.Conv2d) -> bool:
+    """Whether it is a dilated depthwise convolution that keeps the size of a map, and one that oneDNN is slow at."""
+    reach = tuple(step * (taps // 2) for step, taps in zip(conv.dilation, conv.kernel_size, strict=True))
+    depthwise = conv.groups == conv.in_channels and conv.stride == (1, 1)
+    even = len(set(reach)) == len(set(conv.dilation)) == 1 and conv.dilation[0] > 1
+    return depthwise and even and conv.padding == reach and reach[0] >= FAR
+
+
+def _phases(x: Float[Tensor, "b c h w"], step: int) -> Float[Tensor, "_ c _ _"]:
+    """The maps of every ``step``-th pixel, channels last, with zeros to a whole number of steps: as beyond the edge."""
+    height, width = x.shape[2:]
+    x = F.pad(x, (0, -width % step, 0, -height % step)).permute(0, 2, 3, 1)
+    x = x.unflatten(2, (-1, step)).unflatten(1, (-1, step)).permute(0, 2, 4, 1, 3, 5)
+    return x.flatten(0, 2).permute(0, 3, 1, 2)
+
+
+def _joined(phases: Float[Tensor, "_ c _ _"], step: int, shape: torch.Size) -> Float[Tensor, "b c h w"]:
+    """The inverse of :func:`_phases`."""
+    images, _, height, width = shape
+    x = phases.permute(0, 2, 3, 1).unflatten(0, (images, step, step)).permute(0, 3, 1, 4, 2, 5)
+    return x.flatten(3, 4).flatten(1, 2)[:, :height, :width].permute(0, 3, 1, 2)

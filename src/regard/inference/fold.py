@@ -1,0 +1,72 @@
+"""Which module takes the output of a convolution, and nothing else does: found by a run on noise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from regard.models import Segmenter
+
+SAMPLE = 64  # pixels a side of the noise
+
+
+class Uses(TorchDispatchMode):
+    """Counts how many operations take each tensor, and keeps the tensors so that none gets the identity of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[int] = Counter()
+        self.alive: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self.count.update({id(tensor) for tensor in tensors})
+        self.alive += tensors
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def followers(model: Segmenter, convs: tuple[type, ...], kinds: tuple[type, ...]) -> list[tuple[nn.Module, nn.Module]]:
+    """The pairs of a convolution and the module of one of ``kinds`` that alone takes its output, at every call.
+
+    A module that works in place may share the output with what comes after it, as that sees the result.
+    """
+    uses, made = Uses(), dict[int, nn.Module]()
+    calls: Counter[nn.Module] = Counter()
+    taken: list[tuple[nn.Module, nn.Module, int]] = []
+
+    def note(conv: nn.Module, _: Any, output: Tensor) -> None:
+        calls[conv] += 1
+        made[id(output)] = conv
+        uses.alive.append(output)
+
+    def take(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        calls[module] += 1
+        if id(inputs[0]) in made and not uses.count[id(inputs[0])]:
+            taken.append((made[id(inputs[0])], module, id(inputs[0])))
+
+    found = list(model.modules())
+    handles = [module.register_forward_hook(note) for module in found if isinstance(module, convs)]
+    handles += [module.register_forward_pre_hook(take) for module in found if isinstance(module, kinds)]
+    with uses:
+        model(torch.randn(1, len(model.bands), SAMPLE, SAMPLE).to(next(model.parameters())))
+    for handle in handles:
+        handle.remove()
+    pairs = Counter(
+        (conv, module) for conv, module, output in taken if uses.count[output] == 1 or getattr(module, "inplace", False)
+    )
+    return [pair for pair, times in pairs.items() if times == calls[pair[0]] == calls[pair[1]]]
+
+
+def fold_norms(model: Segmenter) -> None:
+    """Fold each batch norm into the convolution whose output it takes; an activation inside the norm stays."""
+    names = {module: name for name, module in model.named_modules()}
+    for conv, norm in followers(model, (nn.Conv2d,), (nn.BatchNorm2d,)):
+        model.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var, arg-type]
+        model.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))
