@@ -6,6 +6,8 @@ The public names; each is loaded when it is first used, so that ``import regard`
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from regard._version import __version__
@@ -72,11 +74,21 @@ __all__ = [
 ]
 
 
+class _Package(ModuleType):
+    """Keeps ``explain`` and ``export`` the functions when the subpackages of these names are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'regard' has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found  # also in place of the package `export` or `explain`, which its import has put here
+    globals()[name] = found = getattr(importlib.import_module(_HOMES[name]), name)
     return found
 
 
