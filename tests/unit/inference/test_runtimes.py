@@ -49,9 +49,7 @@ def test_the_file_answers_as_the_model(folder: Path, name: str, runtime: str | N
             expected = model(image)
             torch.testing.assert_close(other(image), expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
     views = Views(scales=(1.0, 1.5), flip=True)
-    torch.testing.assert_close(
-        class_scores(other, image, views), class_scores(model, image, views), rtol=0, atol=2e-3
-    )
+    torch.testing.assert_close(class_scores(other, image, views), class_scores(model, image, views), rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "raw.xml"])
