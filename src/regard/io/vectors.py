@@ -201,11 +201,18 @@ class VectorWriter(FileWriter):
             raise self._failed(error) from None
 
     def _date(self) -> None:
-        """Replace the date in the GeoPackage; GDAL's own setting for it holds for the whole process."""
+        """Replace the date in the GeoPackage; GDAL's own setting for it holds for the whole process.
+
+        SQLite counts changes in its header, twice; how many GDAL makes depends on the clock.
+        """
         if self._when is not None:
             date = datetime.fromtimestamp(self._when, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
             with closing(sqlite3.connect(self._work)) as database, database:
                 database.execute("UPDATE gpkg_contents SET last_change = ?", [date])
+            with self._work.open("r+b") as file:
+                for place in (24, 92):
+                    file.seek(place)
+                    file.write((1).to_bytes(4, "big"))
 
     def _read_back(self) -> None:
         """Decode every polygon: a full disk is not always told when it is written to."""
