@@ -10,25 +10,27 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from regard._version import __version__
+from regard._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from regard.card import Card
-    from regard.checkpoints.create import create
-    from regard.checkpoints.file import load, save
-    from regard.checkpoints.foreign.convert import convert
-    from regard.classes import ClassMap
-    from regard.datasets.folder import folder
-    from regard.errors import RegardError
-    from regard.evaluation.evaluate import Scores, evaluate
-    from regard.explain.explain import explain
-    from regard.export.export import export
-    from regard.inference.segmentation import Segmentation
-    from regard.mapping.predict import predict
-    from regard.models import Segmenter
-    from regard.reports.page import report
-    from regard.training.record import Run
-    from regard.training.train import train
+    from regard.card import Card as Card
+    from regard.checkpoints.create import create as create
+    from regard.checkpoints.file import load as load
+    from regard.checkpoints.file import save as save
+    from regard.checkpoints.foreign.convert import convert as convert
+    from regard.classes import ClassMap as ClassMap
+    from regard.datasets.folder import folder as folder
+    from regard.errors import RegardError as RegardError
+    from regard.evaluation.evaluate import Scores as Scores
+    from regard.evaluation.evaluate import evaluate as evaluate
+    from regard.explain.explain import explain as explain
+    from regard.export.export import export as export
+    from regard.inference.segmentation import Segmentation as Segmentation
+    from regard.mapping.predict import predict as predict
+    from regard.models import Segmenter as Segmenter
+    from regard.reports.page import report as report
+    from regard.training.record import Run as Run
+    from regard.training.train import train as train
 
 _HOMES = {
     "Card": "regard.card",
@@ -51,27 +53,7 @@ _HOMES = {
     "train": "regard.training.train",
 }
 
-__all__ = [
-    "Card",
-    "ClassMap",
-    "RegardError",
-    "Run",
-    "Scores",
-    "Segmentation",
-    "Segmenter",
-    "__version__",
-    "convert",
-    "create",
-    "evaluate",
-    "explain",
-    "export",
-    "folder",
-    "load",
-    "predict",
-    "report",
-    "save",
-    "train",
-]
+__all__ = sorted([*_HOMES, "__version__"])
 
 
 class _Package(ModuleType):

@@ -18,11 +18,7 @@ from regard.inference.runtimes import RUNTIMES
 from regard.inference.scores import scores_of
 from regard.ops.resize import most_likely
 
-WAYS: dict[str, dict[str, Any]] = {
-    "float32": {},
-    "fast": {"fast": True},
-    "auto": {"precision": "auto"},
-}
+WAYS: dict[str, dict[str, Any]] = {"float32": {}, "fast": {"fast": True}, "auto": {"precision": "auto"}}
 
 
 class Agreement(NamedTuple):

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rasterio.enums import ColorInterp
-
 from regard.errors import BandMismatch, UnreadableImage
 from regard.io.bands import Band, check_bits
 from regard.io.gdal import XML
@@ -125,19 +123,4 @@ def _document(tiles: Sequence[Tile], places: Sequence[Box]) -> str:
         height=max(box.top + box.height for box in inside),
         transform=(c + left * a, a, b, f + top * e, d, e),
         placed=list(zip(tiles, inside, strict=True)),
-        leaving=_leaving,
-        gdal_type=_gdal_type,
     )
-
-
-def _leaving(tile: Tile, band: Band) -> str:
-    """Which pixels of a file are not drawn over others."""
-    if tile.empty == "nodata" and band.nodata is not None:
-        return f"<NODATA>{band.nodata!r}</NODATA>"
-    if tile.empty == "alpha" and band.colour == ColorInterp.alpha.name:
-        return "<NODATA>0</NODATA>"
-    return "<UseMaskBand>true</UseMaskBand>" if tile.empty in ("alpha", "mask") else ""
-
-
-def _gdal_type(dtype: str) -> str:
-    return "Byte" if dtype == "uint8" else dtype.capitalize().replace("Uint", "UInt")

@@ -17,6 +17,9 @@ from regard.errors import ConfigError, unknown
 MOST_USED = Parameter(group=Group.create_ordered("Most used"))  # the first heading of regard train --help
 DATA = Parameter(group=Group.create_ordered("Data"))
 RENAMED = {"overhead": "rot90", "average": "ema"}  # run folders of version 0.1 have the names on the left
+Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Settings(BaseModel):
@@ -31,18 +34,16 @@ class Optimisation(_Settings):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
     learning_rate: Annotated[float, MOST_USED] = Field(1e-3, gt=0, description="Highest learning rate of the heads.")
     backbone_rate: float = Field(0.1, ge=0, description="The backbone's learning rate, as a share of the heads'.")
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="Each stage of the backbone learns at this share of the rate of the one after it."
+    layer_decay: PositiveShare = Field(
+        1.0, description="Each stage of the backbone learns at this share of the rate of the one after it."
     )
     weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
     warmup: int = Field(50, ge=0, description="Steps over which the learning rate rises.")
     power: float = Field(0.9, gt=0, description="Exponent of the poly decay of the learning rate.")
     lowest_rate: float = Field(0.0, ge=0, description="The learning rate does not fall below this.")
-    ema: float = Field(
+    ema: Fraction = Field(
         0.99,
-        ge=0,
-        lt=1,
-        description="Decay of the exponential moving average (EMA) of the weights, which is scored and saved; 0: none.",
+        description="Decay of the exponential moving average (EMA) of the weights that is scored and saved; 0: none.",
     )
     loss: Literal["ce", "ohem", "focal", "ce+dice", "ce+lovasz"] = Field(
         "ce",
@@ -71,24 +72,18 @@ class Augmentation(_Settings):
     rot90: Annotated[bool, MOST_USED] = Field(
         False, description="Rotate crops by random quarter turns; for aerial images."
     )
-    colour: float = Field(0.3, ge=0, lt=1, description="Strength of random brightness, contrast and saturation.")
-    blur: float = Field(0.0, ge=0, le=1, description="Share of crops that are blurred a little.")
-    class_ratio: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Draw a crop again, up to ten times, if one class has at least this share of it.",
+    colour: Fraction = Field(0.3, description="Strength of random brightness, contrast and saturation.")
+    blur: Share = Field(0.0, description="Share of crops that are blurred a little.")
+    class_ratio: PositiveShare = Field(
+        1.0, description="Draw a crop again, up to ten times, if one class has at least this share of it."
     )
-    balance: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Share of crops placed on a class drawn with equal probability: more of rare classes.",
+    balance: Share = Field(
+        0.0, description="Share of crops placed on a class drawn with equal probability: more of rare classes."
     )
-    band_jitter: float = Field(
-        0.0, ge=0, lt=1, description="Strength of a random gain and offset of each band, for rasters of many bands."
+    band_jitter: Fraction = Field(
+        0.0, description="Strength of a random gain and offset of each band, for rasters of many bands."
     )
-    band_dropout: float = Field(0.0, ge=0, le=1, description="Share of crops that lack one band, drawn at random.")
+    band_dropout: Share = Field(0.0, description="Share of crops that lack one band, drawn at random.")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -26,7 +24,6 @@ from regard.options import Windows
 MOST_WAITING = 32
 BURST, PER_SECOND = 200, 20.0
 POLL = 0.2  # seconds between checks that the client is still connected
-T = TypeVar("T")
 Connected = Callable[[], bool]
 Bands = tuple[int | str, ...] | None
 
@@ -76,33 +73,6 @@ class Gate:
                 raise Busy
             self._left -= 1
             self._waiting += 1
-
-
-class Cache(Generic[T]):
-    """A least-recently-used cache of ``size`` values."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._held: OrderedDict[Hashable, T] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What is held under ``key``; else what ``make`` gives."""
-        found = self.peek(key)
-        if found is None:
-            found = make()
-            with self._lock:
-                self._held[key] = found
-                while len(self._held) > self.size:
-                    self._held.popitem(last=False)
-        return found
-
-    def peek(self, key: Hashable) -> T | None:
-        """What is held under ``key``, if anything."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-            return self._held.get(key)
 
 
 class Photograph:

@@ -50,27 +50,18 @@ def inspect(
         "y": y,
         "class": int(probabilities.argmax()),
         "probabilities": probabilities.tolist(),
-        "overlays": [] if why is None else [*_attention(why, grid), *_regions(why, grid), *_channels(why, grid)],
+        "overlays": [] if why is None else list(_overlays(why, grid)),
     }
 
 
-def _attention(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
-    """The attention weights of the pixel."""
+def _overlays(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
+    """Attention weights, object regions with the largest weights, channels that separate the class best."""
     for name, row in why.attention.items():
         yield {"group": "Attention", "name": name, "gate": why.gates.get(name), **_overlay(why, grid, row)}
-
-
-def _regions(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
-    """The object regions with the largest weights."""
-    if why.regions is None:
-        return
-    for k in np.argsort(-why.region_weights, kind="stable")[:MOST_REGIONS]:
-        name, weight = why.classes.names[k], float(why.region_weights[k])
-        yield {"group": "Regions", "name": name, "weight": weight, **_overlay(why, grid, why.regions[k])}
-
-
-def _channels(why: Explanation, grid: Grid) -> Iterator[dict[str, Any]]:
-    """The channels that separate the class best from the rest."""
+    if why.regions is not None:
+        for k in np.argsort(-why.region_weights, kind="stable")[:MOST_REGIONS]:
+            name, weight = why.classes.names[k], float(why.region_weights[k])
+            yield {"group": "Regions", "name": name, "weight": weight, **_overlay(why, grid, why.regions[k])}
     for number, values in why.channels.items():
         yield {"group": "Channels", "name": f"channel {number}", **_overlay(why, grid, values, shares=False)}
 

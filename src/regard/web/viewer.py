@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from cachetools import LRUCache, cachedmethod
 from jaxtyping import Bool, Float, Integer, UInt8
 
 from regard.errors import ClassMismatch, SizeMismatch
@@ -22,7 +25,7 @@ from regard.mapping.region import Region, Regions
 from regard.models import Segmenter
 from regard.options import Windows
 from regard.web.grid import SIDE, Address, Grid, grid_of
-from regard.web.live_prediction import Cache, Connected, Disconnected, Gate, Photograph
+from regard.web.live_prediction import Connected, Disconnected, Gate, Photograph
 from regard.web.pixel_query import inspect
 from regard.web.png import NOTHING, classes_png, errors_png, heat_png, labels_of, scene_png, stretch_of_scene
 from regard.web.raster_layer import RasterLayer
@@ -70,7 +73,9 @@ class Viewer:
             if is_photograph(sources.scene)
             else Regions(model, self.raster, windows)
         )
-        self._scene_tiles, self._maps = Cache[bytes](SCENE_TILES), Cache[Answer](MAP_TILES)
+        self._scene_tiles: LRUCache[Address, bytes] = LRUCache(SCENE_TILES)
+        self._maps: LRUCache[Address, Answer] = LRUCache(MAP_TILES)
+        self._lock = threading.Lock()
 
     def _opener(self) -> Callable[[], Raster]:
         """Opens the scene as a raster; a photograph is decoded once, upright, into memory."""
@@ -123,18 +128,22 @@ class Viewer:
         layer = self.layers["scene"]
         if layer.is_rough(tile):
             return scene_png(layer.tile(tile, rough=True), self.stretch)
-        return self._scene_tiles.get(tile, lambda: scene_png(layer.tile(tile), self.stretch))
+        return self._whole_scene(tile)
 
+    @cachedmethod(attrgetter("_scene_tiles"), lock=attrgetter("_lock"))
+    def _whole_scene(self, tile: Address) -> bytes:
+        return scene_png(self.layers["scene"].tile(tile), self.stretch)
+
+    @cachedmethod(attrgetter("_maps"), lambda self, tile, connected: tile, attrgetter("_lock"))
     def answer(self, tile: Address, connected: Connected) -> Answer:
         """The tile of the class map, from its file or else by the model."""
-        make = self._from_file if "labels_map" in self.layers else self._from_model
-        return self._maps.get(tile, lambda: make(tile, connected))
+        return self._from_file(tile) if "labels_map" in self.layers else self._from_model(tile, connected)
 
     def truth(self, tile: Address) -> Integer[np.ndarray, "h w"]:
         """The reference classes of a tile."""
         return labels_of(self.layers["labels"].tile(tile), self.model.classes)
 
-    def _from_file(self, tile: Address, connected: Connected) -> Answer:
+    def _from_file(self, tile: Address) -> Answer:
         labels = labels_of(self.layers["labels_map"].tile(tile), self.model.classes)
         if "confidence" not in self.layers:
             return Answer(labels, np.zeros_like(labels, np.uint8))
@@ -188,7 +197,8 @@ class Viewer:
         counts = np.zeros(len(self.model.classes) + 1)
         for x in range(int(left // SIDE), int(right // SIDE) + 1):
             for y in range(int(top // SIDE), int(bottom // SIDE) + 1):
-                found = self._maps.peek(Address(z, x, y))
+                with self._lock:
+                    found = self._maps.get(Address(z, x, y))
                 if found is not None:
                     counts += self._count(found, Address(z, x, y), (left, top, right, bottom))
         return {"shares": (counts[:-1] / max(counts[:-1].sum(), 1e-9)).tolist()}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
+from cachetools import LRUCache
 
 from regard.io.raster import Box
-from regard.web.live_prediction import Busy, Cache, Disconnected, Gate
-from regard.web.viewer import Viewer
+from regard.web.grid import Address
+from regard.web.live_prediction import Busy, Disconnected, Gate
+from regard.web.viewer import Answer, Viewer
 from web_support import always
 
 
@@ -65,13 +68,12 @@ def test_a_tile_that_nobody_waits_for_is_given_up_between_two_windows(plain: Vie
     assert plain.regions.window.cache_info().currsize == 2
 
 
-def test_the_oldest_answers_are_dropped() -> None:
-    cache, made = Cache[str](2), []
-
-    def make(key: str) -> str:
-        made.append(key)
-        return key
-
-    for key in ("a", "b", "a", "c", "a", "b"):
-        assert cache.get(key, lambda: make(key)) == key  # noqa: B023 (called at once)
-    assert made == ["a", "b", "c", "b"] and cache.peek("c") is None and cache.peek("b") == "b"
+def test_the_oldest_answers_are_dropped(plain: Viewer, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Address] = []
+    nothing = Answer(np.zeros((256, 256), np.int16), np.zeros((256, 256), np.uint8))
+    monkeypatch.setattr(plain, "_maps", LRUCache(2))
+    monkeypatch.setattr(plain, "_from_model", lambda tile, connected: made.append(tile) or nothing)
+    a, b, c = (Address(2, x, 0) for x in range(3))
+    for tile in (a, b, a, c, a, b):
+        plain.answer(tile, always)
+    assert made == [a, b, c, b] and set(plain._maps) == {a, b}

@@ -14,20 +14,9 @@ from regard.card import RGB
 from regard.classes import ClassMap, default_palette, first_reason, known_classes
 from regard.errors import ClassMismatch
 
-# Parts of file names and configurations, and the class list that they mean.
-DATA_SETS = {
-    "cityscapes": "cityscapes",
-    "ade20k": "ade20k",
-    "pascal_context_59": "pascal_context_59",
-    "pascal_context": "pascal_context_60",
-    "voc12": "voc",
-    "coco-stuff": "coco_stuff",
-    "coco_stuff": "coco_stuff",
-    "cocostuff": "coco_stuff",
-    "loveda": "loveda",
-    "potsdam": "potsdam",
-    "vaihingen": "vaihingen",
-}
+# Class lists by what file names and configurations call them, where that is not the list's own name.
+CALLED = {"pascal_context_60": "pascal_context", "voc": "voc12", "coco_stuff": "coco[-_]?stuff"}
+BY_NAME = ("cityscapes", "ade20k", "pascal_context_59", *CALLED, "loveda", "potsdam", "vaihingen")
 # The class lists that the number of classes is enough to tell.
 BY_COUNT = ("cityscapes", "ade20k", "voc", "coco_stuff", "pascal_context_59", "pascal_context_60")
 
@@ -91,8 +80,8 @@ def class_map(words: Evidence, count: int, given: ClassMap | Sequence[str] | str
     inside = _inside(words, count)
     if inside is not None:
         return inside, "in the file"
-    for part, name in DATA_SETS.items():
-        if part in words.name + words.text.lower() and len(known_classes(name)) == count:
+    for name in BY_NAME:
+        if re.search(CALLED.get(name, name), words.name + words.text.lower()) and len(known_classes(name)) == count:
             return known_classes(name), f"{name}, by its name"
     for name in BY_COUNT:
         if len(known_classes(name)) == count:
