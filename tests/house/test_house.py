@@ -14,7 +14,7 @@ LIMITS = {
     "functions over 70 lines": 0,
     "functions over 7 parameters": 0,
     "import cycles": 0,
-    "lines": 16_600,  # today; 16,500 must hold
+    "lines": 16_500,
 }
 AT_LEAST = {"median lines of a file": 100, "lines": 15_000}
 

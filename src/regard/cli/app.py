@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -58,10 +59,8 @@ Bands = Annotated[
 def settings_of(config: dict[str, str] | None) -> dict[str, Any]:
     """Parse settings of a network, named with dashes or underscores: JSON where it is JSON, else text."""
     parsed: dict[str, Any] = {}
-    for name, text in (config or {}).items():
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
+    for name, value in (config or {}).items():
+        with suppress(ValueError):
+            value = json.loads(value)
         parsed[name.replace("-", "_")] = value
     return parsed

@@ -192,8 +192,5 @@ def check_exists(source: Source) -> None:
 def _archive(name: str) -> Path | None:
     """The local file that holds a ``/vsi`` file; None where none does."""
     rest = Path(re.sub(r"^(/vsi[a-z0-9_]+)+/+", "", name))
-    for folder in (Path(), Path("/")):
-        for path in (folder / rest, *(folder / rest).parents):
-            if path.is_file():
-                return path
-    return None
+    paths = (path for file in (rest, Path("/") / rest) for path in (file, *file.parents))
+    return next((path for path in paths if path.is_file()), None)

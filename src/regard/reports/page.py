@@ -75,9 +75,8 @@ def report(
     """
     target, added = Path(path), [gallery.picture(caption, Path(file)) for caption, file in pictures]
     origin = source if isinstance(source, Scores) else source.folder if isinstance(source, Run) else Path(source)
-    class_map = None
-    if isinstance(origin, Path) and origin.suffix.lower() in (".tif", ".tiff") and not origin.is_dir():
-        class_map = origin
+    is_map = isinstance(origin, Path) and origin.suffix.lower() in (".tif", ".tiff") and not origin.is_dir()
+    class_map = origin if isinstance(origin, Path) and is_map else None
     if class_map is not None and (model is not None or data is not None):
         raise ConfigError("the report of a map shows its classes and areas alone. Omit model and data.")
     if confidence is not None and class_map is None:

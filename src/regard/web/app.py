@@ -20,12 +20,7 @@ from regard.web.grid import FINEST, SIDE, Address
 from regard.web.live_prediction import Busy, Connected, Disconnected
 from regard.web.viewer import Viewer
 
-KINDS = {
-    "html": "text/html; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "svg": "image/svg+xml",
-}
+KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 STATIC = resources.files("regard.web") / "static"
 FILES = {item.name: item.read_bytes() for item in STATIC.iterdir() if item.name.rsplit(".")[-1] in KINDS}
 POLICY = (
@@ -71,11 +66,7 @@ def _shown(request: Request, show: Annotated[str | None, Query(max_length=1024)]
 
 def _connected(request: Request) -> Connected:
     """Whether the client is still connected and the server is not stopping."""
-
-    def connected() -> bool:
-        return not request.app.state.stopping and not from_thread.run(request.is_disconnected)
-
-    return connected
+    return lambda: not (request.app.state.stopping or from_thread.run(request.is_disconnected))
 
 
 ViewerOf = Annotated[Viewer, Depends(_viewer)]

@@ -17,8 +17,7 @@ from regard.errors import ClassMismatch
 # Class lists by what file names and configurations call them, where that is not the list's own name.
 CALLED = {"pascal_context_60": "pascal_context", "voc": "voc12", "coco_stuff": "coco[-_]?stuff"}
 BY_NAME = ("cityscapes", "ade20k", "pascal_context_59", *CALLED, "loveda", "potsdam", "vaihingen")
-# The class lists that the number of classes is enough to tell.
-BY_COUNT = ("cityscapes", "ade20k", "voc", "coco_stuff", "pascal_context_59", "pascal_context_60")
+BY_COUNT = BY_NAME[:6]  # the number of classes is enough to tell these
 
 
 class Evidence(NamedTuple):
