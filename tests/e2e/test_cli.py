@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import regard.cli as cli
 from regard.checkpoints.file import load, save
 from regard.cli.training import _new_model
 from regard.datasets.folder import folder
+from regard.mapping.predict import predict
 from regard.training.config import recipe
 from support import save_image, tiny, write_set, write_tif
 
@@ -73,6 +75,34 @@ def test_predict_writes_and_reports_json(tmp_path: Path) -> None:
     facts = json.loads(result.stdout)
     assert facts["files"] == [str(tmp_path / "a.png")] and (tmp_path / "a.png").is_file()
     assert facts["mpx_per_s"] > 0 and facts["peak_memory_mb"] > 10
+
+
+@pytest.mark.parametrize("options", [{}, {"scales": (1.0, 1.5), "flip": True}])
+def test_the_command_makes_the_map_that_python_makes(
+    tmp_path: Path, options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save(tiny(), tmp_path / "m.safetensors")
+    scene = write_tif(tmp_path / "scene.tif", np.random.default_rng(1).integers(0, 255, (3, 70, 90), dtype=np.uint8))
+    places = {"tile": 64, "overlap": 32}
+    for side in ("python", "command"):
+        (tmp_path / side).mkdir()
+    predict(
+        load(model, fast=True),
+        scene,
+        tmp_path / "python" / "map.tif",
+        confidence=tmp_path / "python" / "c.tif",
+        **places,
+        **options,
+    )
+    words = [word for name, value in places.items() for word in (f"--{name}", value)]
+    words += ["--scales", 1.0, "--scales", 1.5, "--flip"] if options else []
+    out = tmp_path / "command"
+    code, _, error = run_here(
+        capsys, "predict", model, scene, "-o", out / "map.tif", "--confidence", out / "c.tif", *words
+    )
+    assert code == 0, error
+    for name in ("map.tif", "c.tif"):
+        assert (out / name).read_bytes() == (tmp_path / "python" / name).read_bytes()
 
 
 def test_several_sources_go_to_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

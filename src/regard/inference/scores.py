@@ -51,7 +51,7 @@ def grid_scores(model: Segmenter, windows: Sequence[Pixels], views: Views = View
     """
     images = [prepare(*pixels, model.scaling) for pixels in windows]
     image = (images[0][None] if len(images) == 1 else torch.stack(images)).to(model.device)
-    if views == Views() and not model.config.align_corners:
+    if views.single and views.window is None and not model.config.align_corners:
         return model.logits(image)["main"].float().cpu()
     cells = [length // model.stride for length in image.shape[-2:]]
     return F.interpolate(class_scores(model, image, views), cells, mode="bilinear", align_corners=False).cpu()
