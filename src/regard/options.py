@@ -27,8 +27,7 @@ class Compute:
         device: cpu, cuda, cuda:1, mps.
         precision: float32, bfloat16, or auto: optimised for speed, in bfloat16 if that is faster on this machine.
         runtime: The runtime of an exported model (.onnx, .xml).
-        plain: Compute the network as it was trained. By default it is rebuilt for speed: other labels for less than
-            one pixel in ten thousand.
+        plain: Compute the network as it was trained, not rebuilt for speed (other labels for < 0.01 % of pixels).
     """
 
     device: str = "cpu"

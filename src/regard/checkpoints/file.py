@@ -62,10 +62,7 @@ def load(
 
 
 def load_to_predict(source: str | Path, compute: Compute = Compute()) -> Segmenter:
-    """A saved model as the commands load it: rebuilt for speed, unless ``compute.plain`` or it is exported.
-
-    Raises: as :func:`load`.
-    """
+    """:func:`load` as the commands do: rebuilt for speed, unless ``compute.plain`` or the model is exported."""
     fast = not compute.plain and find(source).suffix not in RUNTIMES
     return load(source, fast=fast, device=compute.device, precision=compute.precision, runtime=compute.runtime)
 

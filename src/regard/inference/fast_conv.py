@@ -96,7 +96,9 @@ def _has_far_taps(conv: nn.Conv2d) -> bool:
 def _phases(x: Float[Tensor, "b c h w"], step: int) -> Float[Tensor, "_ c _ _"]:
     """The maps of every ``step``-th pixel, channels last, with zeros to a whole number of steps: as beyond the edge."""
     height, width = x.shape[2:]
-    x = F.pad(x, (0, -width % step, 0, -height % step)).permute(0, 2, 3, 1)
+    if height % step or width % step:
+        x = F.pad(x, (0, -width % step, 0, -height % step))
+    x = x.permute(0, 2, 3, 1)
     x = x.unflatten(2, (-1, step)).unflatten(1, (-1, step)).permute(0, 2, 4, 1, 3, 5)
     return x.flatten(0, 2).permute(0, 3, 1, 2)
 

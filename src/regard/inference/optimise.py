@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks import ObjectAttention, ObjectContext
+from regard.files import digest
 from regard.inference.fast_conv import FastConv, use_fast_convs
 from regard.inference.fold import fold_norms
 from regard.inference.runtimes import Runner
@@ -42,9 +43,10 @@ def optimise(model: Segmenter, device: str, precision: Precision) -> Segmenter:
     return in_bfloat16(model).eval() if rounded else model
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def make_fast(model: Segmenter) -> Segmenter:
     """Change ``model`` in place; it can predict then, but neither be trained, saved nor exported."""
+    model.saved_sha256 = digest(model.state_dict())
     fold_norms(model.eval())
     for module in list(model.modules()):
         if isinstance(module, ObjectAttention):
@@ -203,7 +205,9 @@ def in_bfloat16(network: Segmenter) -> Runner:
         with torch.autocast(image.device.type, torch.bfloat16):
             return network.logits(image)["main"].float()
 
-    return Runner(network.card, run, stride=network.stride, mark=b"bfloat16".ljust(32), network=network)
+    runner = Runner(network.card, run, stride=network.stride, mark=b"bfloat16".ljust(32), network=network)
+    runner.saved_sha256 = network.saved_sha256
+    return runner
 
 
 def has_fast_bfloat16(device: str) -> bool:

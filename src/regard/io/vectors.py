@@ -201,10 +201,7 @@ class VectorWriter(FileWriter):
             raise self._failed(error) from None
 
     def _date(self) -> None:
-        """Replace the date in the GeoPackage; GDAL's own setting for it holds for the whole process.
-
-        SQLite counts changes in its header, twice; how many GDAL makes depends on the clock.
-        """
+        """Set the date (GDAL's setting is process-wide), and SQLite's counts of changes, which depend on the clock."""
         if self._when is not None:
             date = datetime.fromtimestamp(self._when, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
             with closing(sqlite3.connect(self._work)) as database, database:

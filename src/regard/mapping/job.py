@@ -77,7 +77,7 @@ class PhotographJob:
         """The provenance tags of the files; ``regard_job`` stands for all that decides their values."""
         tags = model_tags(self.model)
         facts = {
-            "model": tags,
+            "model": [tags, digest(self.model.state_dict())],
             "size": self.source.fingerprint()[1],
             "bands": self.options.input.bands,
             "views": asdict(self.options.views),
@@ -113,7 +113,7 @@ def model_tags(model: Segmenter) -> dict[str, str]:
         "TIFFTAG_SOFTWARE": f"regard {__version__}",
         "regard_model": card.architecture,
         "regard_card": card.model_dump_json(),
-        "regard_weights_sha256": digest(model.state_dict()),
+        "regard_weights_sha256": model.saved_sha256 or digest(model.state_dict()),
     }
 
 

@@ -52,6 +52,7 @@ class Segmenter(nn.Module):
     backbone: nn.Module
     stride: int
     fast: bool = False  # changed for prediction alone: see make_fast
+    saved_sha256: str | None = None  # of its weights before that change
 
     def __init__(self, card: Card, *, pretrained: Pretrained = False) -> None:  # for attach_backbone
         super().__init__()
