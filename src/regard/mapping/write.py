@@ -38,7 +38,7 @@ BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # journal, 
 
 @dataclass(frozen=True)
 class RasterJob:
-    """A raster to be mapped in windows; without ``outputs.out`` in memory.
+    """A raster to be mapped in windows.
 
     Raises:
         ConfigError: rules for polygons in metres, of a raster without a CRS.

@@ -99,7 +99,7 @@ def attend_backward_by_blocks(
     """The gradients of query, key and value, given that of ``out``; summed in the precision of the energies."""
     inputs, exact = (query, key, value), log_total.dtype
     sums = tuple(torch.zeros_like(tensor, dtype=exact) for tensor in inputs)
-    query, key, value = query.to(exact), key.to(exact).contiguous(), value.contiguous()
+    query, key = query.to(exact), key.to(exact).contiguous()
     with without_autocast(query.device):
         for image in range(len(query)):
             for rows in _blocks(query.shape[1], ROWS):
@@ -129,7 +129,7 @@ def _add_gradients(
     for keys in _blocks(len(key), KEYS):
         weights = multiply(query, key[keys].t()).sub_(log_total[:, None]).exp_()
         d_value[keys] += multiply(weights.t().to(value.dtype), gradient)
-        slope = multiply(gradient, value[keys].t()).to(query.dtype).sub_(level).mul_(weights)
+        slope = multiply(gradient, value[keys].contiguous().t()).to(query.dtype).sub_(level).mul_(weights)
         del weights  # before the next block makes its own
         d_query.add_(multiply(slope, key[keys]), alpha=scale)
         d_key[keys] += multiply(slope.t(), query)
