@@ -25,8 +25,8 @@ from torch import Tensor
 from regard.ops.attention import attend_at_once, exact_type, lies_as_map, without_autocast
 from regard.ops.products import multiply
 
-ROWS = 512
-KEYS = 4096
+ROWS = 1024
+KEYS = 512
 
 
 @torch.library.custom_op(
