@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import torch
 
 from regard.checkpoints.file import save
 from regard.io.source import Source
@@ -50,6 +51,7 @@ def main(wanted: int, count: int) -> None:
             values = np.random.default_rng(number).integers(0, 256, size=(3, 300, 200), dtype=np.uint8)
             write_tif(root / "tiles" / f"tile{number}.tif", values)
         sources = sorted((root / "tiles").iterdir())
+        torch.set_num_threads(1)  # as in the workers: the number of threads decides the order of sums
         for source in sources:
             predict_scene(scene_of(model, source, root / "serial" / source.name))
         while len(killed) < wanted:
