@@ -63,8 +63,9 @@ def load(
 
 def load_to_predict(source: str | Path, compute: Compute = Compute()) -> Segmenter:
     """:func:`load` as the commands do: rebuilt for speed, unless ``compute.plain`` or the model is exported."""
-    fast = not compute.plain and find(source).suffix not in RUNTIMES
-    return load(source, fast=fast, device=compute.device, precision=compute.precision, runtime=compute.runtime)
+    path = find(source)
+    fast = not compute.plain and path.suffix not in RUNTIMES
+    return load(path, fast=fast, device=compute.device, precision=compute.precision, runtime=compute.runtime)
 
 
 def find(source: str | Path) -> Path:

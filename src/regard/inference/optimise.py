@@ -205,9 +205,7 @@ def in_bfloat16(network: Segmenter) -> Runner:
         with torch.autocast(image.device.type, torch.bfloat16):
             return network.logits(image)["main"].float()
 
-    runner = Runner(network.card, run, stride=network.stride, mark=b"bfloat16".ljust(32), network=network)
-    runner.saved_sha256 = network.saved_sha256
-    return runner
+    return Runner(network.card, run, stride=network.stride, mark=b"bfloat16".ljust(32), network=network)
 
 
 def has_fast_bfloat16(device: str) -> bool:

@@ -41,6 +41,7 @@ class Runner(Segmenter):
         super().__init__(card)
         self.run, self.stride, self.fast = run, stride, True
         self.network = network  # so that it moves to a device with this
+        self.saved_sha256 = None if network is None else network.saved_sha256
         self.mark = nn.Parameter(torch.tensor(list(mark), dtype=torch.float32), requires_grad=False)
 
     def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:

@@ -19,7 +19,7 @@ import numpy as np
 
 from regard._version import __version__
 from regard.errors import OutputError, UnreadableImage
-from regard.files import digest, sweep
+from regard.files import sweep
 from regard.io.areas import class_areas, write_areas
 from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer, style_path, write_style
 from regard.io.polygons import check_rules, write_polygons
@@ -118,7 +118,7 @@ class RasterJob:
         """All that decides the map's values besides the pixels of the raster; as JSON."""
         options, area = self.options, self.raster.area
         return {
-            "weights": digest(self.model.state_dict()),
+            "weights": [self.model_tags["regard_weights_sha256"], type(self.model).__name__, self.model.fast],
             "card": self.model.card.model_dump(mode="json"),
             "size": self.raster.size,
             "bands": self.raster.bands,
