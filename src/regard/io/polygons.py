@@ -20,7 +20,7 @@ from regard.io.class_map_file import LabelMap, open_confidence, open_label_map, 
 from regard.io.coverage import Region, Strip, regions
 from regard.io.ground import Ground, ground_resolution
 from regard.io.raster import Box, Raster, to_map
-from regard.io.vectors import Columns, VectorWriter, check_vector_target
+from regard.io.vector_writer import Columns, VectorWriter, check_vector_target
 from regard.options import PolygonRules
 
 NO_RULES = PolygonRules()

@@ -1,15 +1,9 @@
-"""Vector files: polygons of any format, areas of interest, and a writer that publishes complete files only."""
+"""Vector files read: polygons of any format, and areas of interest."""
 
 from __future__ import annotations
 
-import json
-import os
-import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,33 +13,10 @@ import pyogrio.raw
 import pyproj
 import shapely
 
-from regard.errors import ConfigError, MissingExtra, UnreadableImage
-from regard.files import FileWriter, check_writable
+from regard.errors import ConfigError, UnreadableImage
 from regard.io.raster import Raster, to_map
 
-DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
-BATCH = 20_000  # polygons
-BROKEN = (RuntimeError, OSError, IndexError, sqlite3.Error)  # raised where a file cannot be written or is cut short
-
-Columns = Mapping[str, np.ndarray]
 Area = str | Path | Sequence[float]  # bounds, or a vector file
-
-
-def check_vector_target(path: Path) -> str:
-    """The driver that the ending of ``path`` asks for, after a look whether the file can be written.
-
-    Raises:
-        ConfigError: an ending that is not among the formats.
-        MissingExtra: GeoParquet without pyarrow.
-        OutputError: the folder cannot be written to.
-    """
-    driver = DRIVERS.get(path.suffix.lower())
-    if driver is None:
-        raise ConfigError(f"polygons go to {', '.join(DRIVERS)}; got {path.name}. Name it {path.stem}.gpkg.")
-    if driver == "Parquet" and find_spec("pyarrow") is None:
-        raise MissingExtra(f"{path.name} needs pyarrow, which is not installed: pip install pyarrow, or write .gpkg.")
-    check_writable(path)
-    return driver
 
 
 class Polygons(NamedTuple):
@@ -135,107 +106,3 @@ def _box(bounds: Sequence[float]) -> Any:
 
 def _rounded(bounds: Sequence[float]) -> str:
     return ", ".join(f"{value:.6g}" for value in bounds)
-
-
-class VectorWriter(FileWriter):
-    """Writes polygons with their columns in batches; leaving the ``with`` block without an error publishes them.
-
-    The batches go to a GeoPackage, to which one can append; the other formats are streamed from it at the end. A
-    GeoPackage holds a date: ``when``, in seconds since 1970, makes its bytes the same at every run.
-    """
-
-    def __init__(self, path: Path, crs: Any, empty: Columns, *, when: float | None = None) -> None:
-        self._when = when
-        self._driver = check_vector_target(path)
-        super().__init__(path)
-        self.count = 0
-        self._work = path.with_name(f"{self._unfinished.name}.work.part.gpkg")
-        self._part = path.with_name(f"{self._unfinished.name}.part{path.suffix.lower()}")
-        self._crs = None if crs is None else crs.to_wkt()
-        self._layer = {"layer": path.stem, "crs": self._crs, "geometry_type": "Polygon"}
-        self._waiting: list[tuple[Any, Columns]] = [(np.empty(0, object), empty)]
-        self._held = 0
-        self._bounds: list[Any] = []  # of each batch
-
-    def write(self, shapes: Any, columns: Columns) -> None:
-        """Some polygons in the map's coordinates, and as many values in each column."""
-        self._waiting.append((shapes, columns))
-        self._held += len(shapes)
-        if self._held >= BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        shapes = np.concatenate([part for part, _ in self._waiting])
-        names = list(self._waiting[0][1])
-        values = [np.concatenate([columns[name] for _, columns in self._waiting]) for name in names]
-        exists = self._work.exists()
-        with self._checked():
-            geometry = shapely.to_wkb(shapes)
-            pyogrio.raw.write(self._work, geometry, values, names, driver="GPKG", append=exists, **self._layer)
-        self.count += len(shapes)
-        if len(shapes):
-            self._bounds.append(shapely.total_bounds(shapes))
-        self._waiting, self._held = [(shapes[:0], dict(zip(names, (v[:0] for v in values), strict=True)))], 0
-
-    def _publish(self) -> None:
-        self._flush()
-        with self._checked():
-            if self._driver == "GPKG":
-                self._date()
-                os.replace(self._work, self._part)
-            elif self._driver == "Parquet":
-                self._to_parquet()
-            else:
-                self._convert()
-            self._read_back()
-        os.replace(self._part, self.path)
-
-    @contextmanager
-    def _checked(self) -> Iterator[None]:
-        """Turn pyogrio's errors into OutputError; a map without a CRS gives no warning."""
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
-                yield
-        except BROKEN as error:
-            raise self._failed(error) from None
-
-    def _date(self) -> None:
-        """Set the date (GDAL's setting is process-wide), and SQLite's counts of changes, which depend on the clock."""
-        if self._when is not None:
-            date = datetime.fromtimestamp(self._when, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-            with closing(sqlite3.connect(self._work)) as database, database:
-                database.execute("UPDATE gpkg_contents SET last_change = ?", [date])
-            with self._work.open("r+b") as file:
-                for place in (24, 92):
-                    file.seek(place)
-                    file.write((1).to_bytes(4, "big"))
-
-    def _read_back(self) -> None:
-        """Decode every polygon: a full disk is not always told when it is written to."""
-        if self._driver != "Parquet" and len(pyogrio.read_bounds(self._part)[0]) != self.count:
-            raise self._failed("what was written does not read back")
-
-    def _convert(self) -> None:
-        with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (about, stream):
-            name = about["geometry_name"] or "wkb_geometry"
-            pyogrio.raw.write_arrow(stream, self._part, driver=self._driver, geometry_name=name, **self._layer)
-
-    def _to_parquet(self) -> None:
-        """Write GeoParquet 1.1.0: geometry as WKB, the CRS as PROJJSON."""
-        import pyarrow
-        from pyarrow import parquet
-
-        about: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"]}
-        about["crs"] = None if self._crs is None else pyproj.CRS.from_wkt(self._crs).to_json_dict()
-        if self.count:
-            about["bbox"] = [*np.min(self._bounds, axis=0)[:2].tolist(), *np.max(self._bounds, axis=0)[2:].tolist()]
-        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}}
-        with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (source, stream):
-            reader = pyarrow.RecordBatchReader.from_stream(stream)
-            name = source["geometry_name"] or "wkb_geometry"
-            fields = [pyarrow.field("geometry", pyarrow.binary()) if f.name == name else f for f in reader.schema]
-            schema = pyarrow.schema(fields, metadata={"geo": json.dumps(geo)})
-            with parquet.ParquetWriter(self._part, schema, compression="zstd") as writer:
-                for batch in reader:
-                    writer.write_batch(pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema))

@@ -19,7 +19,7 @@ from regard.io.cog_writer import RasterWriter, measure_layer
 from regard.io.image import read_image
 from regard.io.raster import open_raster
 from regard.io.source import Source
-from regard.io.vectors import check_vector_target
+from regard.io.vector_writer import check_vector_target
 from regard.mapping.journal import key_of
 from regard.models import Segmenter
 from regard.options import MapOptions, Outputs

@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, ConfigError, MissingExtra, OutputError, SizeMismatch, UnreadableImage
-from regard.io import vectors as vector_file
+from regard.io import vector_writer as vector_file
 from regard.io.areas import class_areas
 from regard.io.cog_writer import RasterWriter, label_layer, measure_layer
 from regard.io.polygons import write_polygons
