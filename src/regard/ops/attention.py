@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+HAS_TRITON = find_spec("triton") is not None
 SMALL = 1024 * 1024  # energies of one image up to which the formula as written is as fast
 
 
@@ -72,8 +74,8 @@ def attend(
     with without_autocast(query.device):
         if _must_be_plain(query, value) or _is_small(query, key, value):
             return attend_at_once(query, key, value, scale)
-        fused = _gpu_kernel(query, key, value, scale)
-        by_blocks = torch.ops.regard.attend  # registered by attention_blockwise
+        fused = None if has_kernel(query, key, value) else _gpu_kernel(query, key, value, scale)
+        by_blocks = torch.ops.regard.attend  # registered by attention_blockwise, which knows our kernels too
         return by_blocks(query, key, value, scale)[0] if fused is None else fused
 
 
@@ -117,6 +119,19 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Inside, products keep the precision of their factors."""
     active = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if active else nullcontext()
+
+
+def has_kernel(query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m c"]) -> bool:
+    """Whether our GPU kernels compute this, see ``attention_triton``. A compiler looks at types and shapes only."""
+    if not (query.is_cuda and HAS_TRITON):
+        return False
+    from regard.ops import attention_triton
+
+    if not attention_triton.fits(query, key, value):
+        return False
+    widths = (query.shape[2], value.shape[2])
+    compiling = torch.compiler.is_compiling()
+    return compiling or attention_triton.working_plan(query.device, value.dtype, *widths) is not None
 
 
 def _must_be_plain(query: Tensor, value: Tensor) -> bool:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regard.ops.attention import attend_at_once, exact_type, lies_as_map, without_autocast
+from regard.ops.attention import attend_at_once, exact_type, has_kernel, lies_as_map, without_autocast
 from regard.ops.products import multiply
 
 ROWS = 1024
@@ -39,6 +39,11 @@ def attend_by_blocks(
 ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n"]]:
     """What ``attend`` computes, and for each query the logarithm of the total of exp(energies)."""
     out, log_total = _outputs(query, key, value, scale)
+    if has_kernel(query, key, value):
+        from regard.ops import attention_triton
+
+        attention_triton.attend(query, key, value, scale, out, log_total)
+        return out, log_total
     width = _keys_at_once(query, key, value, scale)
     query, key = query.to(log_total.dtype) * scale, key.to(log_total.dtype).contiguous()
     with without_autocast(query.device):
@@ -98,6 +103,10 @@ def attend_backward_by_blocks(
 ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"], Float[Tensor, "b m c"]]:
     """The gradients of query, key and value, given that of ``out``; summed in the precision of the energies."""
     inputs, exact = (query, key, value), log_total.dtype
+    if has_kernel(query, key, value):
+        from regard.ops import attention_triton
+
+        return attention_triton.attend_backward(gradient, inputs, out, log_total, scale)
     sums = tuple(torch.zeros_like(tensor, dtype=exact) for tensor in inputs)
     query, key = query.to(exact), key.to(exact).contiguous()
     with without_autocast(query.device):
