@@ -75,6 +75,14 @@ class ClassMap(BaseModel):
             raise unknown("class", name, self.names)
         return self.names.index(name)
 
+    def colour_twice(self) -> str:
+        """The first colour that two classes have, in words; empty where each has its own."""
+        for index, colour in enumerate(self.palette):
+            first = self.palette.index(colour)
+            if first < index:
+                return f"colour {list(colour)} stands twice ({self.names[first]!r}, {self.names[index]!r})"
+        return ""
+
     def check_left_out(self, names: Sequence[str]) -> None:
         """Whether these classes may be left out of means over classes.
 
@@ -122,9 +130,17 @@ class ClassMap(BaseModel):
             )
         known = {field: data[field] for field in cls.model_fields if field in data}
         try:
-            return cls(**{"palette": default_palette(len(data["names"])), **known})
+            found = cls(**{"palette": default_palette(len(data["names"])), **known})
         except ValidationError as error:
             raise DatasetError(f"{path}: {first_reason(error)}. Correct the file.") from None
+        if found.colour_twice() and not found.is_known():
+            raise DatasetError(f"{path}: {found.colour_twice()}. Give each class a colour of its own.")
+        return found
+
+    def is_known(self) -> bool:
+        """Whether these are the classes and colours of a public list; some have a colour twice."""
+        lists = known_lists()
+        return any(tuple(lists[name]) == self.names and known_classes(name).palette == self.palette for name in lists)
 
 
 def known_classes(name: str) -> ClassMap:

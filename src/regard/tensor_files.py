@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from regard.errors import CheckpointError, OutputError
+from regard.errors import CheckpointError, OutputError, counted, listed
 from regard.files import replacing
 
 # What training programs store next to the weights (the best score, the arguments): plain data, no code.
@@ -54,6 +54,29 @@ def unwrap(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors. Give a file of network weights.")
     return tensors
+
+
+def strip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the names of wrappers, where any has them.
+
+    Data parallel and training wrapper stand in front, that of ``torch.compile`` anywhere.
+    """
+    names = {name: re.sub(r"(^|\.)_orig_mod(?=\.)", "", name).removeprefix(".") for name in tensors}
+    return {re.sub(r"^((module|model)\.)+", "", names[name]): value for name, value in tensors.items()}
+
+
+def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises:
+        CheckpointError: a tensor holds nan or infinity; it is named.
+    """
+    wrong = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if wrong:
+        raise CheckpointError(
+            f"{path} holds nan or infinity in {counted(len(wrong), 'tensor')} ({listed(wrong)}): its training broke "
+            "down. Use an earlier checkpoint."
+        )
 
 
 def read_file(path: Path) -> dict[str, Any]:

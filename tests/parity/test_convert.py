@@ -53,7 +53,7 @@ def as_official(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("wrap", ["flat", "state_dict", "model", "module.", "model.module.", "safetensors"])
+@pytest.mark.parametrize("wrap", ["flat", "state_dict", "model", "module.", "model._orig_mod.", "safetensors"])
 def test_every_container_gives_the_same_tensors(wrap: str, state, tmp_path: Path):
     source = tmp_path / ("x.safetensors" if wrap == "safetensors" else "x.pth")
     if wrap == "safetensors":
@@ -66,6 +66,29 @@ def test_every_container_gives_the_same_tensors(wrap: str, state, tmp_path: Path
     plain = convert(saved(state, tmp_path / "plain.pth"), tmp_path / "plain.safetensors")
     ours, wanted = load(conversion.path).state_dict(), load(plain.path).state_dict()
     assert all(torch.equal(ours[key], wanted[key]) for key in wanted) and conversion.tensors == len(wanted)
+
+
+def test_the_second_set_of_weights_of_mmcvs_ema_is_left_out(state, tmp_path: Path):
+    both = state | {f"ema_{key.replace('.', '_')}": value + 1 for key, value in state.items()}
+    conversion = convert(saved({"state_dict": both}, tmp_path / "x.pth"), tmp_path / "ours.safetensors")
+    plain = convert(saved(state, tmp_path / "plain.pth"), tmp_path / "plain.safetensors")
+    ours, wanted = load(conversion.path).state_dict(), load(plain.path).state_dict()
+    assert all(torch.equal(ours[key], wanted[key]) for key in wanted)
+    assert len(conversion.dropped) == len(plain.dropped) + len(state)
+    assert f"{len(state)} tensors ema_* left out: the other set of weights of mmcv's EMAHook" in conversion.notes
+    stray = state | {"ema_of_something": torch.ones(1)}
+    with pytest.raises(CheckpointError, match=r"1 tensors have no place.*ema_of_something"):
+        convert(saved(stray, tmp_path / "stray.pth"), tmp_path / "stray.safetensors")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_numbers_are_refused_by_name(value: float, state, tmp_path: Path):
+    name = next(key for key in state if key.endswith("weight"))
+    state[name] = state[name].clone()
+    state[name].view(-1)[3] = value
+    with pytest.raises(CheckpointError, match=r"x\.pth holds nan or infinity in 1 tensor \(\S+weight\)"):
+        convert(saved(state, tmp_path / "x.pth"), tmp_path / "ours.safetensors")
+    assert not (tmp_path / "ours.safetensors").exists()
 
 
 def test_a_converted_file_round_trips_bit_for_bit(state, tmp_path: Path):

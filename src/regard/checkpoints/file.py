@@ -23,7 +23,7 @@ from regard.inference.optimise import optimise
 from regard.inference.runtimes import RUNTIMES, open_exported
 from regard.models import Segmenter
 from regard.options import Compute, Precision
-from regard.tensor_files import read_tensors, write_tensors
+from regard.tensor_files import check_numbers, read_tensors, write_tensors
 
 
 def load(
@@ -175,7 +175,11 @@ def parse_card(path: Path, header: Mapping[str, str]) -> Card:
 
 
 def fit(model: Segmenter, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load tensors into a model of the same names and shapes; float16 becomes float32; others are a CheckpointError."""
+    """Load tensors into a model of the same names and shapes; float16 becomes float32.
+
+    Other names or shapes, and weights that are not numbers, are a CheckpointError.
+    """
+    check_numbers(tensors, path)
     own = model.state_dict()
     missing, unused = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     shaped = sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from regard.cli.app import Answer, Model, app, settings_of
+from regard.errors import ConfigError
 
 
 @app.command
@@ -34,13 +35,16 @@ def convert(
 
 
 @app.command
-def export(model: Model, out: Path, /, *, normalise: bool = False, int8: Path | None = None) -> Answer:
+def export(
+    model: Model, out: Path, /, *, normalise: bool = False, probabilities: bool = False, int8: Path | None = None
+) -> Answer:
     """Export a model to ONNX, OpenVINO or torch.export, for any image size, and check the file against the model.
 
     Args:
         model: A bundled model or a .safetensors file.
         out: The file to write: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
         normalise: The file takes raw pixel values; by default, values normalised with the model's mean and std.
+        probabilities: The file gives class probabilities; by default, logits. QGIS's Deepness plugin needs them.
         int8: A folder of labelled images: quantise the convolutions to 8 bits, calibrated on the split train (.xml
             only). Nothing is written if mIoU on the split val falls by more than one point.
     """
@@ -51,10 +55,12 @@ def export(model: Model, out: Path, /, *, normalise: bool = False, int8: Path | 
         from regard.datasets.folder import folder
         from regard.export.quantise import quantise
 
+        if probabilities:
+            raise ConfigError("a file in 8 bits gives logits; got --probabilities too. Omit one of the two.")
         made = quantise(load(model), out, folder(int8), normalise=normalise)
         facts = {"files": [str(made.path)], "miou_before": made.before, "miou_after": made.after}
         return Answer(facts, f"{made.path}: mIoU {100 * made.before:.2f} in float32, {100 * made.after:.2f} in 8 bits")
-    path = write(load(model), out, normalise=normalise)
+    path = write(load(model), out, normalise=normalise, probabilities=probabilities)
     return Answer({"files": [str(path)]}, str(path))
 
 

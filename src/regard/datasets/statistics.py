@@ -12,6 +12,7 @@ from jaxtyping import Int
 from regard.card import Scaling
 from regard.datasets.labelled_data import LabelledData, Pair
 from regard.errors import ClassMismatch, DatasetError, RegardError
+from regard.progress import Progress
 
 IMAGES = 64
 Read = TypeVar("Read")
@@ -100,4 +101,29 @@ def check_labels(data: LabelledData, *, skip: bool = False) -> None:
     raise ClassMismatch(
         f"{data.root}: the training masks hold only {' and '.join(named + void) or 'nothing'}; two classes are needed. "
         f"Correct the masks.{hint}"
+    )
+
+
+def check_val(data: LabelledData, bands: Sequence[str], *, progress: bool = True) -> None:
+    """Read every image and mask of the split val, if there is one, as each evaluation will.
+
+    Raises:
+        DatasetError: no pixel of it is labelled.
+        UnreadableImage, BandMismatch, ClassMismatch, SizeMismatch: see ``LabelledData.read``.
+    """
+    pairs, labelled = data.splits.get("val", ()), False
+    with Progress("check val", len(pairs), unit=" images", enabled=progress) as bar:
+        for pair in pairs:
+            labels = data.read(pair, expected=bands).labels
+            labelled |= bool((labels != data.classes.ignore_index).any())
+            bar.advance()
+    if pairs and not labelled:
+        raise without_labels(data, "val")
+
+
+def without_labels(data: LabelledData, split: str) -> DatasetError:
+    """The error for a split that cannot be scored."""
+    return DatasetError(
+        f"{data.root}: the split {split} has no labelled pixel; nothing can be scored. Label its images, or choose "
+        "another split."
     )

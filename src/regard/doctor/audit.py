@@ -76,7 +76,7 @@ def audit(root: str | Path, *, progress: bool = True) -> Audit:
     if found.classes is not None:
         findings += _check_values(inspections, found.classes)
         pixels = {split: _sum(used, split, len(found.classes)) for split in found.splits if split != NO_SPLIT}
-        findings += _check_frequencies(pixels, found.classes)
+        findings += [*_check_frequencies(pixels, found.classes), *_check_splits(used, pixels)]
     images = {split: len(pairs) for split, pairs in found.splits.items()}
     pairs = tuple(pair for _, pair in listed)
     return Audit(Path(root), found.classes, images, pixels, sort_findings(findings), pairs)
@@ -176,6 +176,15 @@ def _check_values(inspections: Sequence[Inspection], classes: ClassMap) -> Itera
         count = f"{len(shifted)} hold {len(classes)}"
         message = f"no mask holds 0 and {count}: the labels begin at 1. Subtract 1 everywhere."
         yield Finding("error", "labels", message, tuple(item.pair.mask.name for item in shifted))
+
+
+def _check_splits(inspections: Sequence[Inspection], pixels: Mapping[str, Int[np.ndarray, " k"]]) -> Iterator[Finding]:
+    """Splits without a label; that of a test split may be kept secret."""
+    for split, counts in pixels.items():
+        read = [item.counts is not None for item in inspections if item.split == split]
+        if split != "test" and read and all(read) and not counts.any():
+            message = f"the split {split} has no labelled pixel: nothing can be learned or scored. Label its images."
+            yield Finding("error", "no label", message)
 
 
 def _check_frequencies(pixels: Mapping[str, Int[np.ndarray, " k"]], classes: ClassMap) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from PIL import Image
 from regard.classes import ClassMap
 from regard.datasets.folder import Finding, Grade
 from regard.datasets.labelled_data import Pair, check_size
-from regard.datasets.mask import checked_labels, label_values, labels_of_colours, mask_values
+from regard.datasets.mask import checked_labels, grey, label_values, labels_of_colours, mask_values
 from regard.errors import ClassMismatch, RegardError, SizeMismatch
 from regard.io.image import is_deep
 from regard.io.raster import Box, apply, open_raster
@@ -114,10 +114,11 @@ def _check_mask(found: Inspection, classes: ClassMap | None) -> Int[np.ndarray, 
         if classes is None:
             return None
         if values.ndim == 3:
-            return labels_of_colours(path, values, classes)
+            labels = labels_of_colours(path, values, classes)
+            found.values = _counted(values[..., 0]) if grey(values) else {}
+            return labels
         values = label_values(path, values, classes)
-        present, pixels = np.unique(values, return_counts=True)
-        found.values = dict(zip(map(float, present), pixels.tolist(), strict=True))
+        found.values = _counted(values)
         labels = checked_labels(path, values, classes)
     except RegardError as error:
         found.add("error", "labels" if isinstance(error, ClassMismatch) else "unreadable", str(error))
@@ -126,6 +127,11 @@ def _check_mask(found: Inspection, classes: ClassMap | None) -> Int[np.ndarray, 
         message = "has strips of other classes between classes, as smooth resizing makes them"
         found.add("warning", "labels", f"{path.name} {message}. Resize by nearest neighbour.")
     return labels
+
+
+def _counted(values: Shaped[np.ndarray, "h w"]) -> dict[float, int]:
+    present, pixels = np.unique(values, return_counts=True)
+    return dict(zip(map(float, present), pixels.tolist(), strict=True))
 
 
 def _is_smoothed(labels: Int[np.ndarray, "h w"]) -> bool:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData, Pair, Sample
+from regard.datasets.statistics import without_labels
 from regard.distributed import distributed_map, rank_and_size
-from regard.errors import ClassMismatch, DatasetError
+from regard.errors import ClassMismatch
 from regard.evaluation.scores import Scores as Scores
 from regard.inference.scores import evaluating, scores_of
 from regard.models import Segmenter
@@ -78,9 +79,7 @@ def evaluate(
         counts = distributed_map(count, pairs)
     confusions, bins, edges = zip(*counts, strict=True) if counts else ((), (), ())
     if not np.any(confusions):
-        raise DatasetError(
-            f"{data.root}: the split {split} has no labelled pixel; nothing can be scored. Choose another split."
-        )
+        raise without_labels(data, split)
     summed = None if boundary is None else np.sum(edges, axis=0)
     return Scores(classes, np.sum(confusions, axis=0), np.stack(confusions), summed, reliability=np.stack(bins))
 

@@ -25,19 +25,25 @@ TOLERANCE = 1e-3  # of the largest logit
 
 
 class Exported(nn.Module):
-    """Image to logits at the image's size; with ``normalise`` the image holds raw values, else normalised ones."""
+    """Image to logits at the image's size, or to ``probabilities``.
+
+    With ``normalise`` the image holds raw values, else normalised ones.
+    """
 
     offset: Tensor
     spread: Tensor
 
-    def __init__(self, model: Segmenter, *, normalise: bool) -> None:
+    def __init__(self, model: Segmenter, *, normalise: bool, probabilities: bool = False) -> None:
         super().__init__()
-        self.model, self.normalise = model, normalise
+        self.model, self.normalise, self.probabilities = model, normalise, probabilities
         for name, values in (("offset", model.card.mean), ("spread", model.card.std)):
             self.register_buffer(name, torch.tensor(values)[None, :, None, None] * model.card.divisor)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        return self.model(self.scaled(image))
+        return self.answer(self.model(self.scaled(image)))
+
+    def answer(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        return logits.softmax(dim=1) if self.probabilities else logits
 
     def scaled(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return (image - self.offset) / self.spread if self.normalise else image
@@ -53,16 +59,16 @@ class WithCells(nn.Module):
     def forward(self, image: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k _ _"]]:
         image = self.network.scaled(image)
         cells = self.network.model.logits(image)["main"]
-        return self.network.model.at_size_of(image, cells), cells
+        return self.network.answer(self.network.model.at_size_of(image, cells)), cells
 
 
-def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Path:
+def export(model: Segmenter, path: str | Path, *, normalise: bool = False, probabilities: bool = False) -> Path:
     """Write ``model`` as ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export) for any batch, height and width.
 
-    The file is checked on random images of two sizes before it gets its name: its logits may differ by a thousandth of
-    the largest. ONNX and OpenVINO files carry the card, so that :func:`regard.load` opens them, and the metadata of
-    QGIS's Deepness plugin. OpenVINO's weights are a ``.bin`` next to the ``.xml``. With ``normalise`` the file takes
-    raw pixel values and normalises them itself.
+    The file is checked on random images of two sizes before it gets its name: its output may differ by a thousandth of
+    the largest. ONNX and OpenVINO files carry the card, so that :func:`regard.load` opens them. OpenVINO's weights are
+    a ``.bin`` next to the ``.xml``. With ``normalise`` the file takes raw pixel values and normalises them itself. With
+    ``probabilities`` it gives the softmax of the logits, and its metadata tell QGIS's Deepness plugin how to use it.
 
     Raises:
         ConfigError: another ending, or the model was loaded with ``fast=True``.
@@ -76,7 +82,7 @@ def export(model: Segmenter, path: str | Path, *, normalise: bool = False) -> Pa
     model.check_plain("exported")
     check_writable(target)
     with writing(target.parent), replacing(target, side=WEIGHTS) as part, evaluating(model):
-        network = Exported(model, normalise=normalise).eval()
+        network = Exported(model, normalise=normalise, probabilities=probabilities).eval()
         check(network, WRITERS[target.suffix](network, part), target)
     return target
 
@@ -150,7 +156,7 @@ def _save_onnx(network: Exported, part: Path) -> None:
     assert written is not None
     proto = written.model_proto
     del proto.graph.output[1]  # it stays a value inside, under its name
-    onnx.helper.set_model_props(proto, onnx_facts(network.model, normalised=network.normalise))
+    onnx.helper.set_model_props(proto, onnx_facts(network))
     with writing(part.parent):
         onnx.save(proto, part)
 
@@ -163,7 +169,7 @@ def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]
         written = openvino.convert_model(middle)
     finally:
         middle.unlink(missing_ok=True)
-    for name, value in onnx_facts(network.model, normalised=network.normalise).items():
+    for name, value in onnx_facts(network).items():
         written.set_rt_info(value, [RT_INFO, name])
     with writing(part.parent):
         openvino.save_model(written, part, compress_to_fp16=False)
@@ -171,23 +177,30 @@ def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]
     return lambda image: torch.from_numpy(run(image.numpy())[0])
 
 
-def onnx_facts(model: Segmenter, *, normalised: bool) -> dict[str, str]:
-    """The card, and what the Deepness plugin of QGIS reads. Source: its documentation, 'Model metadata'."""
-    card = model.card
+def onnx_facts(network: Exported) -> dict[str, str]:
+    """The card, and what the Deepness plugin of QGIS reads. Source: Deepness 0.6.5, ``models/model_base.py``.
+
+    Deepness divides by 255, standardises, sets what is below a threshold to 0, and takes the largest: of probabilities
+    and threshold 0 these are the model's labels. Its values are JSON.
+    """
+    model, card = network.model, network.model.card
+    bands = range(len(card.bands))
+    mean, std = ([0.0 for _ in bands], [1 / 255 for _ in bands]) if network.normalise else (card.mean, card.std)
+    unit = 1.0 if network.normalise else card.divisor / 255
     facts = {
-        "model_type": "Segmentor",
         "class_names": json.dumps({str(label): name for label, name in enumerate(card.classes.names)}),
+        "standardization_mean": json.dumps([value * unit for value in mean]),
+        "standardization_std": json.dumps([value * unit for value in std]),
         "tile_size": "512",
         "tiles_overlap": "25",
         "regard_card": card.model_dump_json(),
         "regard_stride": str(model.stride),
-        "regard_input": "raw" if normalised else "scaled",
+        "regard_input": "raw" if network.normalise else "scaled",
     }
     if card.ground_resolution is not None:
         facts["resolution"] = str(round(card.ground_resolution * 100, 3))  # centimetres per pixel
-    if not normalised:
-        facts["standardization_mean"] = json.dumps(list(card.mean))
-        facts["standardization_std"] = json.dumps(list(card.std))
+    if network.probabilities:
+        facts |= {"model_type": json.dumps("Segmentor"), "seg_thresh": "0", "seg_small_segment": "0"}
     return facts
 
 

@@ -80,6 +80,14 @@ def _check_orientation(source: Source, dataset: Any) -> None:
         )
 
 
+def is_lossy(dataset: Any) -> bool:
+    """Whether a file is compressed with loss: JPEG, or what GDAL calls lossy of WebP, JPEG 2000, JPEG XL and LERC."""
+    facts = dataset.tags(ns="IMAGE_STRUCTURE")
+    if dataset.driver == "JPEG" or "JPEG" in facts.get("COMPRESSION", ""):
+        return True
+    return facts.get("COMPRESSION_REVERSIBILITY") == "LOSSY" or float(facts.get("MAX_Z_ERROR", 0)) > 0.5
+
+
 @contextmanager
 def refusing(source: Source, part: str) -> Iterator[None]:
     """Turn GDAL's errors into UnreadableImage, in one line."""

@@ -118,6 +118,18 @@ def is_deep(source: str | Path | Source) -> bool:
     return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 25 and header[24] == 16
 
 
+def is_lossy(path: Path, image: Image.Image) -> bool:
+    """Whether an image that Pillow opened is compressed with loss: JPEG, and WebP with a chunk ``VP8``."""
+    if image.format != "WEBP":
+        return image.format in ("JPEG", "MPO")
+    content = path.read_bytes()
+    start = 12  # after RIFF, its length and WEBP
+    while start + 8 <= len(content) and content[start : start + 4] not in (b"VP8 ", b"VP8L"):
+        length = int.from_bytes(content[start + 4 : start + 8], "little")
+        start += 8 + length + length % 2
+    return content[start : start + 4] != b"VP8L"
+
+
 def read_small(source: str | Path | Source, width: int, *, nearest: bool = False) -> Shaped[np.ndarray, "c h w"]:
     """A raster shrunk to ``width`` pixels, for pictures."""
     with open_raster(source) as raster:

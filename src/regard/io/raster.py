@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from regard.errors import BandMismatch
 from regard.io.bands import Band, band_names, bands_of, check_bits, choose_bands, missing_data
-from regard.io.gdal import BLOCK_CACHE, check_dataset, inside, open_dataset, refusing
+from regard.io.gdal import BLOCK_CACHE, check_dataset, inside, is_lossy, open_dataset, refusing
 from regard.io.source import VRT, Fingerprint, Source
 
 
@@ -86,6 +86,11 @@ class Raster:
     def block_shape(self) -> tuple[int, int]:
         """Height and width of the blocks that the file is stored in."""
         return self._dataset.block_shapes[0]
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the file is compressed with loss."""
+        return is_lossy(self._dataset)
 
     @property
     def overviews(self) -> list[int]:

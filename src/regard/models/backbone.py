@@ -11,7 +11,7 @@ from torch import nn
 
 from regard.errors import CheckpointError, ConfigError, StrideUnavailable, unknown
 from regard.models.hrnet import make_bilinear, shorten
-from regard.tensor_files import read_tensors
+from regard.tensor_files import check_numbers, read_tensors, strip
 
 
 class Backbone(NamedTuple):
@@ -89,7 +89,8 @@ def _create(name: str, output_stride: int | None, pretrained: bool | str | Path,
             raise _no_stride(name, output_stride)
         options = options | {"output_stride": output_stride}
     if isinstance(pretrained, (str, Path)):
-        tensors = read_tensors(Path(pretrained))
+        tensors = strip(read_tensors(Path(pretrained)))
+        check_numbers(tensors, Path(pretrained))
         options = options | {"pretrained_cfg_overlay": {"state_dict": tensors}}
     try:
         network = timm.create_model(name, pretrained=bool(pretrained), **options)

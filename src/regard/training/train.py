@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from regard.card import Card
 from regard.datasets.labelled_data import LabelledData
-from regard.datasets.statistics import check_labels, class_pixels, measure
+from regard.datasets.statistics import check_labels, check_val, class_pixels, measure
 from regard.errors import ConfigError, TrainingError
 from regard.evaluation.evaluate import check_classes
 from regard.memory import keep_freed_memory
@@ -70,6 +70,7 @@ def train(
     if not record.is_finished:
         skip = config.on_bad_image == "skip"
         check_labels(data, skip=skip)
+        check_val(data, model.bands, progress=progress)
         model = model.with_card(_measured_card(model.card, data, skip=skip))
         with one_line_errors(), quiet():  # a data process may die as late as when Lightning is no longer quiet
             _fit(model, data, record, config, progress=progress)

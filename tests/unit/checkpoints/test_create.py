@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import timm
+import torch
 
 from regard.card import Card
 from regard.checkpoints.create import build, create
 from regard.checkpoints.file import load, save
-from regard.errors import BandMismatch, ConfigError
+from regard.errors import BandMismatch, CheckpointError, ConfigError
 from regard.models import Segmenter
 from support import NAMES, tiny
 
@@ -59,3 +60,17 @@ def test_pretrained_is_a_name_a_truth_value_or_a_file(monkeypatch: pytest.Monkey
     for pretrained in (False, "none", True, "imagenet", "weights.pth", Path("weights.pth")):
         create("danet", classes=NAMES, backbone="test_resnet", pretrained=pretrained)
     assert asked == [False, False, True, True, "weights.pth", Path("weights.pth")]
+
+
+def test_pretrained_weights_of_a_compiled_backbone_in_a_wrapper_and_broken_ones(tmp_path: Path):
+    weights = {
+        f"module._orig_mod.{name}": value for name, value in timm.create_model("test_resnet").state_dict().items()
+    }
+    torch.save(weights, tmp_path / "w.pth")
+    model = create("danet", classes=NAMES, backbone="test_resnet", pretrained=tmp_path / "w.pth")
+    name = "conv1.0.weight"
+    assert torch.equal(model.backbone.state_dict()[name], weights[f"module._orig_mod.{name}"])
+    weights[f"module._orig_mod.{name}"] *= torch.nan
+    torch.save(weights, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"w\.pth holds nan or infinity in 1 tensor \(conv1\.0\.weight\)"):
+        create("danet", classes=NAMES, backbone="test_resnet", pretrained=tmp_path / "w.pth")

@@ -12,8 +12,8 @@ from PIL import Image
 
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
-from regard.datasets.statistics import balanced_weights, check_labels, class_pixels, divisor_of, measure
-from regard.errors import ClassMismatch, DatasetError
+from regard.datasets.statistics import balanced_weights, check_labels, check_val, class_pixels, divisor_of, measure
+from regard.errors import ClassMismatch, DatasetError, UnreadableImage
 from support import NAMES, save_image, write_tif
 
 
@@ -96,3 +96,17 @@ def test_class_pixels_and_their_weights(toy: LabelledData):
     weights = balanced_weights(np.array([[98, 1, 0], [0, 1, 0]]))
     raw = [1 / math.log(1.02 + share) for share in (0.98, 0.02, 0.0)]
     assert weights == pytest.approx([3 * value / sum(raw) for value in raw])
+
+
+def test_a_split_val_that_cannot_be_scored_is_refused_before_the_training(set_folder: Path):
+    data, bands = folder(set_folder), ("red", "green", "blue")
+    check_val(data, bands, progress=False)
+    for stem in ("tile4", "tile5"):
+        save_image(set_folder / "masks" / f"{stem}.png", np.full((40, 48), 255))
+    with pytest.raises(DatasetError, match=r"the split val has no labelled pixel; nothing can be scored. Label its"):
+        check_val(data, bands, progress=False)
+    (set_folder / "images" / "tile5.png").write_bytes(b"")
+    with pytest.raises(UnreadableImage, match=r"tile5\.png"):
+        check_val(data, bands, progress=False)
+    (set_folder / "val.txt").unlink()
+    check_val(folder(set_folder), bands, progress=False)

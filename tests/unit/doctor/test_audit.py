@@ -99,6 +99,23 @@ def test_masks_of_0_and_255_are_told_also_where_one_is_all_255(broken: Path) -> 
     assert has(audit(broken), "error", "labels", "tile1.png", "255 rewritten as 1")
 
 
+def test_a_split_without_a_label_is_an_error_but_for_test(broken: Path) -> None:
+    for number in (4, 5):
+        relabel(broken, f"tile{number}", lambda x: np.full_like(x, 255))
+    assert has(audit(broken), "error", "no label", "", "the split val has no labelled pixel")
+    (broken / "val.txt").rename(broken / "test.txt")
+    assert not audit(broken).count("error")
+
+
+def test_black_and_white_colour_masks_where_black_is_a_class(broken: Path) -> None:
+    """Each white pixel would be no class."""
+    names = {"names": NAMES, "palette": [[0, 0, 0], *COLOURS[1:].tolist()]}
+    (broken / "classes.json").write_text(json.dumps(names))
+    for number in range(6):
+        relabel(broken, f"tile{number}", lambda x: np.where(x == 0, 0, 255)[..., None].repeat(3, axis=2))
+    assert has(audit(broken), "error", "labels", "tile1.png", "255 rewritten as 1")
+
+
 def test_a_mask_of_one_class_with_the_usual_border_is_no_0_255_mask(broken: Path) -> None:
     for index in range(6):
         relabel(

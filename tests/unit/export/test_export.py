@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 
+from regard.checkpoints.file import load
 from regard.errors import ConfigError, ExportError
 from regard.export import export as module
-from regard.export.export import Exported, check, export
+from regard.export.export import Exported, check, export, onnx_facts
 from regard.inference.optimise import make_fast
+from regard.inference.scores import scores_of
+from regard.io.image import Pixels
 from regard.models import Segmenter
 from support import tiny
 
@@ -34,6 +44,67 @@ def test_onnxruntime_gives_the_models_logits(architecture: str, tmp_path: Path) 
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["class_names"])["1"] == model.classes.names[1]
     assert json.loads(facts["standardization_mean"]) == list(model.card.mean)
+    assert "model_type" not in facts  # logits are nothing for Deepness
+
+
+@pytest.fixture
+def deepness(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
+    """Deepness's own reader of models and its step from a tile to labels, with QGIS and OpenCV stubbed."""
+    source = Path(os.environ.get("REGARD_SHARED", Path(__file__).parents[4] / "shared")) / "peers/deepness-0.6.5/src"
+    if not source.is_dir():
+        pytest.skip("the source of Deepness 0.6.5 (github.com/PUTvision/qgis-plugin-deepness) is not here")
+    monkeypatch.syspath_prepend(str(source))
+    kept = dict(sys.modules)
+    for name in ("qgis", "qgis.core", "qgis.gui", "qgis.PyQt", "qgis.PyQt.QtCore", "qgis.PyQt.QtWidgets", "cv2"):
+        monkeypatch.setitem(sys.modules, name, MagicMock(QgsTask=object))
+    try:
+        reader = importlib.import_module("deepness.processing.models.segmentor").Segmentor
+        step = importlib.import_module("deepness.processing.map_processor.map_processor_segmentation")
+        yield reader, step.MapProcessorSegmentation._process_tile
+    finally:
+        for name in sys.modules.keys() - kept.keys():
+            if name.startswith("deepness"):
+                del sys.modules[name]
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+def test_deepness_gives_the_models_labels(deepness: tuple[Any, Any], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is in the extra 'export'")
+    model, (reader, process) = tiny(), deepness
+    read = reader(str(export(model, tmp_path / "m.onnx", normalise=True, probabilities=True)))
+    assert read.get_metadata_model_type() == "Segmentor" and read.get_metadata_tile_size() == 512
+    assert read.get_outputs_channel_names()[0] == list(model.classes.names)
+    threshold = read.get_metadata_segmentation_threshold()
+    params = SimpleNamespace(pixel_classification__probability_threshold=threshold)
+    cells = np.random.default_rng(1).integers(0, 2, size=(4, 5, 3), dtype=np.uint8) * 255
+    tile = cells.repeat(64, axis=0).repeat(64, axis=1)
+    found = process(SimpleNamespace(model=read, segmentation_parameters=params), tile[None])[0, 0] - 1
+    with torch.inference_mode():
+        pixels = Pixels(tile.transpose(2, 0, 1), np.ones(tile.shape[:2], bool))
+        ours = scores_of(model, pixels).argmax(dim=0).numpy()
+    assert (found == ours).mean() >= 0.999 and len(np.unique(ours)) > 1
+
+
+@pytest.mark.parametrize("divisor", [1.0, 255.0, 65535.0])
+def test_deepness_standardises_as_the_card_says(tiny_model: Segmenter, divisor: float) -> None:
+    """It divides raw values by 255 whatever they are."""
+    model = tiny_model.with_card(tiny_model.card.model_copy(update={"divisor": divisor}))
+    raw = np.array([10.0, 20.0, 250.0])
+    for normalise, expected in ((False, (raw / divisor - model.card.mean) / model.card.std), (True, raw)):
+        facts = onnx_facts(Exported(model, normalise=normalise))
+        mean, std = (np.array(json.loads(facts[f"standardization_{name}"])) for name in ("mean", "std"))
+        np.testing.assert_allclose((raw / 255 - mean) / std, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_file_of_probabilities_is_used_in_place_of_the_model(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is in the extra 'export'")
+    model, image = tiny(), torch.randn(1, 3, 64, 96)
+    path = export(model, tmp_path / "m.onnx", probabilities=True)
+    with torch.inference_mode():
+        logits = model(image)
+        torch.testing.assert_close(load(path)(image), logits, rtol=1e-3, atol=1e-3)
+    found = torch.from_numpy(onnxruntime.InferenceSession(path).run(None, {"image": image.numpy()})[0])
+    torch.testing.assert_close(found, logits.softmax(dim=1), rtol=1e-3, atol=1e-3)
 
 
 def test_programs_take_raw_values_if_asked(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from regard.classes import ClassMap, default_palette, first_reason
+from regard.classes import ClassMap, default_palette, first_reason, known_classes
 from regard.errors import ClassMismatch, DatasetError
 
 
@@ -82,3 +82,14 @@ def test_a_folder_in_its_place_is_refused(tmp_path: Path):
 def test_survives_its_own_json():
     classes = ClassMap.of(["a", "b", "c"])
     assert ClassMap.model_validate_json(classes.model_dump_json()) == classes
+
+
+def test_one_colour_for_two_classes_is_refused_but_in_a_public_list(tmp_path: Path) -> None:
+    path = tmp_path / "classes.json"
+    path.write_text('{"names": ["a", "b", "c"], "palette": [[1, 2, 3], [9, 9, 9], [9, 9, 9]]}')
+    with pytest.raises(DatasetError, match=r"classes\.json: colour \[9, 9, 9\] stands twice \('b', 'c'\)"):
+        ClassMap.read(path)
+    published = known_classes("ade20k")
+    assert published.colour_twice()
+    path.write_text(published.model_dump_json())
+    assert ClassMap.read(path) == published

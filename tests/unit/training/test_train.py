@@ -22,7 +22,7 @@ from regard.checkpoints.hub import readme
 from regard.classes import ClassMap
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
-from regard.errors import ClassMismatch, ConfigError, OutputError, TrainingError
+from regard.errors import ClassMismatch, ConfigError, DatasetError, OutputError, TrainingError
 from regard.evaluation.evaluate import evaluate
 from regard.io.raster import Box
 from regard.training import train as module
@@ -71,6 +71,14 @@ def test_the_same_seed_trains_to_the_same_weights_bit_for_bit(toy: LabelledData,
     assert (first / "metrics.jsonl").read_bytes() == (again / "metrics.jsonl").read_bytes()
     assert differing(weights(first), weights(other))
     assert differing(weights(first), dict(tiny().state_dict()))
+
+
+def test_a_split_val_without_labels_is_refused_before_the_first_step(set_folder: Path, tmp_path: Path):
+    for stem in ("tile4", "tile5"):
+        save_image(set_folder / "masks" / f"{stem}.png", np.full((40, 48), 255))
+    with pytest.raises(DatasetError, match="the split val has no labelled pixel"):
+        run(folder(set_folder), tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
 
 
 @pytest.mark.parametrize("step", [3, 6, *(pytest.param(later, marks=pytest.mark.slow) for later in (9, 11))])

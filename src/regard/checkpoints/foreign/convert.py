@@ -15,11 +15,11 @@ from regard.checkpoints.file import fit, save
 from regard.checkpoints.foreign import danet, hrnet_ocr, mmseg, openseg, sssegmentation
 from regard.checkpoints.foreign.config_from_tensors import count_classes, in_channels, is_hrnet, settings
 from regard.checkpoints.foreign.metadata import Evidence, align_corners, class_map, evidence, scaling
-from regard.checkpoints.foreign.rename import Family, reconcile, rename, strip
+from regard.checkpoints.foreign.rename import Family, reconcile, rename, without_averages
 from regard.classes import ClassMap
-from regard.errors import CheckpointError, listed
+from regard.errors import CheckpointError, counted, listed
 from regard.files import file_digest
-from regard.tensor_files import read_file, unwrap
+from regard.tensor_files import read_file, strip, unwrap
 
 MODULES = (mmseg, danet, hrnet_ocr, openseg, sssegmentation)
 FAMILIES: tuple[Family, ...] = tuple(family for module in MODULES for family in module.FAMILIES)
@@ -52,7 +52,7 @@ def convert(
     """
     path = Path(source)
     content = read_file(path)
-    tensors = strip(unwrap(content, path))
+    tensors, averages = without_averages(strip(unwrap(content, path)))
     family = recognise(path, tensors)
     words = evidence(path, content)
     special = family.special(tensors, words)
@@ -74,7 +74,10 @@ def convert(
     fit(model, ours, path)
     written = save(model.eval(), target)
     notes += [*special.notes, f"classes: {origin}"]
-    return Conversion(written, family.name, model.card, len(ours), tuple(folded), tuple(dropped), tuple(notes))
+    if averages:
+        notes.append(f"{counted(len(averages), 'tensor')} ema_* left out: the other set of weights of mmcv's EMAHook")
+    left_out = (*dropped, *averages)
+    return Conversion(written, family.name, model.card, len(ours), tuple(folded), left_out, tuple(notes))
 
 
 def recognise(path: Path, tensors: Mapping[str, Tensor]) -> Family:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -50,9 +49,14 @@ class Family:
         return set(self.signature) <= set(names)
 
 
-def strip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without the wrappers' prefixes (data parallel, training wrapper), where any tensor has them."""
-    return {re.sub(r"^((module|model)\.)+", "", name): value for name, value in tensors.items()}
+def without_averages(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors without the second set of weights of mmcv's EMAHook, and the names of that set.
+
+    It keeps ``ema_a_b`` next to ``a.b`` and swaps the two before an evaluation, so that ``a.b`` is what was scored.
+    Source: mmcv 1.7, ``runner/hooks/ema.py``.
+    """
+    second = {f"ema_{name.replace('.', '_')}" for name in tensors} & tensors.keys()
+    return {name: value for name, value in tensors.items() if name not in second}, sorted(second)
 
 
 def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:

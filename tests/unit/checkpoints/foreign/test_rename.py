@@ -10,8 +10,9 @@ from torch import nn
 
 from regard.blocks import conv_block
 from regard.checkpoints.foreign.openseg import positive_scales
-from regard.checkpoints.foreign.rename import Family, reconcile, rename, strip, translate
+from regard.checkpoints.foreign.rename import Family, reconcile, rename, translate
 from regard.errors import CheckpointError
+from regard.tensor_files import strip
 
 
 def family(**parts) -> Family:
@@ -41,10 +42,16 @@ def test_two_tensors_of_one_name_are_an_error():
         rename({"a.weight": torch.ones(1), "b.weight": torch.ones(1)}, family(table={"a": "x", "b": "x"}))
 
 
-@given(st.lists(st.sampled_from(["module.", "model."]), max_size=3))
+@given(st.lists(st.sampled_from(["module.", "model.", "_orig_mod."]), max_size=3))
 def test_wrappers_are_taken_off_in_any_order(prefixes: list[str]):
     name = "".join(prefixes) + "conv.weight"
     assert list(strip({name: torch.ones(1)})) == ["conv.weight"]
+
+
+def test_the_mark_of_a_compiled_part_is_taken_out():
+    names = ["backbone._orig_mod.conv.weight", "head._orig_modal.weight", "a.module.weight"]
+    expected = ["backbone.conv.weight", "head._orig_modal.weight", "a.module.weight"]
+    assert list(strip(dict.fromkeys(names, torch.ones(1)))) == expected
 
 
 def test_what_stands_next_to_the_wrapped_tensors_stays():
