@@ -12,11 +12,13 @@ from typing import Literal, NamedTuple
 from regard.classes import ClassMap
 from regard.datasets.labelled_data import SPLITS, LabelledData, Pair
 from regard.datasets.labelled_scene import scene_splits
+from regard.datasets.polygon_description import VECTORS, describe_it
 from regard.datasets.polygon_scenes import polygon_scenes
 from regard.datasets.public import public_folder, public_name
 from regard.errors import ConfigError, DatasetError, RegardError, counted
 from regard.io.image import RASTERS
 from regard.io.source import PHOTOGRAPHS
+from regard.io.vectors import layer_of
 
 NO_SPLIT = "unlisted"  # the key of images that are in no split
 IMAGES = PHOTOGRAPHS + RASTERS  # suffixes
@@ -72,7 +74,7 @@ def folder(
     stem per line); ``img_dir/SPLIT``, ``ann_dir/SPLIT``, as in mmsegmentation; and one georeferenced scene:
     ``image.tif``, ``mask.tif`` and, optionally, ``split.tif`` (0 train, 1 val, 2 test). ``NAME:FOLDER`` is a public
     data set in its own layout: see :func:`regard.datasets.public.layouts`. A ``.json`` file describes scenes and
-    the polygons over them: see :class:`regard.datasets.polygon_scenes.PolygonScenes`.
+    the polygons over them: see :class:`regard.datasets.polygon_description.PolygonScenes`.
 
     Args:
         root: The folder, ``NAME:FOLDER``, or the ``.json`` file.
@@ -97,6 +99,8 @@ def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -
     ``root`` that is not a folder is a DatasetError, ``classes`` for data that bring their own are a ConfigError.
     """
     base = Path(root)
+    if layer_of(root)[0].suffix.lower() in VECTORS:
+        raise DatasetError(describe_it(base))
     public, described = public_name(root), base.suffix == ".json" and base.is_file()
     if classes is not None and (public or described):
         raise ConfigError(f"{root} has classes of its own. Leave classes out.")

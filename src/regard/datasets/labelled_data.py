@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import shapely
 from jaxtyping import Bool, Int, Shaped
 
 from regard.classes import ClassMap
 from regard.datasets.mask import read_mask
 from regard.errors import SizeMismatch, unknown
+from regard.io.extent import Extent, reaching, scaled
 from regard.io.gdal import rasterise
 from regard.io.ground import at_gsd
 from regard.io.image import Pixels, image_bands, read_image
@@ -40,24 +40,33 @@ class Sample(NamedTuple):
 class PolygonLabels:
     """Polygons over one scene in its pixels (x right, y down) with their labels; where two overlap the later holds.
 
-    A pixel gets a label by its centre; with ``touched`` by any part of it.
+    A pixel gets a label by its centre; with ``touched`` by any part of it. Ground without a polygon has the label
+    ``background``, if there is one; what is not in every one of the ``extents`` is unlabelled.
     """
 
     shapes: np.ndarray
     labels: Int[np.ndarray, " n"]
     touched: bool = False
+    background: int | None = None
+    extents: tuple[Extent, ...] = ()
 
     def within(self, box: Box) -> PolygonLabels:
         """The polygons that may reach into a box, by their bounds."""
-        west, north, east, south = shapely.bounds(self.shapes).T
-        right, bottom = box.left + box.width, box.top + box.height
-        near = (west < right) & (east > box.left) & (north < bottom) & (south > box.top)
-        return replace(self, shapes=self.shapes[near], labels=self.labels[near])
+        near, extents = reaching(self.shapes, box), tuple(extent.within(box) for extent in self.extents)
+        return replace(self, shapes=self.shapes[near], labels=self.labels[near], extents=extents)
+
+    def coarser(self, factor: float) -> PolygonLabels:
+        """The same on a grid of pixels ``factor`` times as wide and high."""
+        extents = tuple(extent.coarser(factor) for extent in self.extents)
+        return replace(self, shapes=scaled(self.shapes, factor), extents=extents)
 
     def draw(self, box: Box, ignore_index: int) -> Int[np.ndarray, "h w"]:
-        """The label of each pixel; the ignore index where no polygon is."""
-        near = self.within(box)
-        return rasterise(near.shapes, near.labels, box, fill=ignore_index, touched=self.touched)
+        """The label of each pixel; where no polygon is, that of the background or the ignore index."""
+        near, fill = self.within(box), ignore_index if self.background is None else self.background
+        labels = rasterise(near.shapes, near.labels, box, fill=fill, touched=self.touched)
+        for extent in near.extents:
+            labels[~extent.covers(box)] = ignore_index
+        return labels
 
 
 @dataclass(frozen=True)

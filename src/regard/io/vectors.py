@@ -1,82 +1,201 @@
-"""Vector files read: polygons of any format, and areas of interest."""
+"""Vector files read: the polygons of a layer as GDAL fills them, in any CRS, and areas of interest."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyogrio
 import pyogrio.raw
-import pyproj
 import shapely
+from jaxtyping import Bool
 
-from regard.errors import ConfigError, UnreadableImage
-from regard.io.raster import Raster, to_map
+from regard.errors import ConfigError, UnreadableImage, counted, listed
+from regard.io.extent import Grid, reaching
+from regard.io.raster import Box, Raster, to_map
+
+LAYER = "layername="  # after a file and |, as QGIS names a layer
+IDS = ("id", "@id", "osm_id")  # columns that tell features apart, in this order; else GDAL's FID
+BROKEN = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError)
+POLYGON, MULTIPOLYGON = 3, 6  # shapely's type_id
 
 Area = str | Path | Sequence[float]  # bounds, or a vector file
 
 
 class Polygons(NamedTuple):
-    """The polygons of a vector file in its own CRS, their numbers there, their values in some columns, and how many
-    features are no polygons: points, lines, those without a place.
+    """The polygons of a layer in its own CRS, valid and as GDAL fills them, with their values in some columns.
+
+    ``ids`` are those of the file, from the column ``id_name``; ``faults`` says of each polygon why it was not valid in
+    the file, if it was not; ``others`` counts features without a polygon: points, lines, no geometry.
     """
 
+    file: str
     crs: str | None
-    numbers: np.ndarray
+    ids: np.ndarray
+    id_name: str
     shapes: np.ndarray
     values: list[np.ndarray]
+    faults: np.ndarray
     others: int
 
+    def named(self, chosen: Bool[np.ndarray, " n"], most: int = 5) -> str:
+        """How many polygons are chosen, with the ids of the first."""
+        ids = self.ids[chosen].tolist()
+        return f"{counted(len(ids), 'polygon')} ({self.id_name} {listed(ids, most)})"
 
-def read_shapes(path: Path, columns: Sequence[str] = ()) -> Polygons:
-    """The polygons of a vector file as they stand there.
+
+def layer_of(source: str | Path) -> tuple[Path, str | None]:
+    """The file and the layer that ``FILE`` or ``FILE|layername=LAYER`` names.
+
+    Raises:
+        ConfigError: something else after ``|``.
+    """
+    name, found, rest = str(source).partition("|")
+    if not found or Path(source).exists():
+        return Path(source), None
+    if not rest.startswith(LAYER) or "|" in rest:
+        raise ConfigError(f"got {source}; after the file only one layer can be named: {name}|{LAYER}NAME.")
+    return Path(name), rest.removeprefix(LAYER)
+
+
+def read_shapes(source: str | Path, columns: Sequence[str] = (), where: str | None = None) -> Polygons:
+    """The polygons of a layer, those alone for which ``where`` holds: a condition in OGR SQL, as pyogrio takes it.
 
     Raises:
         UnreadableImage: the file cannot be read as vectors.
-        ConfigError: no polygon, or no such column.
+        ConfigError: no polygon, no such column or layer, several layers and none named, or no condition.
     """
-    if not path.is_file():
+    path, named = layer_of(source)
+    if not path.exists():
         raise UnreadableImage(f"{path} does not exist. Give the path of a vector file.")
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Several features with id", RuntimeWarning)
-            meta, numbers, geometry, values = pyogrio.raw.read(path, columns=list(columns), return_fids=True)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        layer = _chosen_layer(path, named)
+        fields, crs, fids, raw, values = _read(path, layer, [*columns, *IDS], where)
+    except BROKEN as error:
         raise UnreadableImage(f"{path} cannot be read as vectors ({' '.join(str(error).split())[:120]}).") from None
-    fields = list(meta["fields"])
     missing = [name for name in columns if name not in fields]
     if missing:
-        names = ", ".join(pyogrio.read_info(path)["fields"])
-        raise ConfigError(f"{path.name} has no column {missing[0]!r}; it has {names or 'none'}. Choose one of them.")
-    shapes = shapely.from_wkb(geometry)
+        has = listed(pyogrio.read_info(path, layer=layer)["fields"].tolist(), 16) or "none"
+        raise ConfigError(f"{path.name} has no column {missing[0]!r}; it has {has}. Choose one of them.")
+    shapes = filled(raw)
     kept = shapely.area(shapes) > 0
     if not kept.any():
-        raise ConfigError(f"{path.name} has no polygon. Give polygons of the area that is wanted.")
-    found = [values[fields.index(name)][kept] for name in columns]
-    return Polygons(meta["crs"], numbers[kept], shapes[kept], found, int((~kept).sum()))
+        among = f"{counted(len(raw), 'feature')}{f' where {where}' if where else ''}"
+        raise ConfigError(f"{path.name} has no polygon among {among}. Give polygons of the area that is wanted.")
+    raw, known = raw[kept], dict(zip(fields, values, strict=True))
+    invalid, faults = ~shapely.is_valid(raw), np.full(len(raw), "", object)
+    faults[invalid] = [reason.split("[")[0] for reason in shapely.is_valid_reason(raw[invalid])]
+    id_name = next((name for name in IDS if name in known and not any(v is None or v != v for v in known[name])), "FID")
+    ids, found = known.get(id_name, fids)[kept], [known[name][kept] for name in columns]
+    return Polygons(path.name, crs, ids, id_name, shapes[kept], found, faults, int((~kept).sum()))
 
 
-def read_polygons(path: Path, raster: Raster, columns: Sequence[str] = ()) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The polygons of a vector file in the raster's CRS, and their values in some columns.
+def _chosen_layer(path: Path, named: str | None) -> str | None:
+    """The layer that is named, or the only one that can hold polygons."""
+    layers = {name: kind for name, kind in pyogrio.list_layers(path).tolist() if kind is not None}
+    polygonal = [name for name, kind in layers.items() if "Point" not in kind and "Line" not in kind]
+    if named is not None and named not in layers:
+        raise ConfigError(f"{path.name} has no layer {named!r}; it has {listed([*layers], 16)}. Choose one of them.")
+    if named is None and len(polygonal) > 1:
+        several = f"{len(polygonal)} layers ({listed(polygonal, 16)})"
+        raise ConfigError(f"{path.name} has {several}. Name one of them: {path.name}|{LAYER}{polygonal[0]}.")
+    return named or next(iter([*polygonal, *layers]), None)
+
+
+def _read(
+    path: Path, layer: str | None, columns: list[str], where: str | None
+) -> tuple[list[str], str | None, np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Column names, CRS, FIDs, geometries and columns of a layer."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Several features with id|.*does not have a.*field", RuntimeWarning)
+            about, fids, geometry, values = pyogrio.raw.read(
+                path, layer=layer, columns=columns, where=where, return_fids=True, force_2d=True
+            )
+    except (ValueError, *BROKEN) as error:
+        if where is None or "SQL" not in str(error):
+            raise
+        fields = listed(pyogrio.read_info(path, layer=layer)["fields"].tolist(), 16)
+        example = "building IS NOT NULL AND \"roof:material\" = 'tin'"
+        raise ConfigError(
+            f"{path.name}: where {where!r} is not a condition; write {example}. Columns: {fields}."
+        ) from None
+    raw = np.full(len(fids), None, object) if geometry is None else shapely.from_wkb(geometry, on_invalid="fix")
+    return list(about["fields"]), about["crs"], fids, raw, values
+
+
+def filled(shapes: np.ndarray) -> np.ndarray:
+    """Each geometry as the valid polygons of the ground that GDAL fills: the rings of a polygon by the even-odd rule,
+    the polygons of a collection united; lines and points fill nothing.
+    """
+    made = shapes.copy()
+    plain = shapely.is_valid(shapes) & np.isin(shapely.get_type_id(shapes), (POLYGON, MULTIPOLYGON))
+    for index in np.flatnonzero(~plain):
+        parts = [part for part in _polygons_in(shapes[index]) if np.isfinite(shapely.get_coordinates(part)).all()]
+        valid = shapely.make_valid(np.array(parts, object), method="linework")
+        made[index] = shapely.union_all([polygon for shape in valid for polygon in _polygons_in(shape)])
+    return made
+
+
+def _polygons_in(shape: Any) -> Iterator[Any]:
+    """The polygons of a geometry, of a collection's collections too."""
+    if shape is not None and shape.geom_type == "Polygon":
+        yield shape
+    for part in getattr(shape, "geoms", ()):
+        yield from _polygons_in(part)
+
+
+def read_polygons(
+    source: str | Path, raster: Raster, columns: Sequence[str] = (), where: str | None = None
+) -> Polygons:
+    """The same polygons in pixels of the raster: x to the right, y down, from its top left corner.
 
     Raises:
         UnreadableImage, ConfigError: see :func:`read_shapes`; no CRS to bring it to the raster's, or the wrong one.
     """
-    crs, _, shapes, values, _ = read_shapes(path, columns)
-    if raster.crs is None or crs is None:
-        raise ConfigError(f"{path.name if crs is None else raster.source.name} has no CRS, so the two do not meet.")
-    change = pyproj.Transformer.from_crs(crs, raster.crs.to_wkt(), always_xy=True)
-    moved = shapely.transform(shapes, lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1))
-    if not np.isfinite(shapely.bounds(moved)).all():
-        reach = ", ".join(f"{value:.6g}" for value in shapely.total_bounds(shapes))
+    polygons = read_shapes(source, columns, where)
+    if raster.crs is None or polygons.crs is None:
+        bare = polygons.file if polygons.crs is None else raster.source.name
         raise ConfigError(
-            f"{path.name} says that its CRS is {crs[:60]}, but its coordinates ({reach}) are none of that. Say "
-            f"the right one: ogr2ogr -a_srs EPSG:... {path.stem}_right.gpkg {path.name}."
+            f"{bare} has no CRS, so the two do not meet. Give it its own: gdal_edit.py or ogr2ogr -a_srs."
         )
-    return moved, values
+    return polygons._replace(shapes=filled(in_pixels(polygons.shapes, polygons.crs, raster, polygons.file)))
+
+
+def in_pixels(shapes: np.ndarray, crs: str, raster: Raster, name: str = "") -> np.ndarray:
+    """Shapes of a CRS in pixels of the raster; those that have no place in the raster's CRS are empty.
+
+    Raises:
+        ConfigError: none has a place there.
+    """
+    placed = Grid.of(raster).placed(shapes, crs)
+    if shapely.is_empty(placed).all():
+        advice = f"Say the right one: ogr2ogr -a_srs EPSG:... right.gpkg {name}." if name else "Correct it."
+        raise ConfigError(
+            f"{name or 'the area'} says that its CRS is {crs[:60]}, but its coordinates ({_rounded(shapes)}) are none "
+            f"of that. {advice}{_if_swapped(shapes, crs, raster)}"
+        )
+    return placed
+
+
+def elsewhere(source: str | Path, raster: Raster) -> str:
+    """Where a file's polygons lie and where the raster, as a message; it says so if x and y are swapped."""
+    polygons = read_shapes(source)
+    place = f"it covers {_rounded(polygons.shapes)} in {(polygons.crs or '')[:60]}"
+    scene = f"{raster.source.name} {_rounded([shapely.box(*raster.bounds)])} in {raster.crs.to_string()[:60]}"
+    return f"{place}, {scene}.{_if_swapped(polygons.shapes, polygons.crs, raster)}"
+
+
+def _if_swapped(shapes: np.ndarray, crs: Any, raster: Raster) -> str:
+    """The advice for coordinates that meet the raster when x and y are exchanged; empty if they do not."""
+    grid = Grid.of(raster)
+    swapped = grid.placed(shapely.transform(shapes, lambda xy: xy[:, ::-1]), crs)
+    if not reaching(swapped, Box(0, 0, *grid.size)).any():
+        return ""
+    return " Latitude and longitude are exchanged in the file: longitude comes first (QGIS: Swap X and Y coordinates)."
 
 
 def area_of_interest(wanted: Area, raster: Raster) -> Any:
@@ -88,12 +207,17 @@ def area_of_interest(wanted: Area, raster: Raster) -> Any:
         UnreadableImage: the file cannot be read as vectors.
         ConfigError: no bounds, no polygon, no CRS to bring it to the raster's, or nothing of it on the raster.
     """
-    shapes = read_polygons(Path(wanted), raster)[0] if isinstance(wanted, str | Path) else [_box(wanted)]
-    area = shapely.transform(shapely.union_all(shapes), lambda xy: to_map(xy, ~raster.transform))
+    if isinstance(wanted, str | Path):
+        shapes = read_polygons(wanted, raster).shapes
+    else:
+        shapes = shapely.transform(np.array([_box(wanted)]), lambda xy: to_map(xy, ~raster.transform))
+    area = shapely.union_all(shapes)
     if not area.intersects(shapely.box(0, 0, *raster.size[::-1])):
+        if isinstance(wanted, str | Path):
+            raise ConfigError(f"the area of interest misses {raster.source.name}: {elsewhere(wanted, raster)}")
         raise ConfigError(
-            f"the area of interest, {_rounded(shapely.union_all(shapes).bounds)} in the raster's CRS, misses "
-            f"{raster.source.name}: {_rounded(raster.bounds)}. The order is west, south, east, north."
+            f"the area of interest, {_rounded([_box(wanted)])} in the raster's CRS, misses {raster.source.name}: "
+            f"{_rounded([shapely.box(*raster.bounds)])}. The order is west, south, east, north."
         )
     return area
 
@@ -104,5 +228,6 @@ def _box(bounds: Sequence[float]) -> Any:
     return shapely.box(*bounds)
 
 
-def _rounded(bounds: Sequence[float]) -> str:
-    return ", ".join(f"{value:.6g}" for value in bounds)
+def _rounded(shapes: Any) -> str:
+    """West, south, east, north of some shapes."""
+    return ", ".join(f"{value:.6g}" for value in shapely.total_bounds(shapes))

@@ -14,20 +14,24 @@ import pyogrio.raw
 import pytest
 import rasterio
 import rasterio.features
+import rasterio.vrt
+import rasterio.warp
+import rasterio.windows
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from regard.datasets.blocks import blocks_for_val
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData, Pair
-from regard.datasets.polygon_scenes import blocks_for_val
 from regard.errors import ClassMismatch, ConfigError, DatasetError, UnreadableImage
 from regard.io.raster import Box
 from support import write_tif
 
 SHARED = Path(os.environ.get("REGARD_SHARED", Path(__file__).parents[4] / "shared"))
 LANDSAT = SHARED / "data" / "landsat7_nc"
+BANEPA = SHARED / "data" / "banepa"
 CRS = "EPSG:32633"
 
 
@@ -209,3 +213,185 @@ def test_pairs_are_told_apart(tmp_path: Path):
     data = folder(describe(tmp_path, window=40))
     pairs = [pair for split in data.splits.values() for pair in split]
     assert len(set(pairs)) == len(pairs) and all(isinstance(pair, Pair) and isinstance(pair.box, Box) for pair in pairs)
+
+
+def burnt(shapes: list[Any], codes: list[int], size: tuple[int, int], *, fill: int) -> np.ndarray:
+    """GDAL's labels of the whole scene."""
+    place = rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)
+    return rasterio.features.rasterize(zip(shapes, codes, strict=True), size, fill=fill, transform=place)
+
+
+def both(data: LabelledData, size: tuple[int, int]) -> np.ndarray:
+    """The labels of train and val on the whole scene; no pixel has one in both."""
+    one, other = (whole(data, split, size) for split in ("train", "val"))
+    assert not ((one != 255) & (other != 255)).any()
+    assert (one != 255).any() and (other != 255).any()
+    return np.minimum(one, other)
+
+
+def an_extent(place: Path, kind: str, size: tuple[int, int]) -> tuple[Any, np.ndarray]:
+    """What was labelled, in one of the forms that a description takes, and which pixels that are."""
+    wide = (500_102, 4_998_998, 501_402, 4_999_801)  # between centres of pixels
+    inside = burnt([shapely.box(*wide)], [1], size, fill=0) == 1
+    if kind == "bounds":
+        return {"bounds": wide, "crs": CRS}, inside
+    if kind == "polygons":
+        hole = shapely.box(500_300, 4_999_300, 500_500, 4_999_500)
+        write_polygons(place / "extent.gpkg", [shapely.box(*wide).difference(hole)])
+        return "extent.gpkg|layername=extent", inside & (burnt([hole], [1], size, fill=0) == 0)
+    grid = {"transform": rasterio.Affine(20, 0, 500_000, 0, -20, 5_000_000), "nodata": 255}
+    values = np.random.default_rng(4).choice(np.array([0, 1, 255], np.uint8), size=(1, size[0] // 2, size[1] // 2))
+    write_tif(place / "extent.tif", values, **grid)
+    return "extent.tif", (values[0] != 255).repeat(2, axis=0).repeat(2, axis=1)
+
+
+@pytest.mark.parametrize("kind", ["bounds", "polygons", "raster"])
+@pytest.mark.parametrize(("window", "block"), [(1024, 40), (33, None)])
+def test_ground_without_a_polygon_is_background_within_the_extent(
+    tmp_path: Path, kind: str, window: int, block: int | None
+):
+    size = (120, 160)
+    a_scene(tmp_path, size=size)
+    shapes = some_polygons(20, size, seed=window)
+    write_polygons(tmp_path / "fields.gpkg", shapes)
+    extent, labelled = an_extent(tmp_path, kind, size)
+    told = {"column": [], "value": "building", "background": "other", "extent": extent, "block": block}
+    data = folder(describe(tmp_path, window=window, **told))
+    assert data.classes.names == ("other", "building")
+    expected = np.where(labelled, burnt(shapes, [1] * 20, size, fill=0), 255)
+    assert np.array_equal(both(data, size), expected) and set(np.unique(expected)) == {0, 1, 255}
+    val, side = whole(data, "val", size), block or 20
+    for top in range(0, size[0], side):
+        for left in range(0, size[1], side):
+            cut = np.s_[top : top + side, left : left + side]
+            assert np.array_equal(val[cut], expected[cut]) or (val[cut] == 255).all()  # a block is in one split
+    for label in (0, 1):
+        assert 0.2 < (val == label).sum() / (expected == label).sum() < 0.5
+    for pairs in data.splits.values():
+        assert all((pair.read_labels(data.classes) != 255).any() for pair in pairs)
+
+
+def test_the_ground_of_scenes_of_other_grids_is_split_alike(tmp_path: Path):
+    size = (120, 160)
+    a_scene(tmp_path, size=size)
+    with rasterio.open(tmp_path / "scene.tif") as scene, rasterio.vrt.WarpedVRT(scene, crs="EPSG:4326") as warped:
+        grid = {"crs": warped.crs, "transform": warped.transform}
+        write_tif(tmp_path / "degrees.tif", np.ones((4, *warped.shape), np.uint8), **grid)
+    write_polygons(tmp_path / "fields.gpkg", some_polygons(20, size, seed=8))
+    told = {"column": [], "value": "tree", "background": "grass", "images": ["scene.tif", "degrees.tif"]}
+    data = folder(describe(tmp_path, **told))
+    splits = []
+    for name in ("scene", "degrees"):
+        with rasterio.open(tmp_path / f"{name}.tif") as scene:
+            labels = np.full(scene.shape, 255, np.uint8)
+            for code, split in enumerate(("train", "val")):
+                for pair in data.split(split):
+                    if pair.image.stem == name:
+                        labels[pair.read_labels(data.classes) != 255] = code
+            splits.append(labels)
+            profile = {"src_crs": scene.crs, "src_transform": scene.transform, "src_nodata": 255, "dst_nodata": 255}
+    with rasterio.open(tmp_path / "scene.tif") as scene:
+        there = np.full(size, 255, np.uint8)
+        rasterio.warp.reproject(splits[1], there, dst_crs=scene.crs, dst_transform=scene.transform, **profile)
+    known = (there != 255) & (splits[0] != 255)
+    assert known.mean() > 0.97 and (there == splits[0])[known].mean() > 0.97  # but at the edges of blocks
+
+
+def test_a_column_of_the_extent_gives_the_split_of_the_ground(tmp_path: Path):
+    size = (120, 160)
+    a_scene(tmp_path, size=size)
+    shapes = some_polygons(20, size, seed=5)
+    write_polygons(tmp_path / "fields.gpkg", shapes)
+    parts = [shapely.box(500_000 + x, 4_998_900, 500_000 + x + 450, 4_999_900) for x in (0, 500, 1000)]
+    write_polygons(tmp_path / "tiles.gpkg", parts, part=["train", "val", "test"])
+    told = {"column": [], "value": "tree", "background": "grass", "extent": "tiles.gpkg", "split": "part"}
+    data = folder(describe(tmp_path, **told))
+    everywhere = burnt(shapes, [1] * 20, size, fill=0)
+    for part, split in zip(parts, ("train", "val", "test"), strict=True):
+        expected = np.where(burnt([part], [1], size, fill=0) == 1, everywhere, 255)
+        assert np.array_equal(whole(data, split, size), expected)
+    with pytest.raises(DatasetError, match=r"'extent' of polygons with the column 'part', or no 'split'"):
+        folder(describe(tmp_path, **told | {"extent": None}))
+
+
+def test_values_of_several_columns_and_several_values_of_a_class(tmp_path: Path):
+    size = (120, 160)
+    a_scene(tmp_path, size=size)
+    shapes = [shapely.box(500_000 + 100 * i, 4_999_000, 500_080 + 100 * i, 4_999_900) for i in range(8)]
+    building = np.array(["yes", "school", None, None, "", "yes", "ruins", None], object)
+    amenity = np.array(["cafe", None, "pond", "fuel", "pond", None, None, None], object)
+    path = tmp_path / "fields.gpkg"
+    columns = ([building, amenity], ["building", "amenity"])
+    pyogrio.raw.write(path, shapely.to_wkb(np.array(shapes)), *columns, crs=CRS, geometry_type="Polygon", driver="GPKG")
+    classes = {"house": ["yes", "school"], "water": "pond", "else": ["*"]}
+    told = {"column": ["building", "amenity"], "classes": classes, "background": "ground", "block": 10}
+    data = folder(describe(tmp_path, **told))
+    assert data.classes.names == ("ground", "house", "water", "else")
+    expected = burnt(shapes, [1, 1, 2, 3, 2, 1, 3, 255], size, fill=0)  # the last has no value: unlabelled
+    assert np.array_equal(both(data, size), expected)
+    told["where"] = "building IS NOT NULL AND building <> '' OR amenity = 'pond'"
+    data = folder(describe(tmp_path, **told))
+    expected = burnt([shapes[i] for i in (0, 1, 2, 4, 5, 6)], [1, 1, 2, 2, 1, 3], size, fill=0)
+    assert np.array_equal(both(data, size), expected)
+    del classes["else"]
+    with pytest.raises(ClassMismatch, match="1 polygon of 'ruins'; the classes are ground, house, water"):
+        folder(describe(tmp_path, **told))
+    with pytest.raises(ConfigError, match=r"where 'buildin = 3' is not a condition; .* Columns: building, amenity"):
+        folder(describe(tmp_path, **told | {"where": "buildin = 3"}))
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "message"),
+    [
+        ({"value": "tree"}, DatasetError, 'need either "column", .* or "value"'),
+        ({"column": [], "value": "tree", "classes": ["a", "b"]}, DatasetError, "'tree' is not among the classes a"),
+        ({"column": [], "value": "tree"}, ClassMismatch, '6 polygons of .tree. and no other class; .*"background"'),
+        ({"classes": {"x": ["a"], "y": ["a", "b"]}}, DatasetError, "classes: 'a' stands twice"),
+        ({"extent": [1, 2, 3, 4]}, DatasetError, r"extent: got \[1, 2, 3, 4\]; need a file, or .*\"crs\": "),
+        ({"extent": {"bounds": [3, 2, 1, 4], "crs": CRS}}, DatasetError, "extent: got .*; need a file"),
+        ({"extent": {"bounds": [1, 2, 3, 4], "crs": "EPSG:0"}}, DatasetError, "extent: got .*; need a file"),
+        ({"extent": "bare.tif", "background": "c"}, ConfigError, r"bare\.tif says of no pixel that it is unlabelled"),
+        ({"layer": "roads"}, ConfigError, r"fields\.gpkg has no layer 'roads'; it has fields\."),
+        (
+            {"extent": {"bounds": [1, 2, 3, 4], "crs": CRS}, "background": "c"},
+            DatasetError,
+            "nothing is labelled on the scenes",
+        ),
+    ],
+)
+def test_a_description_of_background_and_extent_is_refused_with_what_it_needs(
+    tmp_path: Path, told: dict, kind: type[Exception], message: str
+):
+    fields(tmp_path)
+    write_tif(tmp_path / "bare.tif", np.ones((1, 120, 160), np.uint8))
+    with pytest.raises(kind, match=message):
+        folder(describe(tmp_path, **told))
+
+
+def test_a_vector_file_alone_leads_to_a_description(tmp_path: Path):
+    fields(tmp_path)
+    with pytest.raises(DatasetError, match=r'fields\.gpkg has polygons but no scene\. .*"labels": "fields\.gpkg"'):
+        folder(tmp_path / "fields.gpkg")
+    (tmp_path / "osm.json").write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(DatasetError, match=r'osm\.json has polygons but no scene\. .*"background": "other"'):
+        folder(tmp_path / "osm.json")
+
+
+@pytest.mark.skipif(not BANEPA.is_dir(), reason="the shared data are not here")
+def test_footprints_of_osm_are_the_published_mask(tmp_path: Path):
+    with rasterio.open(BANEPA / "scene_mask.tif") as mask:
+        rows = np.flatnonzero((mask.read(1, out_shape=(mask.height // 64, mask.width // 64)) != 255).any(axis=1)) * 64
+        window = rasterio.windows.Window(0, int(rows[0]), mask.width, 1024)
+        truth, place, crs = (
+            mask.read(1, window=window),
+            mask.transform @ rasterio.Affine.translation(0, int(rows[0])),
+            mask.crs,
+        )
+    columns = np.flatnonzero((truth != 255).any(axis=0))
+    cut = slice(columns[0], columns[0] + 1500)
+    truth, grid = truth[:, cut], {"crs": crs, "transform": place @ rasterio.Affine.translation(columns[0], 0)}
+    write_tif(tmp_path / "scene.tif", np.ones((3, *truth.shape), np.uint8), **grid)
+    write_tif(tmp_path / "mask.tif", truth[None], **grid, nodata=255)
+    told = {"labels": str(BANEPA / "osm_banepa.geojson"), "column": [], "value": "building", "background": "other"}
+    data = folder(describe(tmp_path, **told, extent="mask.tif"))
+    assert np.array_equal(both(data, truth.shape), truth) and (truth == 1).sum() > 50_000
