@@ -19,6 +19,8 @@ Each message says what we got, what we need and what to do, with the real names 
     ├── TrainingError        training cannot continue
     ├── Stopped              a signal ended a training; its progress is saved
     └── MissingExtra         an optional part of regard is not installed
+
+What does not stop a run is a ``SceneWarning``.
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ MOST_LISTED = 16  # names in one message
 
 class RegardError(Exception):
     """Base of every error that regard raises on purpose."""
+
+
+class SceneWarning(UserWarning):
+    """A scene that is mapped does not suit the model in some way."""
 
 
 class BandMismatch(RegardError):

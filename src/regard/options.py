@@ -88,6 +88,8 @@ class Input:
         aoi: Map this part only: WEST,SOUTH,EAST,NORTH in the raster's CRS, or a vector file with polygons.
         gsd: Resample the raster to this many metres per pixel for the model; 0: to the resolution of its training
             images. The map keeps the raster's grid.
+        nodata: A value that stands for no data where all bands have it (below 0 or above 255: where any has it), such
+            as 255 for the white holes of a mosaic.
         vrt: Allow a VRT (a list of other files) as source; it may read any file of this machine.
 
     Raises:
@@ -97,13 +99,12 @@ class Input:
     bands: tuple[int | str, ...] | None = None
     aoi: Sequence[float] | str | Path | None = None
     gsd: float | None = None
+    nodata: float | None = None
     vrt: bool = False
 
     def __post_init__(self) -> None:
         if self.gsd is not None and not 0 <= self.gsd < math.inf:
-            raise ConfigError(
-                f"gsd {self.gsd:g} must be metres per pixel above 0, or 0 for those of the training images."
-            )
+            raise ConfigError(f"gsd {self.gsd:g} must be metres per pixel, or 0: those of the training images.")
 
 
 @dataclass(frozen=True)

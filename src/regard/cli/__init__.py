@@ -7,7 +7,9 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from cyclopts import CycloptsError
 from pydantic import ValidationError
@@ -15,7 +17,7 @@ from pydantic import ValidationError
 from regard.classes import first_complaint
 from regard.cli import images, models, training, view  # noqa: F401 (they register their commands)
 from regard.cli.app import RENAMED, Answer, app
-from regard.errors import ConfigError, RegardError, Stopped, UnknownName
+from regard.errors import ConfigError, RegardError, SceneWarning, Stopped, UnknownName
 
 INTERRUPTED = 128  # plus the signal's number, as in shells
 
@@ -31,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
+    warnings.showwarning = _tell
     code = 0
     try:
         code = _run([token for token in tokens if token not in ("--json", "--debug")], json=json, debug=debug)
@@ -75,6 +78,21 @@ def _plain(error: CycloptsError) -> str:
         where, why = first_complaint(cause)
         return f"--{where.replace('_', '-')} {cause.errors()[0]['input']}: {why}." if where else f"{why}."
     return " ".join(str(error).split()).replace(" requires an argument.", " is missing.")
+
+
+def _tell(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning on standard error in one line; where in the code it arose is of use in those of other packages."""
+    own = issubclass(category, SceneWarning)
+    print(
+        f"warning: {message}" if own else warnings.formatwarning(message, category, filename, lineno), file=sys.stderr
+    )
 
 
 def _fail(kind: str, message: str, code: int, json: bool) -> int:

@@ -56,5 +56,6 @@ def view(
     sources = Sources(source, map_, confidence, labels, bands)
     keep_freed_memory(shared_arena=True)
     viewer = Viewer(load(model), sources, Windows(tile, overlap))
+    viewer.check()
     url = serve(viewer, host=host, port=port, browser=browser)
     return Answer({"url": url}, "closed")

@@ -18,14 +18,12 @@ from torch import Tensor
 
 from regard.card import Scaling
 from regard.classes import ClassMap
-from regard.errors import BandMismatch
+from regard.inference.values import check_image, check_range
 from regard.io.image import Pixels
 from regard.models import Segmenter
 from regard.ops.resize import resize_logits
 from regard.ops.windows import starts
 from regard.options import Views
-
-BYTE = 255
 
 
 @contextmanager
@@ -39,7 +37,12 @@ def evaluating(model: Segmenter) -> Iterator[Segmenter]:
 
 
 def scores_of(model: Segmenter, pixels: Pixels, views: Views = Views()) -> Float[Tensor, "k h w"]:
-    """Class scores of every pixel of an image or window, on the model's device; their softmax is the probability."""
+    """Class scores of every pixel of an image or window, on the model's device; their softmax is the probability.
+
+    Raises:
+        BandMismatch: see :func:`regard.inference.values.check_values`.
+    """
+    check_image(pixels, model.scaling)
     return class_scores(model, prepare(*pixels, model.scaling)[None].to(model.device), views)[0]
 
 
@@ -61,33 +64,12 @@ def prepare(image: np.ndarray, valid: np.ndarray, scaling: Scaling) -> Float[Ten
     """The pixels of an image (c, h, w), normalised as the model's card says, on the CPU; 0 where there is no data.
 
     Raises:
-        BandMismatch: see :func:`check_depth`.
+        BandMismatch: see :func:`regard.inference.values.check_range`.
     """
     clean = np.where(valid, image, 0)
-    check_depth(clean, scaling.divisor)
+    check_range(clean, scaling.divisor)
     values = torch.from_numpy(clean.astype(np.float32)).div_(scaling.divisor)
     return normalise(values, scaling, torch.from_numpy(valid.astype(np.float32)))
-
-
-def check_depth(image: np.ndarray, divisor: float, name: str = "the image") -> None:
-    """Refuse values that a model of 8-bit images has never seen; ``image`` has 0 where there is no data.
-
-    Raises:
-        BandMismatch: the divisor is 255, and a value is larger or all are fractions of 1.
-    """
-    if divisor != BYTE or image.dtype == np.uint8:
-        return
-    largest, floating = float(image.max(initial=0)), np.issubdtype(image.dtype, np.floating)
-    if largest > BYTE:
-        advice = "in the same way as its training images (for example gdal_translate -ot Byte -scale 0 3000 0 255)"
-    elif floating and 0 < largest <= 1 and (image % 1).any():
-        advice = "(gdal_translate -ot Byte -scale 0 1 0 255)"
-    else:
-        return
-    raise BandMismatch(
-        f"{name} holds values up to {largest:g}; the model takes 8-bit images, 0 to 255. Scale it {advice}, or "
-        "train a model on such images."
-    )
 
 
 def normalise(

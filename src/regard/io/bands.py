@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 
 from regard.errors import BandMismatch
 from regard.io.source import Source
@@ -29,23 +29,21 @@ def bands_of(dataset: Any) -> tuple[Band, ...]:
     return tuple(map(Band, dataset.dtypes, colours, descriptions, dataset.nodatavals, bits))
 
 
-def missing_data(dataset: Any) -> str:
-    """How a file marks pixels without data: ``alpha``, ``mask``, ``nodata`` or ``nothing``."""
-    kinds = {MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask", MaskFlags.nodata: "nodata"}
-    return next((name for flag, name in kinds.items() if flag in dataset.mask_flag_enums[0]), "nothing")
-
-
 def choose_bands(
     source: Source, dataset: Any, bands: Sequence[int | str] | None, expected: Sequence[str] | None
 ) -> tuple[int, ...]:
-    """Numbers (from 1) of the bands to read: those given; else all but alpha, in the model's order if named alike."""
+    """Numbers (from 1) of the bands to read: those given; else all but alpha, in the model's order if their names or
+    their colours are the model's.
+    """
     names = band_names(dataset)
     if bands:
         chosen = tuple(band_number(source, band, names) for band in bands)
     else:
         chosen = tuple(i + 1 for i, kind in enumerate(dataset.colorinterp) if kind != ColorInterp.alpha)
-        if expected and sorted(expected) == sorted(names[number - 1] for number in chosen):
-            chosen = tuple(names.index(band) + 1 for band in expected)
+        for given in (names, [kind.name for kind in dataset.colorinterp]):
+            if expected and sorted(expected) == sorted(given[number - 1] for number in chosen):
+                chosen = tuple(given.index(band) + 1 for band in expected)
+                break
     if expected and len(chosen) != len(expected):
         listed = ", ".join(f"{number + 1} {name}" for number, name in enumerate(names))
         raise BandMismatch(

@@ -137,7 +137,7 @@ def at_gsd(raster: Raster, gsd: float | None) -> Iterator[Raster]:
     with refusing(raster.source, f"its view of {width} x {height} pixels"):
         warped = WarpedVRT(
             raster._dataset, crs=raster.crs, src_crs=raster.crs, transform=raster.transform @ scale, height=height,
-            width=width, resampling=Resampling.bilinear, add_alpha=raster.missing_data not in ("nodata", "alpha"),
+            width=width, resampling=Resampling.bilinear, add_alpha=not {"nodata", "alpha"} & {*raster.missing_data},
         )  # fmt: skip
     with Raster(raster.source, warped, raster.bands) as resampled:
         yield resampled

@@ -56,7 +56,13 @@ def _tile(source: Source, vrt: bool) -> Tile:
     with open_raster(source, vrt=vrt) as raster:
         check_bits(source, raster.file_bands)
         place = raster.size, raster.crs, raster.transform
-        return Tile(source, *place, raster.file_bands, raster.missing_data, raster.block_shape)
+        ways = " and ".join(raster.missing_data) or "nothing"
+        if len(raster.missing_data) > 1:
+            raise BandMismatch(
+                f"{source} marks missing data by {ways}; a file of a mosaic does so by one of them. Make it so: "
+                f"gdalwarp -dstalpha {source.name} one.tif, or gdal_edit.py -unsetnodata."
+            )
+        return Tile(source, *place, raster.file_bands, ways, raster.block_shape)
 
 
 def _check_alike(first: Tile, other: Tile) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window
 
 from regard.errors import BandMismatch
-from regard.io.bands import Band, band_names, bands_of, check_bits, choose_bands, missing_data
+from regard.io.bands import Band, band_names, bands_of, check_bits, choose_bands
 from regard.io.gdal import BLOCK_CACHE, check_dataset, inside, is_lossy, open_dataset, refusing
+from regard.io.no_data import marked_valid, measured, missing_data
 from regard.io.source import VRT, Fingerprint, Source
 
 
@@ -45,6 +47,7 @@ class Raster:
         self.source = source
         self.bands = bands
         self.area: Any = None  # a shapely geometry in pixels (x right, y down): what lies outside is no data
+        self.no_data: float | None = None  # a value that stands for no data besides the file's own marks
         self._dataset = dataset
         BLOCK_CACHE.enter()
 
@@ -102,9 +105,9 @@ class Raster:
         """All bands of the file: data type, colour, description, nodata."""
         return bands_of(self._dataset)
 
-    @property
-    def missing_data(self) -> str:
-        """How the file marks pixels without data: ``alpha``, ``mask``, ``nodata`` or ``nothing``."""
+    @cached_property
+    def missing_data(self) -> tuple[str, ...]:
+        """Every way in which the file marks pixels without data, of ``alpha``, ``mask`` and ``nodata``."""
         return missing_data(self._dataset)
 
     @property
@@ -132,6 +135,10 @@ class Raster:
     def tags(self) -> dict[str, str]:
         return self._dataset.tags()
 
+    def band_tags(self, number: int) -> dict[str, str]:
+        """The tags of one band, numbered from 1."""
+        return self._dataset.tags(number)
+
     def colormap(self) -> dict[int, tuple[int, ...]] | None:
         """The colour table of the first band, if it has one."""
         try:
@@ -143,12 +150,7 @@ class Raster:
         """Pixels of the chosen bands and which of them hold data (alpha, mask, nodata, finite), inside the raster."""
         pixels = self._read(self.bands, box)
         valid = np.ones(pixels.shape[1:], bool) if self.reads_alpha else self.valid(box)
-        if np.issubdtype(pixels.dtype, np.floating):
-            valid &= np.isfinite(pixels).all(axis=0)
-        for values, number in zip(pixels, self.bands, strict=True):
-            nodata = self._dataset.nodatavals[number - 1]
-            if nodata is not None and nodata < 0:  # no measurement, whatever other bands hold; 0 may be a dark pixel
-                valid &= values != nodata
+        valid &= measured(pixels, [self._dataset.nodatavals[number - 1] for number in self.bands], self.no_data)
         if self.area is not None:
             valid &= inside(self.area, box)
         return Pixels(pixels, valid)
@@ -169,9 +171,9 @@ class Raster:
         return self._read(self.bands, box, out_shape=(len(self.bands), *shape), resampling=resampling)
 
     def valid(self, box: Sequence[Any], shape: tuple[int, int] | None = None) -> Bool[np.ndarray, "h w"]:
-        """Which pixels of ``box`` the file's mask, alpha or nodata calls data; ``shape`` resamples them."""
+        """Which pixels of ``box`` the file's alpha, mask and nodata all call data; ``shape`` resamples them."""
         with refusing(self.source, _told(box)):
-            return self._dataset.dataset_mask(window=_window(box), out_shape=shape) > 0
+            return marked_valid(self._dataset, self.missing_data, window=_window(box), out_shape=shape)
 
     def _read(self, bands: int | Sequence[int], box: Sequence[Any], **how: Any) -> np.ndarray:
         with refusing(self.source, _told(box)):

@@ -1,4 +1,4 @@
-"""Windows of a raster: all from north to south, read ahead in pieces of bounded size, or any one at any scale."""
+"""Windows of a raster: all from north to south, read ahead in pieces of bounded size, any at any scale, or a few."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from regard.io.raster import Box, Pixels, Raster
 from regard.io.source import Source
 
 PLACEHOLDER = Affine(1, 0, 1, 0, -1, 1)  # of images without a transform: rasterio warns of the identity
+ALONG, SIDE = 8, 128  # boxes of a sparse look along each axis, and their pixels along a side
+STATISTICS = ("STATISTICS_MINIMUM", "STATISTICS_MAXIMUM")
 ROWS_AT_ONCE = 512e6  # bytes that a piece may take where a file has full-width blocks, which its parts would all decode
 
 
@@ -71,6 +73,35 @@ def padded(raster: Raster, box: Box) -> Pixels:
     edges, inside = ((0, below), (0, beyond)), np.s_[..., box.top - top :, box.left - left :]
     values, valid = np.pad(pixels.values, ((0, 0), *edges), "symmetric"), np.pad(pixels.valid, edges, "symmetric")
     return Pixels(values[inside], valid[inside])
+
+
+def sampled(raster: Raster) -> Iterator[Pixels]:
+    """Pixels of boxes spread evenly over the raster or its area of interest; of a small one, all pixels.
+
+    Raises:
+        UnreadableImage: a block of the file is damaged.
+    """
+    left, top, right, bottom = (0, 0, *raster.size[::-1]) if raster.area is None else map(int, raster.area.bounds)
+    height, width = raster.size
+    for row in _places(max(0, top), min(height, bottom + 1)):
+        for column in _places(max(0, left), min(width, right + 1)):
+            yield raster.read(Box(row, column, min(SIDE, height - row), min(SIDE, width - column)))
+
+
+def _places(first: int, end: int) -> list[int]:
+    """Where boxes begin between ``first`` and ``end``: side by side where few fit, else far apart."""
+    begin, count = first // SIDE, max(1, -(-end // SIDE) - first // SIDE)
+    picked = range(count) if count <= ALONG else (round(i * (count - 1) / (ALONG - 1)) for i in range(ALONG))
+    return [SIDE * (begin + place) for place in picked]
+
+
+def stored_range(raster: Raster) -> tuple[float, float] | None:
+    """The lowest and the highest value of the bands that are read by the statistics in the file; None without any."""
+    found = [raster.band_tags(number) for number in raster.bands]
+    if not all(name in tags for tags in found for name in STATISTICS):
+        return None
+    low, high = ([float(tags[name]) for tags in found] for name in STATISTICS)
+    return min(low), max(high)
 
 
 def read_web_mercator(raster: Raster, bounds: tuple[float, float, float, float], side: int, *, nearest: bool) -> Pixels:

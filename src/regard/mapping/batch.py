@@ -6,11 +6,12 @@ import json
 import multiprocessing
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 
 from regard.checkpoints.file import load_to_predict
-from regard.errors import ConfigError, MissingExtra, OutputBusy, RegardError, ScenesFailed
+from regard.errors import ConfigError, MissingExtra, OutputBusy, RegardError, ScenesFailed, SceneWarning
 from regard.files import check_writable, write_text
 from regard.io.image import image_size
 from regard.io.source import Source
@@ -55,6 +56,7 @@ class SceneResult:
     seconds: float
     peak_memory_mb: float
     failed: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def predict_many(
@@ -89,7 +91,10 @@ def predict_many(
     results, written = [], out / f"results{suffix}.jsonl"
     check_writable(written)
     try:
-        results.extend(_run(chosen, sharing))
+        for result in _run(chosen, sharing):
+            results.append(result)
+            for text in result.warnings:
+                warnings.warn(text, SceneWarning, stacklevel=2)
     finally:
         write_text(written, "".join(json.dumps(asdict(result)) + "\n" for result in results))
     return {**_summary(results, time.perf_counter() - began, written), "results": str(written)}
@@ -168,12 +173,16 @@ def predict_scene(scene: Scene) -> SceneResult:
     Where another run is making the map, its end is waited for: Dask may give a scene to a second worker meanwhile.
     """
     try:
-        while True:
-            with suppress(OutputBusy):
-                return run_scene(scene)
-            time.sleep(RETRY_SECONDS)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SceneWarning)
+            while True:
+                with suppress(OutputBusy):
+                    result = run_scene(scene)
+                    break
+                time.sleep(RETRY_SECONDS)
     except RegardError as error:
         return failed(scene, f"{type(error).__name__}: {error}")
+    return replace(result, warnings=tuple(str(each.message) for each in caught if each.category is SceneWarning))
 
 
 def run_scene(scene: Scene, *, progress: bool = False) -> SceneResult:

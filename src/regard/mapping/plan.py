@@ -19,6 +19,7 @@ from regard.io.window_reader import padded
 from regard.mapping.batch import network
 from regard.mapping.blend import axes, memory_needed
 from regard.mapping.predict import opened_raster
+from regard.mapping.scene_check import check_scene
 from regard.mapping.write import BYTES_A_PIXEL, RasterJob
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
@@ -84,9 +85,13 @@ def _around(begin: int, length: int, larger: int, whole: int) -> tuple[int, int]
 
 
 def plan(model: str, source: Source, options: MapOptions, compute: Compute = Compute()) -> dict[str, Any]:
-    """What a map takes: windows, memory besides the model, disk, and minutes, by the time of one window."""
+    """What a map takes: windows, memory besides the model, disk, and minutes, by the time of one window.
+
+    A scene that would be refused is refused (see :func:`~regard.mapping.scene_check.check_scene`).
+    """
     loaded = network(model, compute)
     with opened_raster(loaded, source, options) as (raster, fitted):
+        check_scene(loaded, raster, options.input)
         (height, width), stride = raster.size, loaded.stride
         rows, columns = axes(raster.size, fitted.windows, stride)
         windows = len(rows.begins) * len(columns.begins)

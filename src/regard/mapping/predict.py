@@ -19,6 +19,7 @@ from regard.io.source import Source, is_photograph
 from regard.io.vectors import Area, area_of_interest
 from regard.mapping.blend import memory_needed, predict_rows
 from regard.mapping.job import PhotographJob
+from regard.mapping.scene_check import check_scene
 from regard.mapping.sources import check_failures, targets_of
 from regard.mapping.write import RasterJob
 from regard.models import Segmenter
@@ -44,6 +45,7 @@ def predict(
     bands: Sequence[int | str] | None = None,
     aoi: Area | None = None,
     gsd: float | None = None,
+    nodata: float | None = None,
     vrt: bool = Input.vrt,
     tile: int = Windows.tile,
     overlap: int = Windows.overlap,
@@ -81,7 +83,7 @@ def predict(
     files = (None if name is None else Path(name) for name in (out, confidence, entropy, polygons, areas, stac))
     options = MapOptions(
         Outputs(*files),
-        Input(None if bands is None else tuple(bands), aoi, gsd, vrt),
+        Input(None if bands is None else tuple(bands), aoi, gsd, nodata, vrt),
         Windows(tile, overlap, batch, max_memory),
         Views(tuple(scales), flip, d4),
         PolygonRules(sieve, simplify, minimum_area),
@@ -121,7 +123,7 @@ def opened(model: Segmenter, source: Source, options: MapOptions) -> Iterator[Ph
     """The job that a source and its options make; meanwhile the model is in eval mode."""
     with evaluating(model):
         if is_photograph(source):
-            limits = [name for name in ("aoi", "gsd") if getattr(options.input, name) is not None]
+            limits = [name for name in ("aoi", "gsd", "nodata") if getattr(options.input, name) is not None]
             _need_a_map(source, [*limits, *(name for name in options.outputs.extra if name != "confidence")])
             yield PhotographJob(model, source, options)
         else:
@@ -134,6 +136,7 @@ def opened_raster(model: Segmenter, source: Source, options: MapOptions) -> Iter
     """The raster, limited to the area of interest, and the options with the windows and scales for its resolution."""
     given = options.input
     with open_raster(source, bands=given.bands, expected=model.bands, vrt=given.vrt) as raster:
+        raster.no_data = given.nodata
         raster.area = None if given.aoi is None else area_of_interest(given.aoi, raster)
         fitted = options if given.gsd is None else at_resolution(options, model, raster)
         needed, most = memory_needed(model, raster, fitted.windows) / 1e6, fitted.windows.max_memory
@@ -206,6 +209,7 @@ class InMemoryJob:
                 f"{self.raster.source.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name a file: "
                 "out='map.tif'."
             )
+        check_scene(self.model, self.raster, self.options.input)
         chunks = list(predict_rows(self.model, self.raster, self.options.windows, self.options.views))
         valid = np.concatenate([rows.valid for rows in chunks])
         labels = masked(np.concatenate([rows.labels for rows in chunks]), valid, self.model.classes.ignore_index)

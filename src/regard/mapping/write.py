@@ -27,6 +27,7 @@ from regard.io.raster import Raster
 from regard.mapping.blend import Rows, axes, predict_rows
 from regard.mapping.job import as_bytes, check_outputs, is_complete, model_tags, refuse_to_replace
 from regard.mapping.journal import Journal, journal_folder, key_of
+from regard.mapping.scene_check import check_scene
 from regard.mapping.stac import write_item
 from regard.models import Segmenter
 from regard.options import MapOptions
@@ -70,6 +71,7 @@ class RasterJob:
         """
         if not self.options.overwrite and self.is_done():
             return self.labels
+        check_scene(self.model, self.raster, self.options.input)
         self._check_space()
         with self.journal:
             for path in (*self.options.outputs.files, style_path(self.labels)):  # what a killed run left unfinished
@@ -79,8 +81,11 @@ class RasterJob:
             _stage(self, progress)
             _give_back_freed_memory()  # what windows were computed in is of no use to what follows
             if key_of(self.identity()) != self.journal.key:
+                files = [Path(name) for name, _, _ in self.raster.fingerprints if not name.startswith("/vsi")]
+                gone = [path for path in files if not path.exists()]
                 raise UnreadableImage(
-                    f"{self.raster.source} was changed while it was read, or is gone. Run the same again."
+                    f"{gone[0] if gone else self.raster.source} was changed while it was read, or is gone. Run the "
+                    "same again."
                 )
             if not _publish(self) and progress:
                 print(
@@ -125,6 +130,7 @@ class RasterJob:
             "windows": [value for name, value in asdict(options.windows).items() if name not in SAME_VALUES],
             "views": asdict(options.views),
             "area": None if area is None else area.wkt,
+            "nodata": self.raster.no_data,
             "elsewhere": [list(file) for file in self.raster.fingerprints if not isinstance(file[2], int)],
             "version": __version__,
         }
@@ -143,7 +149,8 @@ class RasterJob:
         """The provenance tags of the rasters, which differ where their values or the polygons would differ."""
         polygons = self.options.outputs.polygons is not None
         rules = {"regard_polygons": json.dumps(asdict(self.options.rules))} if polygons else {}
-        return {"regard_job": key_of(self.settings), **rules}
+        nodata = {} if self.raster.no_data is None else {"regard_nodata": f"{self.raster.no_data:g}"}
+        return {"regard_job": key_of(self.settings), **nodata, **rules}
 
     def is_complete(self) -> bool:
         return is_complete(self.options.outputs, self.tags, max(self.modified, default=0))

@@ -16,7 +16,8 @@ from regard.card import Scaling
 from regard.datasets.labelled_data import LabelledData, Pair, Sample
 from regard.distributed import rank_and_size
 from regard.errors import DatasetError, RegardError
-from regard.inference.scores import check_depth, normalise
+from regard.inference.scores import normalise
+from regard.inference.values import check_image
 from regard.training.augment import drop_band, generator, random_view
 from regard.training.config import TrainConfig
 
@@ -102,7 +103,7 @@ class TrainingStream(Dataset[Batch]):
         @lru_cache(CACHED_IMAGES)
         def read(pair: Pair) -> Sample:
             sample = self.data.read(pair, expected=self.bands)
-            check_depth(np.where(sample.valid, sample.image, 0), self.scaling.divisor, pair.image.name)
+            check_image(sample.pixels, self.scaling, pair.image.name)
             return sample
 
         return read

@@ -22,6 +22,7 @@ from regard.io.raster import Box, Raster, open_raster
 from regard.io.source import is_photograph
 from regard.io.window_reader import in_memory
 from regard.mapping.region import Region, Regions
+from regard.mapping.scene_check import check_scene
 from regard.models import Segmenter
 from regard.options import Windows
 from regard.web.grid import SIDE, Address, Grid, grid_of
@@ -76,6 +77,11 @@ class Viewer:
         self._scene_tiles: LRUCache[Address, bytes] = LRUCache(SCENE_TILES)
         self._maps: LRUCache[Address, Answer] = LRUCache(MAP_TILES)
         self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Before the model's first window: see :func:`~regard.mapping.scene_check.check_scene`."""
+        if self.sources.labels_map is None and not isinstance(self.regions, Photograph):
+            check_scene(self.model, self.raster)
 
     def _opener(self) -> Callable[[], Raster]:
         """Opens the scene as a raster; a photograph is decoded once, upright, into memory."""

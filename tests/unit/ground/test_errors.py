@@ -15,7 +15,7 @@ from regard import errors
 def test_every_error_stands_in_the_tree_and_in_its_drawing():
     classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, Exception)]
     for one in classes:
-        assert issubclass(one, errors.RegardError)
+        assert issubclass(one, errors.RegardError | UserWarning)
         assert re.search(rf"\b{one.__name__}\b", errors.__doc__ or ""), one.__name__
     assert len(classes) > 10
 

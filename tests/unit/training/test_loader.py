@@ -114,6 +114,6 @@ def test_the_depth_of_an_image_is_judged_by_all_of_it(tmp_path: Path):
     views = [stream(data, crop=8, rot90=False)[index]["image"] for index in range(6)]
     assert all(view.isfinite().all() for view in views)
     write_tif(tmp_path / "set/images/tile0.tif", image * 50)
-    with pytest.raises(BandMismatch, match=r"tile0\.tif holds values up to 10000"):
+    with pytest.raises(BandMismatch, match=r"tile0\.tif holds values from .* to 10000"):
         [stream(data)[index] for index in range(2)]
     assert {name for index in range(2) for name in stream(data, on_bad_image="skip")[index]["faults"]} == {"tile0"}
