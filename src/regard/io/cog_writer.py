@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,13 @@ class RasterWriter(FileWriter):
             table = {label: (*colour, 255) for label, colour in enumerate(layer.classes.palette)}
             if layer.dtype == "uint8":
                 self._file.write_colormap(1, {**table, layer.nodata: (0, 0, 0, 0)})
+
+    def place_by(self, points: Sequence[Any], crs: Any, rpcs: Any) -> None:
+        """Place the raster by ground control points with their CRS, and by RPCs, where there are any."""
+        if points:
+            self._file.gcps = (points, crs)
+        if rpcs is not None:
+            self._file.rpcs = rpcs
 
     def write(self, top: int, rows: Shaped[np.ndarray, "h w"]) -> None:
         """The rows from ``top`` on; OutputError where the disk is full or gone."""

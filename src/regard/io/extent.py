@@ -82,7 +82,7 @@ class RasterExtent:
             ConfigError: it says of no pixel that it has no data, or has no CRS.
         """
         with open_raster(path) as raster:
-            if raster.missing_data == "nothing":
+            if not raster.missing_data:
                 advice = f"gdal_edit.py -a_nodata 255 {path.name}"
                 raise ConfigError(f"{path.name} says of no pixel that it is unlabelled. Say by which value: {advice}.")
             if raster.crs is None or scene.crs is None:
@@ -104,7 +104,7 @@ class RasterExtent:
         with open_raster(self.path) as raster, refusing(raster.source, "its data mask"):
             warped = WarpedVRT(
                 raster._dataset, crs=self.grid.crs, transform=place, height=box.height, width=box.width,
-                resampling=Resampling.nearest, add_alpha=raster.missing_data not in ("nodata", "alpha"),
+                resampling=Resampling.nearest, add_alpha=not {"nodata", "alpha"} & {*raster.missing_data},
             )  # fmt: skip
             with Raster(raster.source, warped, (1,)) as view:
                 return view.valid(Box(0, 0, box.height, box.width))

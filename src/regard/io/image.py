@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regard.errors import BandMismatch, UnreadableImage
 from regard.io.bands import band_number
+from regard.io.gdal import not_georeferenced_is_fine, open_dataset
 from regard.io.raster import Box, open_raster
 from regard.io.raster import Pixels as Pixels
 from regard.io.source import PHOTOGRAPH_FORMATS, PHOTOGRAPHS, Source, check_exists, is_photograph
@@ -128,6 +129,23 @@ def is_lossy(path: Path, image: Image.Image) -> bool:
         length = int.from_bytes(content[start + 4 : start + 8], "little")
         start += 8 + length + length % 2
     return content[start : start + 4] != b"VP8L"
+
+
+def is_placed(source: str | Path | Source) -> bool:
+    """Whether a photograph lies on a map: by a world file, or by the georeference in its ``.aux.xml``."""
+    source = Source.of(source)
+    file = source.local
+    if source.suffix not in PHOTOGRAPHS or file is None or not file.is_file():
+        return False
+    letters = source.suffix[1:]
+    worlds = [file.with_suffix(f".{name}") for name in (f"{letters[0]}{letters[-1]}w", f"{letters}w", "wld")]
+    found = [path for path in (*worlds, *(path.with_suffix(path.suffix.upper()) for path in worlds)) if path.is_file()]
+    if letters in ("webp", "bmp"):
+        return bool(found)
+    if not found and not file.with_name(f"{file.name}.aux.xml").is_file():
+        return False
+    with open_dataset(source) as dataset, not_georeferenced_is_fine():
+        return dataset.crs is not None or not dataset.transform.is_identity
 
 
 def read_small(source: str | Path | Source, width: int, *, nearest: bool = False) -> Shaped[np.ndarray, "c h w"]:

@@ -67,8 +67,7 @@ class Raster:
         return self._dataset.transform
 
     @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north in the CRS."""
+    def bounds(self) -> tuple[float, float, float, float]:  # west, south, east, north in the CRS
         return tuple(self._dataset.bounds)
 
     @property
@@ -126,6 +125,11 @@ class Raster:
         parts = self._dataset.files if self._dataset.driver == VRT else []
         others = [Source(name) for name in parts if name != self.source.gdal_name]
         return [source.fingerprint() for source in (self.source, *others)]
+
+    @property
+    def control(self) -> tuple[Sequence[Any], Any, Any]:
+        """Ground control points, their CRS, and a satellite's RPCs: what places a raster that has no transform."""
+        return *self._dataset.gcps, self._dataset.rpcs
 
     @property
     def is_georeferenced(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -11,18 +12,43 @@ from pathlib import Path
 import numpy as np
 
 from regard._version import __version__
-from regard.errors import OutputError, UnreadableImage
+from regard.errors import OutputError, SceneWarning, UnreadableImage
 from regard.files import check_writable, digest
 from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation, masked
 from regard.io.cog_writer import RasterWriter, measure_layer
-from regard.io.image import read_image
+from regard.io.image import is_placed, read_image
 from regard.io.raster import open_raster
-from regard.io.source import Source
+from regard.io.source import Source, is_photograph
 from regard.io.vector_writer import check_vector_target
 from regard.mapping.journal import key_of
 from regard.models import Segmenter
 from regard.options import MapOptions, Outputs
+
+
+def is_scene(source: Source, out: Path | None) -> bool:
+    """Whether a source is mapped in windows, on its own grid: a raster; and a JPEG or PNG that lies on a map, unless
+    ``out`` is a picture.
+
+    Warns:
+        SceneWarning: the place of a photograph on the map is left out.
+    """
+    if not is_photograph(source):
+        return True
+    if not is_placed(source):
+        return False
+    readable = source.suffix not in (".webp", ".bmp")
+    if readable and (out is None or out.suffix.lower() != ".png"):
+        return True
+    advice = (
+        f"name the map {out.stem}.tif" if readable and out else f"use gdal_translate {source.name} {source.stem}.tif"
+    )
+    warnings.warn(
+        f"the place of {source.name} on the map is left out of its class map. To keep it, {advice}.",
+        SceneWarning,
+        stacklevel=2,
+    )
+    return False
 
 
 @dataclass(frozen=True)

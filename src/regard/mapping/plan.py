@@ -14,10 +14,11 @@ from regard.errors import ConfigError
 from regard.inference.scores import scores_of
 from regard.io.image import Pixels, slices
 from regard.io.raster import Box, Raster, open_raster
-from regard.io.source import Source, is_photograph
+from regard.io.source import Source
 from regard.io.window_reader import padded
 from regard.mapping.batch import network
 from regard.mapping.blend import axes, memory_needed
+from regard.mapping.job import is_scene
 from regard.mapping.predict import opened_raster
 from regard.mapping.scene_check import check_scene
 from regard.mapping.write import BYTES_A_PIXEL, RasterJob
@@ -32,7 +33,7 @@ def one_raster(sources: Sequence[Source]) -> Source:
     Raises:
         ConfigError: there are several, or it is a photograph, which is not tiled.
     """
-    if len(sources) != 1 or is_photograph(sources[0]):
+    if len(sources) != 1 or not is_scene(sources[0], None):
         got = f"{len(sources)} sources" if len(sources) != 1 else f"{sources[0].name}, a photograph, which is not tiled"
         raise ConfigError(f"--dry-run and --verify take one raster, which is mapped in windows; got {got}.")
     return sources[0]

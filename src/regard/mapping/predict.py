@@ -15,10 +15,10 @@ from regard.inference.segmentation import Segmentation, masked
 from regard.io.ground import ground_resolution
 from regard.io.mosaic import mosaic as mosaic_of
 from regard.io.raster import Raster, open_raster
-from regard.io.source import Source, is_photograph
+from regard.io.source import Source
 from regard.io.vectors import Area, area_of_interest
 from regard.mapping.blend import memory_needed, predict_rows
-from regard.mapping.job import PhotographJob
+from regard.mapping.job import PhotographJob, is_scene
 from regard.mapping.scene_check import check_scene
 from regard.mapping.sources import check_failures, targets_of
 from regard.mapping.write import RasterJob
@@ -122,7 +122,7 @@ def predict_one(model: Segmenter, source: Source, options: MapOptions, *, progre
 def opened(model: Segmenter, source: Source, options: MapOptions) -> Iterator[PhotographJob | RasterJob | InMemoryJob]:
     """The job that a source and its options make; meanwhile the model is in eval mode."""
     with evaluating(model):
-        if is_photograph(source):
+        if not is_scene(source, options.outputs.out):
             limits = [name for name in ("aoi", "gsd", "nodata") if getattr(options.input, name) is not None]
             _need_a_map(source, [*limits, *(name for name in options.outputs.extra if name != "confidence")])
             yield PhotographJob(model, source, options)
@@ -136,6 +136,7 @@ def opened_raster(model: Segmenter, source: Source, options: MapOptions) -> Iter
     """The raster, limited to the area of interest, and the options with the windows and scales for its resolution."""
     given = options.input
     with open_raster(source, bands=given.bands, expected=model.bands, vrt=given.vrt) as raster:
+        _check_grid(raster, options)
         raster.no_data = given.nodata
         raster.area = None if given.aoi is None else area_of_interest(given.aoi, raster)
         fitted = options if given.gsd is None else at_resolution(options, model, raster)
@@ -154,6 +155,26 @@ def _need_a_map(source: Source, names: Sequence[str]) -> None:
         raise ConfigError(
             f"{' and '.join(names)}: only with the written map of a raster; {source.name} gives none. Give a GeoTIFF "
             "and name the map."
+        )
+
+
+def _check_grid(raster: Raster, options: MapOptions) -> None:
+    """Refuse what needs a grid of ground where ground control points or RPCs place the raster instead.
+
+    Raises:
+        ConfigError: an area of interest, a resolution, polygons, areas or a STAC item is asked for.
+    """
+    points, _, rpcs = raster.control
+    if raster.is_georeferenced or not (points or rpcs):
+        return
+    asked = [name for name in ("aoi", "gsd") if getattr(options.input, name) is not None]
+    asked += [name for name in ("polygons", "areas", "stac") if name in options.outputs.extra]
+    if asked:
+        how, flag = (f"{len(points)} ground control points", "") if points else ("RPCs", "-rpc ")
+        raise ConfigError(
+            f"{raster.source.name} is placed by {how}, which its map gets too, and not by a grid, which "
+            f"{' and '.join(asked)} {'need' if len(asked) > 1 else 'needs'}. Warp it first: gdalwarp {flag}-t_srs "
+            f"EPSG:4326 {raster.source.name} {raster.source.stem}_warped.tif."
         )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
-from regard.io.source import Source, is_photograph
+from regard.io.source import Source
+from regard.mapping.job import is_scene
 from regard.options import Outputs
 
 MANIFEST = ".jsonl"
@@ -71,7 +72,7 @@ def _target(source: Source, out: Path | None, many: bool) -> Path | None:
         return None
     if many and out.suffix:
         raise OutputError(f"several sources need a folder as output; got {out}. Name one: -o maps/.")
-    suffix = ".png" if is_photograph(source) else ".tif"
+    suffix = ".tif" if is_scene(source, None) else ".png"
     return out / f"{source.stem}{suffix}" if many or out.is_dir() else out
 
 

@@ -131,6 +131,7 @@ class RasterJob:
             "views": asdict(options.views),
             "area": None if area is None else area.wkt,
             "nodata": self.raster.no_data,
+            "place": [str(self.raster.crs and self.raster.crs.to_wkt()), *self.raster.transform[:6]],
             "elsewhere": [list(file) for file in self.raster.fingerprints if not isinstance(file[2], int)],
             "version": __version__,
         }
@@ -218,6 +219,7 @@ def _publish(job: RasterJob) -> bool:
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
         same_disk = os.stat(folder).st_dev == os.stat(path.parent).st_dev
         with RasterWriter(path, layer, raster.size, **grid, scratch=folder if same_disk else None) as writer:
+            writer.place_by(*raster.control)
             mapped = _fill(writer, job.journal.rows(name, BLOCK))  # the labels' at last
     return mapped
 

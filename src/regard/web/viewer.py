@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Integer, UInt8
 
 from regard.errors import ClassMismatch, SizeMismatch
 from regard.inference.pictures import shown_bands
-from regard.io.image import image_size, read_image
+from regard.io.image import image_size, is_placed, read_image
 from regard.io.raster import Box, Raster, open_raster
 from regard.io.source import is_photograph
 from regard.io.window_reader import in_memory
@@ -58,6 +58,7 @@ class Viewer:
 
     def __init__(self, model: Segmenter, sources: Sources, windows: Windows) -> None:
         self.model, self.sources, self.windows = model.eval(), sources, windows
+        self.is_photograph = is_photograph(sources.scene) and not is_placed(sources.scene)
         self.open_scene = self._opener()
         self.raster = self.open_scene()
         self.grid: Grid = grid_of(self.raster.size, self.raster.crs, self.raster.transform)
@@ -71,7 +72,7 @@ class Viewer:
         self.gate = Gate()
         self.regions: Regions | Photograph = (
             Photograph(model, sources.scene, sources.bands, windows)
-            if is_photograph(sources.scene)
+            if self.is_photograph
             else Regions(model, self.raster, windows)
         )
         self._scene_tiles: LRUCache[Address, bytes] = LRUCache(SCENE_TILES)
@@ -86,7 +87,7 @@ class Viewer:
     def _opener(self) -> Callable[[], Raster]:
         """Opens the scene as a raster; a photograph is decoded once, upright, into memory."""
         path, bands, expected = self.sources.scene, self.sources.bands, self.model.bands
-        if is_photograph(path):
+        if self.is_photograph:
             return in_memory(read_image(path, bands=bands, expected=expected))
         return partial(open_raster, path, bands=bands, expected=expected)
 
