@@ -135,9 +135,23 @@ def filled(shapes: np.ndarray) -> np.ndarray:
     plain = shapely.is_valid(shapes) & np.isin(shapely.get_type_id(shapes), (POLYGON, MULTIPOLYGON))
     for index in np.flatnonzero(~plain):
         parts = [part for part in _polygons_in(shapes[index]) if np.isfinite(shapely.get_coordinates(part)).all()]
-        valid = shapely.make_valid(np.array(parts, object), method="linework")
-        made[index] = shapely.union_all([polygon for shape in valid for polygon in _polygons_in(shape)])
+        made[index] = shapely.union_all([_even_odd(part) for part in parts])
     return made
+
+
+def _even_odd(polygon: Any) -> Any:
+    """The faces between a polygon's rings from which a ray to the right crosses the rings an odd number of times."""
+    rings = shapely.get_rings(polygon)
+    faces = shapely.get_parts(shapely.polygonize([shapely.union_all(rings)]))
+    edges = np.concatenate([np.stack([xy[:-1], xy[1:]]) for xy in map(shapely.get_coordinates, rings)], axis=1)
+    (x1, y1), (x2, y2) = edges[0].T, edges[1].T
+    kept = []
+    for face, (x, y) in zip(faces, shapely.get_coordinates(shapely.point_on_surface(faces)), strict=True):
+        across = (y1 > y) != (y2 > y)
+        right = x1[across] + (y - y1[across]) / (y2 - y1)[across] * (x2 - x1)[across] > x
+        if right.sum() % 2:
+            kept.append(face)
+    return shapely.union_all(kept)
 
 
 def _polygons_in(shape: Any) -> Iterator[Any]:
