@@ -85,7 +85,7 @@ class Input:
 
     Args:
         bands: The bands to use, by number from 1 or by name: 4,3,2.
-        aoi: Map this part only: WEST,SOUTH,EAST,NORTH in the raster's CRS, or a vector file with polygons.
+        aoi: Map this part only: WEST,SOUTH,EAST,NORTH in the raster's CRS, or polygons: FILE or FILE|layername=LAYER.
         gsd: Resample the raster to this many metres per pixel for the model; 0: to the resolution of its training
             images. The map keeps the raster's grid.
         nodata: A value that stands for no data where all bands have it (below 0 or above 255: where any has it), such

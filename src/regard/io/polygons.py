@@ -34,8 +34,8 @@ def write_polygons(
     confidence: Path | None = None,
     when: float | None = None,
 ) -> int:
-    """Write the 4-connected polygons of a class map and return how many: in the map's CRS, as .gpkg, .geojson, .fgb or
-    .parquet.
+    """Write the 4-connected polygons of a class map and return how many: in the map's CRS, as .gpkg, .fgb or
+    .parquet; .geojson is in longitude and latitude.
 
     Columns: ``class`` (label), ``name``, ``confidence`` (the polygon's mean, if the raster that :func:`regard.predict`
     writes is given), ``area_m2`` (on the ellipsoid, in any projection; none where the CRS is missing or local).

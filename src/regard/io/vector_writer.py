@@ -26,6 +26,8 @@ DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parqu
 BATCH = 20_000  # polygons
 BROKEN = (RuntimeError, OSError, IndexError, sqlite3.Error)  # raised where a file cannot be written or is cut short
 
+RFC_7946 = {"RFC7946": "YES", "COORDINATE_PRECISION": 9}  # GDAL reprojects to WGS 84; 9 decimals are 0.1 mm
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -49,8 +51,9 @@ def check_vector_target(path: Path) -> str:
 class VectorWriter(FileWriter):
     """Writes polygons with their columns in batches; leaving the ``with`` block without an error publishes them.
 
-    The batches go to a GeoPackage, to which one can append; the other formats are streamed from it at the end. A
-    GeoPackage holds a date: ``when``, in seconds since 1970, makes its bytes the same at every run.
+    The batches go to a GeoPackage, to which one can append; the other formats are streamed from it at the end. GeoJSON
+    is in longitude and latitude (RFC 7946), if the CRS has a place on Earth. A GeoPackage holds a date: ``when``, in
+    seconds since 1970, makes its bytes the same at every run.
     """
 
     def __init__(self, path: Path, crs: Any, empty: Columns, *, when: float | None = None) -> None:
@@ -126,9 +129,10 @@ class VectorWriter(FileWriter):
             raise self._failed("what was written does not read back")
 
     def _convert(self) -> None:
+        options = RFC_7946 if self._driver == "GeoJSON" and _is_on_earth(self._crs) else {}
         with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (about, stream):
-            name = about["geometry_name"] or "wkb_geometry"
-            pyogrio.raw.write_arrow(stream, self._part, driver=self._driver, geometry_name=name, **self._layer)
+            layer = {"geometry_name": about["geometry_name"] or "wkb_geometry", **self._layer, **options}
+            pyogrio.raw.write_arrow(stream, self._part, driver=self._driver, **layer)
 
     def _to_parquet(self) -> None:
         """Write GeoParquet 1.1.0: geometry as WKB, the CRS as PROJJSON."""
@@ -148,3 +152,11 @@ class VectorWriter(FileWriter):
             with parquet.ParquetWriter(self._part, schema, compression="zstd") as writer:
                 for batch in reader:
                     writer.write_batch(pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema))
+
+
+def _is_on_earth(crs: str | None) -> bool:
+    """Whether a CRS can be brought to longitude and latitude: a local one cannot."""
+    try:
+        return crs is not None and bool(pyproj.Transformer.from_crs(crs, "OGC:CRS84"))
+    except pyproj.exceptions.ProjError:
+        return False

@@ -50,8 +50,23 @@ def a_map(path: Path, labels: np.ndarray, crs: str | None = "EPSG:32633", transf
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, dict]:
-    about, _, shapes, values = pyogrio.raw.read(path)
-    return dict(zip(about["fields"], values, strict=True)), shapely.from_wkb(shapes), about
+    about, _, geometry, values = pyogrio.raw.read(path)
+    shapes = shapely.from_wkb(geometry)
+    if path.suffix == ".geojson" and shapely.total_bounds(shapes)[2] > 10:  # longitude and latitude
+        assert "crs" not in json.loads(path.read_text()) and about["crs"] == "EPSG:4326"
+        back = pyproj.Transformer.from_crs("OGC:CRS84", "EPSG:32633", always_xy=True)
+        shapes, about["crs"] = (
+            shapely.transform(shapes, lambda xy: on_corners(np.stack(back.transform(*xy.T), 1))),
+            32633,
+        )
+    return dict(zip(about["fields"], values, strict=True)), shapes, about
+
+
+def on_corners(xy: np.ndarray) -> np.ndarray:
+    """Corners of pixels, which were rounded to a tenth of a millimetre."""
+    corners = to_map(xy, ~TURNED).round()
+    assert np.abs(to_map(corners, TURNED) - xy).max() < 2e-4
+    return to_map(corners, TURNED)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -194,7 +209,7 @@ def test_ogrinfo_opens_it(tmp_path: Path, suffix: str) -> None:
     count = write_polygons(a_map(tmp_path / "map.tif", patches(8, 30, 30)), target)
     text = subprocess.run(["ogrinfo", "-so", "-al", str(target)], capture_output=True, check=True, text=True).stdout
     assert "Layer name: map" in text and "Geometry: Polygon" in text and f"Feature Count: {count}" in text
-    assert "WGS 84 / UTM zone 33N" in text
+    assert ("WGS 84" if suffix == ".geojson" else "WGS 84 / UTM zone 33N") in text
     for column in ("class: Integer", "name: String", "area_m2: Real"):
         assert column in text
 
@@ -286,3 +301,10 @@ def test_the_map_lies_where_its_polygons_do() -> None:
     corners = np.array([[0.0, 0.0], [10.0, 0.0], [3.0, 7.0]])
     expected = [rasterio.transform.xy(TURNED, row, column, offset="ul") for column, row in corners]
     assert np.allclose(to_map(corners, TURNED), expected, rtol=1e-12)
+
+
+def test_geojson_of_a_local_system_stays_in_its_coordinates(tmp_path: Path) -> None:
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    path = a_map(tmp_path / "map.tif", np.array([[0, 0, 1], [2, 2, 2]], np.uint8), local, Affine(1, 0, 5, 0, -1, 9))
+    assert write_polygons(path, tmp_path / "map.geojson") == 3
+    assert shapely.total_bounds(read(tmp_path / "map.geojson")[1]).tolist() == [5, 7, 8, 9]
