@@ -14,7 +14,7 @@ from experiments.fusion.crops import Crops
 
 def shares(labels: Tensor, classes: int) -> Tensor:
     counts = torch.bincount(labels[labels != 255].flatten(), minlength=classes).double()
-    return counts / counts.sum()
+    return (counts / counts.sum()).cpu()
 
 
 def constant_answers(crops: Crops, seed: int) -> dict[str, float]:

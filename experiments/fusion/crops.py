@@ -20,8 +20,8 @@ Batch = tuple[Tensor, Tensor]  # images (b, 3, 128, 128) in 0..255, labels (b, 1
 class Crops:
     """Training batches by step, and one fixed list of validation batches: six crops of each of about twelve images."""
 
-    def __init__(self, root: Path, steps: int) -> None:
-        self.data, self.steps = regard.folder(root), steps
+    def __init__(self, root: Path, steps: int, device: str = "cpu") -> None:
+        self.data, self.steps, self.device = regard.folder(root), steps, device
         pairs = self.data.split("val")
         self.train = [self._read(pair) for pair in self.data.split("train")]
         self.val = [self._read(pair) for pair in pairs[:: max(1, len(pairs) // 12)]]
@@ -36,7 +36,7 @@ class Crops:
 
     def batch(self, seed: int, step: int, *, shuffled: bool = True) -> Batch:
         views = [self._view(seed, BATCH * step + i, shuffled) for i in range(BATCH)]
-        return torch.stack([image for image, _ in views]), torch.stack([labels for _, labels in views])
+        return self._stacked(views)
 
     def _view(self, seed: int, counter: int, shuffled: bool) -> Batch:
         rng = np.random.default_rng([seed, counter])
@@ -57,7 +57,11 @@ class Crops:
             windows = [np.s_[..., top : top + CROP, left : left + CROP] for top, left in corners]
             crops.extend((image[window].float(), labels[window]) for window in windows)
         parts = [crops[start : start + BATCH] for start in range(0, len(crops), BATCH)]
-        return [(torch.stack([x for x, _ in part]), torch.stack([y for _, y in part])) for part in parts]
+        return [self._stacked(part) for part in parts]
+
+    def _stacked(self, views: list[Batch]) -> Batch:
+        images, labels = (torch.stack(kind).to(self.device) for kind in zip(*views, strict=True))
+        return images, labels
 
 
 class Given(nn.Module):

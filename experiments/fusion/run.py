@@ -62,19 +62,19 @@ def build(arm: Arm, classes: regard.ClassMap, base: nn.Module, seed: int) -> nn.
 class Study:
     """Data, backbone and the backbone's maps, for every arm."""
 
-    def __init__(self, data: Path, weights: Path, *, steps: int, every: int) -> None:
-        self.crops, self.weights, self.every = Crops(data, steps), weights, every
+    def __init__(self, data: Path, weights: Path, *, steps: int, every: int, device: str = "cpu") -> None:
+        self.crops, self.weights, self.every, self.device = Crops(data, steps, device), weights, every, device
         self.validation = self.crops.validation()
         self.maps = lru_cache(1)(self._maps)
 
     def _maps(self, seed: int, treatment: str, shuffled: bool) -> Maps:
         batch_norm = treatment == "batch"
-        base = backbone(self.weights)
+        base = copy.deepcopy(backbone(self.weights)).to(self.device)
         return frozen_maps(base, self.crops, seed, every=self.every, batch_norm=batch_norm, shuffled=shuffled)
 
     def train(self, arm: Arm, seed: int) -> list[dict[str, Any]]:
         """Every line of the record of one run."""
-        model = build(arm, self.crops.data.classes, backbone(self.weights), seed)
+        model = build(arm, self.crops.data.classes, backbone(self.weights), seed).to(self.device)
         maps = None if arm.backbone == "tuned" else self.maps(seed, arm.backbone, arm.shuffled)
         groups = [{"params": [p for name, p in model.named_parameters() if not name.startswith("backbone")]}]
         if maps is None:
@@ -137,6 +137,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, default=SHARED / "weights" / f"{BACKBONE}.pth")
     parser.add_argument("--steps", type=int, help="default: the arm's")
     parser.add_argument("--every", type=int, default=40, help="steps between evaluations")
+    parser.add_argument("--device", default="cpu", help="the records of the study are of a CPU")
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "runs" / "fusion")
     return parser.parse_args()
 
@@ -149,7 +150,7 @@ def main() -> None:
     if given.steps:
         ARMS.update({name: replace(ARMS[name], steps=given.steps) for name in names})
     for steps in sorted({ARMS[name].steps for name in names}):
-        study = Study(given.data, given.weights, steps=steps, every=given.every)
+        study = Study(given.data, given.weights, steps=steps, every=given.every, device=given.device)
         run(study, [name for name in names if ARMS[name].steps == steps], given)
 
 

@@ -1,8 +1,10 @@
 """The kernels of ``attention_triton``, in Triton's language.
 
 All matrices but the result are contiguous. ``blocks`` are rows of a program's own side, rows of the other side at a
-time, channels of the values at a time, and the widths of keys and of values, both padded to powers of two. ``exact`` is
-how factors of float32 are multiplied. ``scale`` includes log2 e: exponentials are powers of two.
+time, channels of the values at a time, the widths of keys and of values, padded to powers of two and as they are.
+``exact`` is how factors of float32 are multiplied. ``scale`` includes log2 e: exponentials are powers of two.
+
+Compiled once for all numbers of rows, so that what was checked at one size is what runs at another.
 """
 
 from __future__ import annotations
@@ -28,20 +30,29 @@ def _store(matrix: tl.tensor, rows: tl.tensor, columns: tl.tensor, place: tl.tup
     tl.store(matrix + rows[:, None] * place[2] + columns[None, :] * place[3], block, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "m"])
 def mean_kernel(
-    tensors: tl.tuple, sizes: tl.tuple, strides: tl.tuple, scale: tl.tensor, blocks: tl.constexpr, exact: tl.constexpr
+    tensors: tl.tuple,
+    n: tl.tensor,
+    m: tl.tensor,
+    scale: tl.tensor,
+    as_map: tl.constexpr,
+    blocks: tl.constexpr,
+    exact: tl.constexpr,
 ) -> None:
-    """A block of the result and the logarithms of its totals: one pass over the keys."""
+    """A block of the result and the logarithms of its totals: one pass over m keys.
+
+    The result is stored by pixels, or by channels (``as_map``).
+    """
     query, key, value, out, log_total = tensors
-    n, m, d, c = sizes
+    d, c = blocks[5], blocks[6]
     image = tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * blocks[0] + tl.arange(0, blocks[0])
     inner, outer = tl.arange(0, blocks[3]), tl.program_id(1) * blocks[2] + tl.arange(0, blocks[2])
     queries = _block(query + image * n * d, rows, inner, (n, d))
     peak = tl.full((blocks[0],), float("-inf"), tl.float32)
-    total = tl.zeros((blocks[0],), tl.float32)
-    mean = tl.zeros((blocks[0], blocks[2]), tl.float32)
+    total = tl.full((blocks[0],), 0.0, tl.float32)
+    mean = tl.full((blocks[0], blocks[2]), 0.0, tl.float32)
     for start in range(0, m, blocks[1]):
         others = start + tl.arange(0, blocks[1])
         keys = _block(key + image * m * d, others, inner, (m, d))
@@ -54,23 +65,25 @@ def mean_kernel(
         values = _block(value + image * m * c, others, outer, (m, c))
         mean = mean * shrunk[:, None] + tl.dot(weights.to(values.dtype), values, input_precision=exact)
         peak = higher
-    place = (n, c, strides[0], strides[1])
-    _store(out + image * n * c, rows, outer, place, mean / total[:, None])
+    if as_map:
+        _store(out + image * n * c, rows, outer, (n, c, 1, n), mean / total[:, None])
+    else:
+        _store(out + image * n * c, rows, outer, (n, c, c, 1), mean / total[:, None])
     tl.store(log_total + image * n + rows, (peak + tl.log2(total)) * LN2, mask=rows < n)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "m"])
 def value_kernel(
-    tensors: tl.tuple, sizes: tl.tuple, scale: tl.tensor, blocks: tl.constexpr, exact: tl.constexpr
+    tensors: tl.tuple, n: tl.tensor, m: tl.tensor, scale: tl.tensor, blocks: tl.constexpr, exact: tl.constexpr
 ) -> None:
     """A block of the values' gradient: the outputs' gradients, weighted as their queries weighted these keys."""
     query, key, gradient, log_total, d_value = tensors
-    n, m, d, c = sizes
+    d, c = blocks[5], blocks[6]
     image = tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * blocks[0] + tl.arange(0, blocks[0])
     inner, outer = tl.arange(0, blocks[3]), tl.program_id(1) * blocks[2] + tl.arange(0, blocks[2])
     keys = _block(key + image * m * d, rows, inner, (m, d))
-    total = tl.zeros((blocks[0], blocks[2]), tl.float32)
+    total = tl.full((blocks[0], blocks[2]), 0.0, tl.float32)
     for start in range(0, n, blocks[1]):
         others = start + tl.arange(0, blocks[1])
         queries = _block(query + image * n * d, others, inner, (n, d))
@@ -82,10 +95,11 @@ def value_kernel(
     _store(d_value + image * m * c, rows, outer, (m, c, c, 1), total)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "m"])
 def slope_kernel(
     tensors: tl.tuple,
-    sizes: tl.tuple,
+    n: tl.tensor,
+    m: tl.tensor,
     scale: tl.tensor,
     by_key: tl.constexpr,
     blocks: tl.constexpr,
@@ -93,10 +107,11 @@ def slope_kernel(
 ) -> None:
     """A block of the queries' gradient, or of the keys' (``by_key``), each the sum of energies' gradients x other side.
 
+    n are the rows of the side whose gradient this is, m those of the other.
     With weights P, and G the gradient of the output: the energies' gradient is P · (G valueᵀ - rowsum(G · out)).
     """
     narrow, wide, other_narrow, other_wide, log_total, level, result = tensors
-    n, m, d, c = sizes  # n rows of the side whose gradient this is, m of the other
+    d, c = blocks[5], blocks[6]
     image = tl.program_id(1).to(tl.int64)
     rows = tl.program_id(0) * blocks[0] + tl.arange(0, blocks[0])
     inner, channels = tl.arange(0, blocks[3]), tl.arange(0, blocks[2])
@@ -106,7 +121,7 @@ def slope_kernel(
     if not by_key:
         logs = tl.load(log_total + image * n + rows, mask=rows < n, other=float("inf"))[:, None]
         levels = tl.load(level + image * n + rows, mask=rows < n, other=0.0)[:, None]
-    total = tl.zeros((blocks[0], blocks[3]), tl.float32)
+    total = tl.full((blocks[0], blocks[3]), 0.0, tl.float32)
     for start in range(0, m, blocks[1]):
         others = start + tl.arange(0, blocks[1])
         theirs = _block(other_narrow + image * m * d, others, inner, (m, d))
@@ -119,7 +134,7 @@ def slope_kernel(
             theirs_wide = _block(other_wide + image * m * c, others, channels, (m, c))
             slope = tl.dot(mine_wide, tl.trans(theirs_wide), input_precision=exact)
         else:
-            slope = tl.zeros((blocks[0], blocks[1]), tl.float32)
+            slope = tl.full((blocks[0], blocks[1]), 0.0, tl.float32)
             for first in range(0, blocks[4], blocks[2]):
                 mine_wide = _block(wide + image * n * c, rows, first + channels, (n, c))
                 theirs_wide = _block(other_wide + image * m * c, others, first + channels, (m, c))

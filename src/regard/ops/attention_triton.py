@@ -66,11 +66,11 @@ SINGLE = (
 def attend(
     query: Tensor, key: Tensor, value: Tensor, scale: float, out: Tensor, log_total: Tensor, plan: Plan | None = None
 ) -> None:
-    """Fill ``out`` (b, n, c), of any strides, and ``log_total`` (b, n): see ``attend_by_blocks``."""
+    """Fill ``out`` (b, n, c), dense by pixels or by channels, and ``log_total`` (b, n): see ``attend_by_blocks``."""
+    (images, n, d), (_, m, c), blocks = query.shape, value.shape, (plan or plan_for(query, value)).mean
     tensors = (query.contiguous(), key.contiguous(), value.contiguous(), out, log_total)
-    blocks, sizes = (plan or plan_for(query, value)).mean, (*query.shape[1:2], *key.shape[1:], value.shape[2])
-    grid = (triton.cdiv(sizes[0], blocks.rows), triton.cdiv(sizes[3], _channels(blocks, sizes[3])), len(query))
-    _launch(mean_kernel, grid, blocks, sizes, (tensors, sizes, out.stride()[1:], scale * LOG2E))
+    grid = (triton.cdiv(n, blocks.rows), triton.cdiv(c, _channels(blocks, c)), images)
+    _launch(mean_kernel, grid, blocks, (d, c), (tensors, n, m, scale * LOG2E, not out.is_contiguous()))
 
 
 def attend_backward(
@@ -90,14 +90,15 @@ def attend_backward(
     (images, n, d), (_, m, c) = query.shape, value.shape
     grid = (triton.cdiv(m, plan.value.rows), triton.cdiv(c, _channels(plan.value, c)), images)
     tensors: tuple[Tensor, ...] = (query, key, gradient, log_total, d_value)
-    _launch(value_kernel, grid, plan.value, (n, m, d, c), (tensors, (n, m, d, c), scale))
+    _launch(value_kernel, grid, plan.value, (d, c), (tensors, n, m, scale))
     for by_key, mine, theirs, result in (
         (False, (query, gradient), (key, value), d_query),
         (True, (key, value), (query, gradient), d_key),
     ):
-        sizes, tensors = (mine[0].shape[1], theirs[0].shape[1], d, c), (*mine, *theirs, log_total, level, result)
-        grid = (triton.cdiv(sizes[0], plan.slope.rows), images, 1)
-        _launch(slope_kernel, grid, plan.slope, sizes, (tensors, sizes, scale, by_key))
+        rows, others = len(mine[0][0]), len(theirs[0][0])
+        grid = (triton.cdiv(rows, plan.slope.rows), images, 1)
+        tensors = (*mine, *theirs, log_total, level, result)
+        _launch(slope_kernel, grid, plan.slope, (d, c), (tensors, rows, others, scale, by_key))
     return d_query, d_key, d_value
 
 
@@ -154,10 +155,10 @@ def _largest_error(device: torch.device, dtype: torch.dtype, widths: tuple[int, 
     return float(torch.stack(errors).nan_to_num(nan=torch.inf).max())
 
 
-def _launch(kernel: Any, grid: tuple[int, int, int], blocks: Blocks, sizes: tuple[int, ...], given: Any) -> None:
+def _launch(kernel: Any, grid: tuple[int, int, int], blocks: Blocks, widths: tuple[int, int], given: Any) -> None:
     """Run a kernel on the device of its tensors."""
-    d, c = sizes[2:]
-    shape = (blocks.rows, blocks.others, _channels(blocks, c), _padded(d), _padded(c))
+    d, c = widths
+    shape = (blocks.rows, blocks.others, _channels(blocks, c), _padded(d), _padded(c), d, c)
     with torch.cuda.device(given[0][0].device) if given[0][0].is_cuda else nullcontext():
         kernel[grid](*given, shape, _product(), num_warps=blocks.warps, num_stages=blocks.stages)
 
