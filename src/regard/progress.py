@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -14,6 +15,8 @@ SECONDS_BETWEEN_LINES = 10.0
 
 class Progress:
     """A progress bar on standard error, from ``start`` to ``total`` units; nothing unless ``enabled``."""
+
+    _running: ClassVar[RichProgress | None] = None
 
     def __init__(self, label: str, total: int, *, start: int = 0, unit: str = "", enabled: bool = True) -> None:
         self.label = label
@@ -30,7 +33,9 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[facts]}"),
         )
-        self._bar = RichProgress(*columns, console=console) if console.is_terminal and enabled else None
+        self._outer = Progress._running  # a terminal has one live display: a bar within another is a line of it
+        shown = console.is_terminal and enabled
+        self._bar = (self._outer or RichProgress(*columns, console=console)) if shown else None
         self._task = self._bar.add_task(label, total=total, completed=start, facts="") if self._bar else None
 
     def advance(self, count: int = 1, facts: str = "") -> None:
@@ -59,10 +64,16 @@ class Progress:
         return (self.done + fresh - self.start) / max(1e-9, time.monotonic() - self._began)
 
     def __enter__(self) -> Progress:
-        if self._bar is not None:
+        if self._bar is not None and self._outer is None:
             self._bar.start()
+            Progress._running = self._bar
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._bar is None or self._task is None:
+            return
+        if self._outer is not None:
+            self._bar.remove_task(self._task)
+            return
+        Progress._running = None
+        self._bar.stop()

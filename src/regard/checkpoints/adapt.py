@@ -40,19 +40,22 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
     if tuple(bands) != old.bands:
         card = card.model_copy(update=unscaled(bands) | _scaling(old, bands))
     model, notes = build(card), []
-    own = model.state_dict()
+    own, changed = model.state_dict(), set[str]()
     if classes.names != old.classes.names:
         axes = _axes(
             old, len(old.classes), lambda count: {"classes": ClassMap.of([f"class {i}" for i in range(count)])}
         )
         tensors |= {name: _rows(tensors[name], own[name], axis, old.classes, classes) for name, axis in axes.items()}
         notes += _class_notes(old.classes, classes, axes)
+        changed |= axes.keys()
     if tuple(bands) != old.bands:
         axes = _axes(old, len(old.bands), lambda count: unscaled([f"band {i}" for i in range(count)]))
         tensors |= {name: _inflated(tensors[name], old.bands, bands) for name in axes}
         notes += _band_notes(old.bands, bands)
+        changed |= axes.keys()
     fit(model, tensors, path)
-    return Adapted(model, tuple(notes))
+    kept = f"{path.name}: {len(own) - len(changed)} of {len(own)} tensors kept as they are"
+    return Adapted(model, (kept, *notes))
 
 
 def _scaling(old: Card, bands: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +44,7 @@ def train(
     augmentation: Annotated[Augmentation | None, AUGMENTATION] = None,
     evaluation: Annotated[Evaluation | None, EVALUATION] = None,
     session: Annotated[Session | None, RUN] = None,
+    resume: Annotated[bool, Parameter(group=RUN.group)] = False,
     progress: Annotated[bool, Parameter(group=RUN.group)] = True,
 ) -> Answer:
     """Train a model on a folder of labelled images. Run the same command again to resume a run that was stopped.
@@ -63,6 +65,8 @@ def train(
         augmentation: Random views of the training images.
         evaluation: When and how the split val is scored.
         session: What the run needs of the machine and where it logs.
+        resume: Continue a stopped or complete run with more --steps (or --epochs): from there on the learning rate
+            is that of a run of so many steps.
         progress: Show a progress bar, or lines where there is no terminal.
     """
     import torch
@@ -82,7 +86,9 @@ def train(
         model, notes = _new_model(labelled, find_recipe(recipe), architecture, backbone, pretrained, network), ()
     groups = (optimisation, augmentation, evaluation, session)
     given = {name: getattr(group, name) for group in groups if group for name in group.model_fields_set}
-    finished = run(model, labelled, out, recipe=recipe, progress=progress, **given)
+    if progress and notes:
+        print("\n".join(notes), file=sys.stderr)
+    finished = run(model, labelled, out, recipe=recipe, resume=resume, progress=progress, **given)
     scores = finished.scores.as_dict() if finished.scores else None
     table = finished.scores.table() if finished.scores else "no split val: no scores"
     notes = (*notes, *(f"skipped {name}: {fault}" for name, fault in finished.skipped.items()))

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch.optim.lr_scheduler import LambdaLR
 
 from regard.datasets.labelled_data import LabelledData
 from regard.distributed import share_buffers
@@ -37,8 +38,13 @@ class Bookkeeping(pl.Callback):
         assert isinstance(pl_module, SegmentationTask)
         self.stop.install()
         step = trainer.global_step
+        for optimizer, scheduler in zip(trainer.optimizers, trainer.lr_scheduler_configs, strict=True):
+            schedule = cast(LambdaLR, scheduler.scheduler)  # of a resumed run that is to take more steps, a new one
+            for group, rate, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                group["lr"] = rate * factor(schedule.last_epoch)
         if step and step % pl_module.config.evaluate_every == 0 and not self.record.is_scored(step):
             self._evaluate(pl_module, step, interruptible=False)  # a signal interrupted it
+        trainer.should_stop = self._has_stalled(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -56,8 +62,17 @@ class Bookkeeping(pl.Callback):
         last = step == config.steps
         if step % config.evaluate_every == 0 or last:
             self._evaluate(pl_module, step, interruptible=trainer.world_size == 1 and not last)
-        if not last and trainer.strategy.reduce_boolean_decision(self.stop.received is not None, all=False):
+            if self._has_stalled(trainer, pl_module):
+                self.progress.note(f"stopped early: mIoU has not risen for {config.patience} evaluations")
+                trainer.should_stop = last = True
+        if last:
+            trainer.save_checkpoint(self.record.resume_file)  # to resume with more steps
+        elif trainer.strategy.reduce_boolean_decision(self.stop.received is not None, all=False):
             self._save_and_stop(trainer, step)
+
+    def _has_stalled(self, trainer: pl.Trainer, task: SegmentationTask) -> bool:
+        """What the process that writes the record says, in every process."""
+        return bool(trainer.strategy.broadcast(is_first() and self.record.has_stalled(task.config.patience)))
 
     def _log(self, trainer: pl.Trainer, values: dict[str, float], step: int) -> None:
         for logger in trainer.loggers:
@@ -86,7 +101,9 @@ class Bookkeeping(pl.Callback):
         try:
             with self.stop.interrupting(allowed=interruptible):
                 if "val" in self.data.splits:
-                    scores = evaluate(model, self.data, window=task.config.window or None, progress=False)
+                    scores = evaluate(
+                        model, self.data, window=task.config.window or None, progress=self.progress.enabled
+                    )
         except SignalReceived:
             return
         if not is_first():

@@ -30,6 +30,9 @@ class Optimisation(_Settings):
     """The loss, the optimizer and its learning rates."""
 
     steps: Annotated[int, MOST_USED] = Field(20_000, ge=1, description="Optimisation steps; each takes one batch.")
+    epochs: Annotated[float | None, MOST_USED] = Field(
+        None, gt=0, allow_inf_nan=False, description="In place of steps: so many passes over the training images."
+    )
     batch: Annotated[int, MOST_USED] = Field(8, ge=1, description="Crops in a batch.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
     learning_rate: Annotated[float, MOST_USED] = Field(1e-3, gt=0, description="Highest learning rate of the heads.")
@@ -104,6 +107,9 @@ class Evaluation(_Settings):
     """When and how the split val is scored."""
 
     evaluate_every: int = Field(500, ge=1, description="Steps between evaluations on val, each with a checkpoint.")
+    patience: int = Field(
+        0, ge=0, description="Stop early if mIoU on val has not risen for this many evaluations; 0: never."
+    )
     window: int | None = Field(
         None,
         ge=0,
@@ -119,6 +125,9 @@ class Session(_Settings):
     workers: int = Field(1, ge=0, description="Processes that read and augment images.")
     devices: int = Field(1, ge=1, description="Number of GPUs, or of processes on a CPU.")
     precision: Literal["32", "bf16", "16"] = Field("32", description="Number format of the forward pass.")
+    recompute: bool = Field(
+        False, description="Compute the backbone's activations again in the backward pass: less memory, slower."
+    )
     on_bad_image: Annotated[Literal["stop", "skip"], DATA] = Field(
         "stop", description="If a training image cannot be used: stop, or take another one and list it in the record."
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
@@ -110,6 +112,24 @@ class TrainingStream(Dataset[Batch]):
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_read"}
+
+
+def draw_batch(stream: TrainingStream, path: Path) -> None:
+    """The crops of the first batch, eight at most, as they are and with their labels over them, as one PNG."""
+    from regard.inference.pictures import blend, colourise, panel, visible
+
+    pictures = []
+    for counter in range(min(8, stream.config.batch)):
+        sample = stream[counter]
+        mean, std = (torch.tensor(values)[:, None, None] for values in (stream.scaling.mean, stream.scaling.std))
+        values = (sample["image"] * std + mean).numpy()
+        values = (255 * values).clip(0, 255).astype(np.uint8) if stream.scaling.divisor == 255 else values
+        labels = sample["mask"].numpy()
+        image = visible(values, np.ones(labels.shape, bool), stream.bands)
+        known = (labels != stream.data.classes.ignore_index)[..., None]
+        drawn = np.where(known, blend(image, colourise(labels, stream.data.classes)), image)
+        pictures += [(sample["names"][0], image), ("", drawn)]
+    panel(pictures, stream.data.classes, path, columns=min(4, len(pictures)))
 
 
 class ResumableSampler(Sampler[int]):

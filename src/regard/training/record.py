@@ -27,7 +27,7 @@ from regard.models import Segmenter
 from regard.training.config import RENAMED, TrainConfig
 
 TIME = "%Y-%m-%dT%H:%M:%S%z"
-MAY_CHANGE = ("workers", "on_bad_image", "log")  # settings that may differ when a run is resumed
+MAY_CHANGE = ("workers", "on_bad_image", "log", "patience", "recompute")  # settings, when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,16 @@ class Run:
 
 
 class Record:
-    """The folder of one run; a folder that holds the same run is resumed.
+    """The folder of one run; a folder that holds the same run is resumed; with ``resume``, for more steps too.
 
     Raises:
         TrainingError: the folder holds a run with other settings, or a broken one.
         OutputError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, model: Segmenter, data: LabelledData, config: TrainConfig) -> None:
+    def __init__(
+        self, folder: Path, model: Segmenter, data: LabelledData, config: TrainConfig, *, resume: bool = False
+    ) -> None:
         self.folder, self.window, self.classes = folder, config.window, data.classes
         self.best_file, self.resume_file = folder / "best.safetensors", folder / "last.ckpt"
         self.facts = {
@@ -62,11 +64,8 @@ class Record:
         }
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._check_same()
-
-    @property
-    def is_finished(self) -> bool:
-        return self._stored().get("finished") is not None
+        self._check_same(resume)
+        self.is_finished = self._stored().get("finished") is not None and not resume
 
     def start(self, step: int) -> None:
         """Begin after ``step``: write run.json, and drop the lines of metrics.jsonl from later steps."""
@@ -141,16 +140,27 @@ class Record:
         path = self.folder / "run.json"
         return _read(path) if path.is_file() else {}
 
-    def _check_same(self) -> None:
-        stored = self._stored()
+    def _check_same(self, resume: bool) -> None:
+        """Refuse another run in this folder; all its differences are named at once."""
+        stored, differing = self._stored(), list[str]()
+        if resume and not stored:
+            raise TrainingError(f"{self.folder} holds no run to resume. Omit --resume, or give the folder of the run.")
         for part, facts in self.facts.items():
             for name, value in facts.items():
                 before = stored.get(part, {}).get(name, value)
-                if before != value and name not in MAY_CHANGE:
-                    raise TrainingError(
-                        f"{self.folder} holds a run with {part} {name}={before}, now {value}. Choose another "
-                        "folder, or delete it."
-                    )
+                longer = resume and name == "steps" and value > before
+                if before != value and name not in MAY_CHANGE and not longer:
+                    differing.append(f"{part} {name}={before}, now {value}")
+        if differing:
+            hint = "" if resume else " More steps alone: --resume."
+            raise TrainingError(
+                f"{self.folder} holds a run with {'; '.join(differing)}. Choose another folder, or delete it.{hint}"
+            )
+
+    def has_stalled(self, patience: int) -> bool:
+        """Whether the mIoU on val has not risen in the last ``patience`` evaluations; never with 0."""
+        scores = [line["miou"] for line in read_metrics(self.folder) if "miou" in line]
+        return 0 < patience < len(scores) and max(scores[-patience:]) <= max(scores[:-patience])
 
     def _write_run(self, **more: Any) -> None:
         machine = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from regard.progress import Progress
 from regard.training.callbacks import Bookkeeping, is_first, open_logger
 from regard.training.config import TrainConfig, with_recipe
 from regard.training.faults import AtomicCheckpoints, one_line_errors
-from regard.training.loader import TrainingStream, training_batches
+from regard.training.loader import TrainingStream, draw_batch, training_batches
 from regard.training.optimizer import criterion_of
 from regard.training.record import Record, Run
 from regard.training.task import SegmentationTask
@@ -39,16 +40,18 @@ def train(
     out: str | Path,
     *,
     recipe: str = "default",
+    resume: bool = False,
     progress: bool = True,
     **settings: Any,
 ) -> Run:
     """Train ``model`` on the split ``train`` of ``data``, score it on ``val``, and write everything to ``out``.
 
     ``out`` receives ``best.safetensors`` (highest mIoU on val), ``last.safetensors``, ``last.ckpt`` (to resume from),
-    ``metrics.jsonl``, the same as a table, ``metrics.csv``, and ``run.json``. Called again with the same settings, it
-    resumes where it stopped. What is scored and saved is the exponential moving average (EMA) of the weights. The
-    weights of ``model`` change, its card does not: mean and std of the bands, scores and protocol are on the cards of
-    the saved files.
+    ``metrics.jsonl``, the same as a table, ``metrics.csv``, ``run.json``, and ``batch.png``, the first crops with their
+    labels. Called again with the same settings, it resumes where it stopped. With ``resume`` it may take more steps
+    than before, even where it was complete: from there on the learning rate is that of a run of so many steps. What is
+    scored and saved is the exponential moving average (EMA) of the weights. The weights of ``model`` change, its card
+    does not: mean and std of the bands, scores and protocol are on the cards of the saved files.
 
     ``settings`` are those of ``TrainConfig``; ``recipe`` names an entry of ``recipes()``, whose settings hold where
     none are given. Images of val are scored whole, or in windows as the setting ``window`` says. Where val is cut from
@@ -64,9 +67,9 @@ def train(
         OutputError: ``out`` cannot be written to; what was saved before is intact.
         Stopped: SIGTERM, SIGUSR1 or SIGINT came; called again, the training resumes after the step that it was at.
     """
-    config = _with_window(with_recipe(recipe, settings), data)
+    config = completed(recipe, settings, data)
     check_classes(model, data)
-    record = Record(Path(out), model, data, config)
+    record = Record(Path(out), model, data, config, resume=resume)
     if not record.is_finished:
         skip = config.on_bad_image == "skip"
         check_labels(data, skip=skip)
@@ -79,12 +82,23 @@ def train(
     return Run(record.folder, record.best_file, record.best_scores(), record.skipped())
 
 
-def _with_window(config: TrainConfig, data: LabelledData) -> TrainConfig:
-    """The settings with the window that val is scored in; 0 for whole images."""
-    if config.window is not None:
-        return config
-    in_scenes = any(pair.box is not None for pair in data.splits.get("val", ()))
-    return config.model_copy(update={"window": max(config.size) if in_scenes else 0})
+def completed(recipe: str, given: Mapping[str, Any], data: LabelledData) -> TrainConfig:
+    """The recipe's settings and those given, with the steps that the epochs are, and the window that val is scored in.
+
+    Both steps and epochs, or patience without a split val, are a ConfigError.
+    """
+    config, update = with_recipe(recipe, given), dict[str, Any]()
+    if config.epochs is not None:
+        if "steps" in given:
+            raise ConfigError(f"got epochs {config.epochs:g} and steps {config.steps}. Omit one of the two.")
+        samples = config.epochs * len(data.split("train"))
+        update = {"epochs": None, "steps": math.ceil(samples / (config.batch * config.devices))}
+    if config.patience and not data.splits.get("val"):
+        raise ConfigError(f"patience {config.patience} needs scores, but {data.root} has no split val. Omit patience.")
+    if config.window is None:
+        in_scenes = any(pair.box is not None for pair in data.splits.get("val", ()))
+        update["window"] = max(config.size) if in_scenes else 0
+    return config.model_copy(update=update)
 
 
 def _measured_card(card: Card, data: LabelledData, *, skip: bool) -> Card:
@@ -105,6 +119,8 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
     balanced = config.balance or config.class_weights == "balanced"
     pixels = class_pixels(data, skip=config.on_bad_image == "skip") if balanced else None
     stream = TrainingStream(data, config, scaling=model.scaling, bands=model.bands, pixels=pixels)
+    if is_first() and not done:
+        draw_batch(stream, record.folder / "batch.png")
     keep = ModelCheckpoint(
         record.folder, "last", every_n_train_steps=config.evaluate_every, save_top_k=1, enable_version_counter=False
     )

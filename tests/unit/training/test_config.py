@@ -19,7 +19,7 @@ def test_defaults_hold_and_every_setting_is_explained():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr": 0.1}, "no setting 'lr'. Settings: steps, batch"),
+        ({"lr": 0.1}, "no setting 'lr'. Settings: steps, epochs, batch"),
         ({"learning_rat": 0.1}, "no setting 'learning_rat'"),
         ({"steps": 0}, "steps: .* got 0"),
         ({"batch": -1}, "batch: .* got -1"),

@@ -175,6 +175,7 @@ def test_what_a_run_leaves_behind(toy: LabelledData, tmp_path: Path):
         "metrics.csv",
         "run.json",
         "tensorboard",
+        "batch.png",
     }
     facts, classes = read_run(result.folder)
     assert facts["finished"] and facts["settings"]["steps"] == 12 and classes == toy.classes
