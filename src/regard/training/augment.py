@@ -17,7 +17,7 @@ from torch import Tensor
 from regard.datasets.labelled_data import Sample
 from regard.training.config import Augmentation
 
-DRAWS = 10  # of a crop, where a single class must not fill it
+DRAWS = 10  # of a crop that has no label, or that a single class fills
 BLUR = 0.1, 1.5  # standard deviation in pixels
 
 
@@ -37,7 +37,7 @@ def random_view(
 ) -> tuple[Float[Tensor, "c t s"], Int[Tensor, "t s"], Float[Tensor, "t s"]]:
     """A random crop: values over ``divisor``, labels, and the valid mask as 1 and 0.
 
-    With ``label`` the crop holds a pixel of that class, where the image has one.
+    The crop holds a labelled pixel, where the image has one; with ``label``, a pixel of that class.
     """
     image, labels, valid = _random_crop(sample, augmentation, rng, ignore_index=ignore_index, label=label)
     size = list(augmentation.size)
@@ -69,13 +69,13 @@ def _random_crop(
     for _ in range(DRAWS):
         top = int(rng.integers(max(1, height - tall + 1)))
         left = int(rng.integers(max(1, width - wide + 1)))
-        if augmentation.class_ratio == 1 or label is not None:
+        window = np.s_[top : top + tall, left : left + wide]
+        if label is not None or _is_useful(sample.labels[window], ignore_index, augmentation.class_ratio):
             break
-        if _largest_share(sample.labels[top : top + tall, left : left + wide], ignore_index) < augmentation.class_ratio:
-            break
-    if label is not None:
-        top, left = _around(sample.labels == label, (top, left), (tall, wide), rng)
-    window = np.s_[top : top + tall, left : left + wide]
+    wanted = sample.labels != ignore_index if label is None else sample.labels == label
+    if label is not None or not wanted[window].any():
+        top, left = _around(wanted, (top, left), (tall, wide), rng)
+        window = np.s_[top : top + tall, left : left + wide]
     missing = [0, 0, max(0, wide - width), max(0, tall - height)]
     valid = sample.valid[window]
     image = np.where(valid, sample.image[:, *window], 0)
@@ -95,6 +95,12 @@ def _around(
     starts = np.array(pixel) - [int(rng.integers(side)) for side in size]
     top, left = np.clip(starts, 0, np.maximum(0, np.subtract(wanted.shape, size))).tolist()
     return top, left
+
+
+def _is_useful(labels: Int[np.ndarray, "h w"], ignore_index: int, class_ratio: float) -> bool:
+    """Whether a crop has a labelled pixel, and no class has ``class_ratio`` or more of them, unless that is 1."""
+    labelled = bool((labels != ignore_index).any())
+    return labelled and (class_ratio == 1 or _largest_share(labels, ignore_index) < class_ratio)
 
 
 def _largest_share(labels: Int[np.ndarray, "h w"], ignore_index: int) -> float:

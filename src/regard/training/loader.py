@@ -25,7 +25,7 @@ from regard.training.config import TrainConfig
 
 CACHED_IMAGES = 64
 END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-ATTEMPTS = 16  # images in place of one that cannot be used
+ATTEMPTS = 16  # images in place of one that cannot be used or has no label
 
 
 class Batch(TypedDict):
@@ -86,16 +86,23 @@ class TrainingStream(Dataset[Batch]):
         return {"image": image, "mask": labels, "names": [sample.name], "faults": faults}
 
     def _read_or_other(self, pair: Pair, counter: int) -> tuple[Sample, dict[str, str]]:
-        """An image with its labels or, where bad images are skipped, another that follows from the counter."""
-        rng, faults = generator(self.config.seed, 3, counter), dict[str, str]()
+        """An image with its labels or, if it has none or is bad and to be skipped, another that follows from the
+        counter.
+        """
+        rng, faults, unlabelled = generator(self.config.seed, 3, counter), dict[str, str](), None
         for _ in range(ATTEMPTS):
             try:
-                return self._read(pair), faults
+                sample = self._read(pair)
+                if (sample.labels != self.data.classes.ignore_index).any():
+                    return sample, faults
+                unlabelled = sample
             except RegardError as error:
                 if self.config.on_bad_image == "stop":
                     raise type(error)(f"{error} Or train without such images: --on-bad-image skip.") from None
                 faults[pair.name] = str(error)
-                pair = self.pairs[int(rng.integers(len(self.pairs)))]
+            pair = self.pairs[int(rng.integers(len(self.pairs)))]
+        if unlabelled is not None:
+            return unlabelled, faults
         raise DatasetError(f"{ATTEMPTS} images in a row cannot be used; the last: {[*faults.values()][-1]}")
 
     @cached_property

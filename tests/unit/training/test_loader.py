@@ -18,7 +18,7 @@ from regard.datasets.statistics import class_pixels
 from regard.errors import BandMismatch, DatasetError
 from regard.training.config import TrainConfig
 from regard.training.loader import TrainingStream, training_batches
-from support import NAMES, write_set, write_tif
+from support import NAMES, save_image, write_set, write_tif
 
 SCALING = Scaling((0.5,) * 3, (0.25,) * 3)
 
@@ -117,3 +117,23 @@ def test_the_depth_of_an_image_is_judged_by_all_of_it(tmp_path: Path):
     with pytest.raises(BandMismatch, match=r"tile0\.tif holds values from .* to 10000"):
         [stream(data)[index] for index in range(2)]
     assert {name for index in range(2) for name in stream(data, on_bad_image="skip")[index]["faults"]} == {"tile0"}
+
+
+def test_crops_and_images_without_a_label_are_replaced(tmp_path: Path):
+    """Few pixels are labelled, of one image none: every view has a label, the same one at every call."""
+    write_set(tmp_path / "set", count=6)
+    for number in range(6):
+        labels = np.full((40, 48), 255, np.uint8)
+        labels[19:22, 22:26] = 255 if number == 1 else 1
+        save_image(tmp_path / f"set/masks/tile{number}.png", labels)
+    data = folder(tmp_path / "set")
+    settings = {"crop": 16, "scale": (1.0, 1.0), "steps": 20}
+    samples = [stream(data, **settings)[counter] for counter in range(40)]
+    assert all((sample["mask"] == 1).any() for sample in samples)
+    assert not any(name == "tile1" for sample in samples for name in sample["names"])
+    again = stream(data, **settings)
+    assert all(same(again[counter], samples[counter]) for counter in reversed(range(40)))
+    shown = np.stack([sample["mask"] == 1 for sample in samples]).any(axis=0)
+    assert shown.mean() > 0.6  # anywhere in the crop
+    bare = LabelledData(data.root, data.classes, {"train": data.split("train")[1:2]})
+    assert (stream(bare, **settings)[0]["mask"] == 255).all()  # there is no other
