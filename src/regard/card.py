@@ -47,7 +47,13 @@ class Card(BaseModel):
     credit: str = ""
     scores: dict[str, float] = {}
     protocol: str = ""  # of the scores: on which images, seen how
+    window: int | None = None  # pixels of the windows that were scored, 0: whole images; None: not known
     regard_version: str = ""
+
+    def without_data(self) -> Card:
+        """The card without what is said of the training data and of the scores on them: for training on others."""
+        own = ("ground_resolution", "origin", "licence", "credit", "scores", "protocol", "window")
+        return self.model_copy(update={name: Card.model_fields[name].get_default() for name in own})
 
     @field_validator("architecture")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -12,15 +13,31 @@ from jaxtyping import Int
 from regard.card import Scaling
 from regard.datasets.labelled_data import LabelledData, Pair
 from regard.errors import ClassMismatch, DatasetError, RegardError
+from regard.io.ground import ground_resolution
+from regard.io.image import is_placed
+from regard.io.raster import open_raster
+from regard.io.source import PHOTOGRAPHS, Source
 from regard.progress import Progress
 
-IMAGES = 64
+IMAGES, RESOLUTIONS = 64, 16  # images at most that are measured
 Read = TypeVar("Read")
 
 
 def divisor_of(dtype: np.dtype) -> float:
     """The divisor of raw values: 255 for 8-bit, 65535 for unsigned 16-bit, 1 for all others."""
     return {"uint8": 255.0, "uint16": 65535.0}.get(dtype.name, 1.0)
+
+
+def measured_resolution(data: LabelledData) -> float | None:
+    """Metres per pixel of the training images: the median of up to 16 that are georeferenced; None without any."""
+    files = sorted({pair.image for pair in data.split("train")})
+    placed = [path for path in files if Source.of(path).suffix not in PHOTOGRAPHS or is_placed(path)]
+    found = []
+    for index in np.linspace(0, len(placed) - 1, min(RESOLUTIONS, len(placed))).astype(int):
+        with suppress(RegardError), open_raster(placed[index]) as raster:
+            found.append(ground_resolution(raster))
+    known = [metres for metres in found if metres]
+    return float(f"{np.median(known):.4g}") if known else None
 
 
 def is_8_bit(data: LabelledData) -> bool:

@@ -131,6 +131,11 @@ class Session(_Settings):
     on_bad_image: Annotated[Literal["stop", "skip"], DATA] = Field(
         "stop", description="If a training image cannot be used: stop, or take another one and list it in the record."
     )
+    origin: Annotated[str | None, DATA] = Field(
+        None, description="Where the data come from, for the model's card; by default what their SOURCE.txt says."
+    )
+    licence: Annotated[str | None, DATA] = Field(None, description="The licence of the data, likewise.")
+    credit: Annotated[str | None, DATA] = Field(None, description="Whom to name with the model and its maps, likewise.")
     log: tuple[Literal["tensorboard", "wandb", "mlflow", "none"], ...] = Field(
         ("tensorboard",), description="Where losses and scores are logged in addition to the run's own files."
     )

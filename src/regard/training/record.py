@@ -20,6 +20,7 @@ from regard._version import __version__
 from regard.checkpoints.file import save
 from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData
+from regard.datasets.source_text import STATED
 from regard.errors import TrainingError
 from regard.evaluation.evaluate import Scores
 from regard.files import write_text, writing
@@ -27,7 +28,7 @@ from regard.models import Segmenter
 from regard.training.config import RENAMED, TrainConfig
 
 TIME = "%Y-%m-%dT%H:%M:%S%z"
-MAY_CHANGE = ("workers", "on_bad_image", "log", "patience", "recompute")  # settings, when a run is resumed
+MAY_CHANGE = ("workers", "on_bad_image", "log", "patience", "recompute", *STATED)  # when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Record:
         if scores is not None:
             rounded = {name: round(value, 4) for name, value in scores.summary().items()}
             protocol = f"val, windows of {self.window} pixels" if self.window else "val, whole images"
-            model = model.with_card(model.card.model_copy(update={"scores": rounded, "protocol": protocol}))
+            facts = {"scores": rounded, "protocol": protocol, "window": self.window}
+            model = model.with_card(model.card.model_copy(update=facts))
             facts = {name: value for name, value in scores.as_dict().items() if name != "classes"}
             self._append({"step": step, "window": self.window, **facts})
             self._write_table()

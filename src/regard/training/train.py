@@ -17,7 +17,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from regard.card import Card
 from regard.datasets.labelled_data import LabelledData
-from regard.datasets.statistics import check_labels, check_val, class_pixels, measure
+from regard.datasets.source_text import STATED, stated
+from regard.datasets.statistics import check_labels, check_val, class_pixels, measure, measured_resolution
 from regard.errors import ConfigError, TrainingError
 from regard.evaluation.evaluate import check_classes
 from regard.memory import keep_freed_memory
@@ -74,7 +75,7 @@ def train(
         skip = config.on_bad_image == "skip"
         check_labels(data, skip=skip)
         check_val(data, model.bands, progress=progress)
-        model = model.with_card(_measured_card(model.card, data, skip=skip))
+        model = model.with_card(_card_of(data, config, model.card))
         with one_line_errors(), quiet():  # a data process may die as late as when Lightning is no longer quiet
             _fit(model, data, record, config, progress=progress)
         if is_first():
@@ -101,13 +102,17 @@ def completed(recipe: str, given: Mapping[str, Any], data: LabelledData) -> Trai
     return config.model_copy(update=update)
 
 
-def _measured_card(card: Card, data: LabelledData, *, skip: bool) -> Card:
-    """The card with the data's ground resolution and, for bands without published ones, their mean and std."""
-    update: dict[str, Any] = {} if data.gsd is None else {"ground_resolution": data.gsd}
+def _card_of(data: LabelledData, config: TrainConfig, card: Card) -> Card:
+    """The card of a model of these data: their resolution and origin, and for bands without published ones their mean
+    and std. What an initial model was trained on is not said of it.
+    """
+    skip = config.on_bad_image == "skip"
+    given = {name: value for name in STATED if (value := getattr(config, name)) is not None}
+    update: dict[str, Any] = {"ground_resolution": data.gsd or measured_resolution(data), **stated(data.root), **given}
     if not any(card.mean):
         measured = measure(data, card.bands, skip=skip)
         update |= {"mean": measured.mean, "std": measured.std, "divisor": measured.divisor}
-    return card.model_copy(update=update)
+    return card.without_data().model_copy(update=update)
 
 
 def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, progress: bool) -> None:
