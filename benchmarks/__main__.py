@@ -19,6 +19,7 @@ PROGRAMS = dict.fromkeys(COMPUTATIONS, "computations") | {
     for name in (
         "complexity",
         "denormals",
+        "gpu",
         "loading",
         "mmseg",
         "peers",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.attention_formula import KEY, SAMPLED, VALUE, authors_attention
 from benchmarks.measure import Work, difference, product_rate
 from regard.blocks import self_attention
 from regard.checkpoints.create import create
@@ -21,9 +22,7 @@ from regard.ops.attention import attend
 from regard.ops.metrics import confusion_matrix
 from regard.ops.resize import most_likely
 
-KEY, VALUE = 64, 512  # DANet's widths
 CLASSES = 19
-SAMPLED = 64  # queries whose result is compared with float64
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,6 @@ class Case:
     reference: Work
     ours: Work
     facts: Callable[[], dict[str, Any]] = field(default=dict)
-
-
-def authors_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
-    """Position attention as its authors write it: product, softmax, product, all in the inputs' precision."""
-    energies = torch.bmm(query, key.mT)
-    weights = torch.softmax(energies if scale == 1 else scale * energies, dim=-1)
-    return torch.bmm(value.mT, weights.mT).mT
 
 
 def attention(pixels: int, *, dtype: torch.dtype, train: bool) -> Case:

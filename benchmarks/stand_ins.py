@@ -1,7 +1,8 @@
-"""Stand-ins for what pip cannot install and mmsegmentation's RSInferencer asks for."""
+"""Stand-ins for what cannot be installed where a benchmark runs and is imported there, but not used."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 from typing import Any
@@ -66,3 +67,12 @@ def stand_in_for_gdal() -> None:
 def stand_in_for_mmcv_operations() -> None:
     """mmcv-lite has no compiled operations; mmsegmentation imports them with every model."""
     sys.modules["mmcv.ops"] = Missing("mmcv.ops")
+
+
+def stand_in_for_pyogrio() -> None:
+    """Where it is missing: it reads and writes polygons, and a benchmark's maps have none."""
+    if importlib.util.find_spec("pyogrio") is None:
+        modules = {name: Missing(f"pyogrio.{name}") for name in ("raw", "errors")}
+        package = Missing("pyogrio")
+        package.__dict__.update(modules)
+        sys.modules.update({"pyogrio": package} | {module.__name__: module for module in modules.values()})

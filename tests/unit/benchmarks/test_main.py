@@ -11,7 +11,8 @@ import benchmarks
 from benchmarks.__main__ import PROGRAMS, help_text, main
 from regard.errors import UnknownName
 
-SHARED = {"__init__", "__main__", "cases", "measure", "stand_ins"}  # what the programs share
+SHARED = {"__init__", "__main__", "attention_formula", "cases", "measure", "stand_ins"}
+SHARED |= {"gpu_attention", "gpu_measure", "gpu_parts"}  # what the programs share
 
 
 def test_every_file_is_a_program_or_shared() -> None:
