@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from regard.export.export import export as export
     from regard.inference.segmentation import Segmentation as Segmentation
     from regard.mapping.predict import predict as predict
+    from regard.mapping.side_files import areas as areas
+    from regard.mapping.side_files import polygons as polygons
     from regard.models import Segmenter as Segmenter
     from regard.reports.page import report as report
     from regard.training.record import Run as Run
@@ -40,6 +42,7 @@ _HOMES = {
     "Scores": "regard.evaluation.evaluate",
     "Segmentation": "regard.inference.segmentation",
     "Segmenter": "regard.models",
+    "areas": "regard.mapping.side_files",
     "convert": "regard.checkpoints.foreign.convert",
     "create": "regard.checkpoints.create",
     "evaluate": "regard.evaluation.evaluate",
@@ -47,6 +50,7 @@ _HOMES = {
     "export": "regard.export.export",
     "folder": "regard.datasets.folder",
     "load": "regard.checkpoints.file",
+    "polygons": "regard.mapping.side_files",
     "predict": "regard.mapping.predict",
     "report": "regard.reports.page",
     "save": "regard.checkpoints.file",

@@ -6,8 +6,9 @@ import errno
 import glob
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,17 +18,47 @@ from regard.errors import OutputError
 
 Writer = TypeVar("Writer", bound="FileWriter")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PLAIN = re.compile(r"[\w .()\[\]+=,@~-]+")  # names that every library opens as files
+OF_ANOTHER_JOB = " and was made from another source or model, or with other settings or other output files"
+LONGEST = 180  # bytes of such a name: a file system takes 255, and hidden names are longer
 
 
 def check_writable(path: Path) -> None:
     """Make the folder of ``path`` and try to write there, before any work is done; an OutputError if it fails."""
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder. Give the name of a file.")
     probe = _hidden(path)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():  # fails where the name is too long
+            raise OutputError(f"{path} is a folder. Give the name of a file.")
         probe.touch()
         probe.unlink()
+
+
+def check_targets(files: Sequence[Path], sources: Sequence[Path]) -> None:
+    """Check before any work is done that ``files`` can be made of ``sources``.
+
+    Raises:
+        OutputError: one is a source or stands twice, or its folder cannot be written to.
+    """
+    resolved = [path.resolve() for path in files]
+    taken = [source for source in sources if source.resolve() in resolved]
+    if taken:
+        raise OutputError(f"{taken[0]} is the input itself. Choose another name for the map.")
+    if len(set(resolved)) < len(resolved):
+        raise OutputError("two outputs have the same name. Choose another name for one of them.")
+    for path in files:
+        check_writable(path)
+
+
+def refuse_to_replace(files: Sequence[Path], reason: str = OF_ANOTHER_JOB) -> None:
+    """Refuse to replace files that exist.
+
+    Raises:
+        OutputError: one of them does.
+    """
+    existing = [path for path in files if path.exists()]
+    if existing:
+        raise OutputError(f"{existing[0]} already exists{reason}. Choose another name, or use `--overwrite`.")
 
 
 @contextmanager
@@ -38,6 +69,7 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = "it is a file, not a folder" if folder.is_file() else error.strerror
         advice = "Make room, then run it again" if error.errno in FULL else "Choose a folder that you can write to"
+        advice = "Choose a shorter name" if error.errno == errno.ENAMETOOLONG else advice
         raise OutputError(f"cannot write to {folder} ({reason}). {advice}.") from None
 
 
@@ -79,13 +111,21 @@ def write_bytes(path: Path, content: bytes | memoryview) -> Path:
 
 def sweep(path: Path) -> None:
     """Delete what killed runs left unfinished of ``path``; no other run may be writing it."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*part*"):
+    for left in path.parent.glob(f".{glob.escape(hidden_name(path))}.*part*"):
         if left.is_file():
             left.unlink(missing_ok=True)
 
 
+def hidden_name(path: Path) -> str:
+    """What hidden files of ``path`` are named by: its name, or its SHA-256 where that is long or has other characters
+    than libraries expect in names of files.
+    """
+    name = os.fsencode(path.name)
+    return path.name if PLAIN.fullmatch(path.name) and len(name) <= LONGEST else hashlib.sha256(name).hexdigest()[:32]
+
+
 def _hidden(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part{path.suffix}")
+    return path.with_name(f".{hidden_name(path)}.{secrets.token_hex(4)}.part{path.suffix}")
 
 
 def file_digest(path: Path) -> str:
@@ -116,7 +156,7 @@ class FileWriter:
     def __init__(self, path: Path, scratch: Path | None = None) -> None:
         check_writable(path)
         self.path = path
-        self._unfinished = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(4)}"
+        self._unfinished = (scratch or path.parent) / f".{hidden_name(path)}.{secrets.token_hex(4)}"
 
     def _publish(self) -> None:
         """Finish the file and rename it."""

@@ -8,32 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from regard.errors import ConfigError
+from regard.execution import Compute as Compute
+from regard.execution import Sharing as Sharing
 
 ALIGNMENT = 32  # pixels: windows and overlaps are multiples of it, and so of every network's stride
-Precision = Literal["float32", "bfloat16", "auto"]
 Fusion = Literal["probabilities", "logits", "exp_logits"]
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Device, precision and runtime of a network.
-
-    Args:
-        device: cpu, cuda, cuda:1, mps.
-        precision: float32, bfloat16, or auto: optimised for speed, in bfloat16 if that is faster on this machine.
-        runtime: The runtime of an exported model (.onnx, .xml).
-        plain: Compute the network as it was trained, not rebuilt for speed (other labels for < 0.01 % of pixels).
-    """
-
-    device: str = "cpu"
-    precision: Precision = "float32"
-    runtime: Literal["onnxruntime", "openvino"] | None = None
-    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +135,7 @@ class Outputs:
         polygons: A vector file of the map's polygons: .gpkg, .geojson, .fgb or .parquet.
         areas: A table (.csv) of the area of each class.
         stac: A STAC item (.json): the map's footprint, files and model.
+        preview: A small picture (.png) of the map in its colours.
     """
 
     out: Path | None = None
@@ -159,6 +144,7 @@ class Outputs:
     polygons: Path | None = None
     areas: Path | None = None
     stac: Path | None = None
+    preview: Path | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -170,6 +156,11 @@ class Outputs:
         """The rasters by the name of their layer, the map's ``labels`` first."""
         named = {"labels": self.out, "confidence": self.confidence, "entropy": self.entropy}
         return {name: path for name, path in named.items() if path is not None}
+
+    @property
+    def sides(self) -> list[Path]:
+        """The files that are made from the finished rasters."""
+        return [path for path in (self.polygons, self.areas, self.stac, self.preview) if path is not None]
 
     @property
     def extra(self) -> list[str]:
@@ -184,20 +175,43 @@ class PolygonRules:
     Args:
         sieve: Merge polygons smaller than this many pixels into their largest neighbour.
         simplify: Simplify borders with a tolerance of this many metres; neighbours keep a common border.
+        only: Write the polygons of these classes alone.
+        minimum_hole: Close holes smaller than this many square metres that hold no other polygon; needs only.
+        regularise: Give the polygons of these classes right angles, and write them alone.
         minimum_area: After that, drop polygons smaller than this many square metres.
 
     Raises:
-        ConfigError: a negative value.
+        ConfigError: a negative value; or polygons that would overlap those of other classes.
     """
 
     sieve: int = 0
     simplify: float = 0.0
+    only: tuple[str, ...] = ()
+    minimum_hole: float = 0.0
+    regularise: tuple[str, ...] = ()
     minimum_area: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        for name in ("sieve", "simplify", "minimum_hole", "minimum_area"):
+            value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ConfigError(f"{name} {value} must be 0 (off) or above.")
+        if self.minimum_hole and not self.written:
+            raise ConfigError(
+                "a hole holds the polygons of other classes, which a closed one would overlap. Name the classes to "
+                "write with only, or use sieve."
+            )
+        others = [name for name in self.only if self.regularise and name not in self.regularise]
+        if others:
+            raise ConfigError(
+                f"polygons with right angles leave their neighbours' borders, so {others[0]} would overlap "
+                f"{self.regularise[0]}. Write {others[0]} to another file."
+            )
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The classes whose polygons are written; all of them where it is empty."""
+        return self.only or self.regularise
 
 
 @dataclass(frozen=True)
@@ -220,41 +234,9 @@ class MapOptions:
 
     def __post_init__(self) -> None:
         if self.outputs.polygons is None and self.rules != PolygonRules():
-            raise ConfigError(
-                "sieve, minimum_area and simplify choose among polygons. Name their file: polygons='map.gpkg'."
-            )
+            names = ", ".join(rule.name for rule in fields(PolygonRules))
+            raise ConfigError(f"{names} choose among polygons. Name their file: polygons='map.gpkg'.")
 
     def to(self, out: Path | None) -> MapOptions:
         """The same options for a map of another name."""
         return replace(self, outputs=replace(self.outputs, out=out))
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """How several sources are distributed.
-
-    Args:
-        workers: Processes that share the sources.
-        shard: i/n: map only every n-th source, beginning with the i-th (from 1); for array jobs.
-        cluster: Address of a Dask scheduler that distributes the sources; local: start one on this machine.
-
-    Raises:
-        ConfigError: no worker, or an impossible shard.
-    """
-
-    workers: int = 1
-    shard: str | None = None
-    cluster: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ConfigError(f"got {self.workers} workers; need one at least.")
-        first, _, count = (self.shard or "1/1").partition("/")
-        if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
-            raise ConfigError(f"got shard {self.shard!r}; need i/n with i from 1 to n, such as 3/8.")
-
-    @property
-    def part(self) -> slice:
-        """The sources of this shard."""
-        first, _, count = (self.shard or "1/1").partition("/")
-        return slice(int(first) - 1, None, int(count))

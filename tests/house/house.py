@@ -15,7 +15,18 @@ import grimp
 
 SOURCE = Path(__file__).parents[2] / "src" / "regard"
 SHORT, LONG, LONG_FUNCTION, PARAMETERS = 60, 260, 70, 7
-PUBLIC = {"predict", "train", "evaluate", "explain", "report", "export", "load", "create", "convert"}  # and all of cli/
+PUBLIC = {
+    "predict",
+    "train",
+    "evaluate",
+    "explain",
+    "report",
+    "export",
+    "load",
+    "create",
+    "convert",
+    "polygons",
+}  # and all of cli/
 
 
 @dataclass(frozen=True)

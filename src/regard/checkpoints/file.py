@@ -18,11 +18,12 @@ from regard.checkpoints.create import build
 from regard.checkpoints.hub import PREFIX, fetch, readme, upload
 from regard.classes import first_reason
 from regard.errors import CheckpointError, ConfigError, unknown
+from regard.execution import Precision
 from regard.files import digest, write_text
 from regard.inference.optimise import optimise
 from regard.inference.runtimes import RUNTIMES, open_exported
 from regard.models import Segmenter
-from regard.options import Compute, Precision
+from regard.options import Compute
 from regard.tensor_files import check_numbers, read_tensors, write_tensors
 
 

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks import ObjectAttention, ObjectContext
+from regard.execution import Precision
 from regard.files import digest
 from regard.inference.fast_conv import FastConv, use_fast_convs
 from regard.inference.fold import fold_norms
@@ -28,7 +29,6 @@ from regard.inference.runtimes import Runner
 from regard.models import MultiScaleOCRNet, OCRNet, Segmenter
 from regard.ops.attention import to_map, to_tokens, without_autocast
 from regard.ops.resize import resize_logits
-from regard.options import Precision
 
 COARSE = 4  # how many times smaller a map must be for its own grid to be worth while
 COLUMNS, ROWS = 32, 16  # of the enlarged map, made at once: the matrices have few numbers but zeros away from there

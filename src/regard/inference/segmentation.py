@@ -21,7 +21,7 @@ from regard.files import check_writable, write_bytes
 from regard.inference.pictures import NO_DATA_COLOUR, colourise, data_uri
 from regard.io.cog_writer import RasterWriter, label_layer
 from regard.io.image import read_photograph
-from regard.io.polygons import features
+from regard.io.polygons import PolygonList, features
 from regard.io.source import Source
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
@@ -92,11 +92,11 @@ class Segmentation:
         photograph = Image.fromarray(read_photograph(self.source).values.transpose(1, 2, 0))
         return Image.blend(photograph, colours, opacity)
 
-    def to_polygons(self, *, simplify: float = 0.0) -> list[dict[str, Any]]:
+    def to_polygons(self, *, simplify: float = 0.0) -> PolygonList:
         """Polygons of each class as GeoJSON-like features with ``class``, ``name``, mean ``confidence`` and area.
 
         They are in the raster's CRS, or in pixels (column, row) from the top left corner; ``simplify`` is in pixels.
-        ``geopandas.GeoDataFrame.from_features(found, crs=result.crs)`` takes them.
+        The list has their ``crs`` and, where geopandas is installed, ``to_geopandas()``.
 
         Raises:
             ConfigError: a negative ``simplify``.

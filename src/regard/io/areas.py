@@ -1,9 +1,10 @@
-"""How large the classes of a map are on the ground."""
+"""How large the classes of a map are on the ground, and how many polygons they have."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +16,16 @@ from regard.io.class_map_file import open_label_map
 from regard.io.coverage import ROWS_SUMMED_AT_ONCE
 from regard.io.ground import Ground
 from regard.io.raster import Box
+from regard.io.vector_writer import names_in
+from regard.options import PolygonRules
 
 SQUARE_METRES_PER_HECTARE = 10_000.0
 
 
 class ClassArea(NamedTuple):
-    """One row of the table: ``share`` is of the mapped ground, or of the pixels where the ground is unknown."""
+    """One row of the table: ``share`` is of the mapped ground, or of the pixels where the ground is unknown;
+    ``polygons`` is how many were written, if any were.
+    """
 
     label: int
     name: str
@@ -28,6 +33,7 @@ class ClassArea(NamedTuple):
     area_m2: float | None
     hectares: float | None
     share: float
+    polygons: int | None = None
 
 
 def class_areas(labels: Path) -> list[ClassArea]:
@@ -63,14 +69,35 @@ def _table(names: Sequence[str], pixels: np.ndarray, square_metres: np.ndarray |
     return table
 
 
+def counted(areas: Sequence[ClassArea], polygons: Path, rules: PolygonRules) -> list[ClassArea]:
+    """The table with the number of polygons in a file that was written by ``rules``; none of classes left out."""
+    counts, written = Counter(names_in(polygons)), rules.written
+    return [
+        area._replace(polygons=None if written and area.name not in written else counts[area.name]) for area in areas
+    ]
+
+
 def write_areas(areas: Sequence[ClassArea], target: Path) -> Path:
-    """The table as CSV (class, name, pixels, area_m2, hectares, share); unknown areas are empty.
+    """The table as CSV (class, name, pixels, area_m2, hectares, share, and polygons where they were counted); what is
+    unknown is empty.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    text = io.StringIO()
+    return write_text(target, as_csv(areas))
+
+
+def as_csv(areas: Sequence[ClassArea]) -> str:
+    """The text of :func:`write_areas`."""
+    text, columns = io.StringIO(), ["class", *ClassArea._fields[1:]]
+    shown = columns if any(area.polygons is not None for area in areas) else columns[:-1]
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["class", "name", "pixels", "area_m2", "hectares", "share"])
-    table.writerows(area._replace(share=round(area.share, 6)) for area in areas)
-    return write_text(target, text.getvalue())
+    table.writerow(shown)
+    table.writerows(area._replace(share=round(area.share, 6))[: len(shown)] for area in areas)
+    return text.getvalue()
+
+
+def has_counts(path: Path) -> bool:
+    """Whether a table that :func:`write_areas` wrote has the column of polygons."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().strip().endswith(f",{ClassArea._fields[-1]}")

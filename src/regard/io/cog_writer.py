@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from regard.classes import ClassMap, Colour
 from regard.files import FileWriter, write_text
 from regard.io.gdal import BLOCK_CACHE, GDAL_ERRORS, XML, not_georeferenced_is_fine
 
+BACKGROUND = re.compile(r"(back ?ground|others?|rest|none|nothing|unlabell?ed|(no|non|not)[ _-].*)", re.IGNORECASE)
 BLOCK = 512  # pixels: what is written together in rows of blocks is compressed once
 
 
@@ -111,8 +113,9 @@ class RasterWriter(FileWriter):
         except GDAL_ERRORS as error:  # GDAL's own where a copy finds no room
             raise self._failed(error) from None
         if self.layer.classes is not None:  # TIFF itself has no place for the names of classes that GDAL reads
-            side = self.path.with_name(self.path.name + ".aux.xml")
-            write_text(side, XML.get_template("categories.xml.j2").render(names=self.layer.classes.names))
+            write_text(
+                names_path(self.path), XML.get_template("categories.xml.j2").render(names=self.layer.classes.names)
+            )
         os.replace(self._part, self.path)
 
     def _read_back(self) -> None:
@@ -127,20 +130,30 @@ class RasterWriter(FileWriter):
         BLOCK_CACHE.leave()
 
 
+def names_path(raster: Path) -> Path:
+    """Where GDAL looks for the names of a raster's classes."""
+    return raster.with_name(raster.name + ".aux.xml")
+
+
 def style_path(raster: Path) -> Path:
     """Where QGIS looks for the style of a raster: the same name with the ending ``.qml``."""
     return raster.with_suffix(".qml")
 
 
-def write_style(raster: Path, classes: ClassMap) -> Path:
+def write_style(raster: Path, classes: ClassMap, target: Path | None = None) -> Path:
     """Write the style next to the class map ``raster``, with which QGIS opens the map: each class of band 1 by name and
-    colour; other values are transparent.
+    colour; other values, and the background of two classes, are transparent.
 
     Raises:
         OutputError: the folder cannot be written to.
     """
-    entries = list(zip(classes.names, map(as_hex, classes.palette), strict=True))
-    return write_text(style_path(raster), XML.get_template("style.qml.j2").render(entries=entries))
+    entries = list(zip(classes.names, map(as_hex, classes.palette), opacities(classes), strict=True))
+    return write_text(target or style_path(raster), XML.get_template("style.qml.j2").render(entries=entries))
+
+
+def opacities(classes: ClassMap) -> list[int]:
+    """The opacity 0..255 of each class where it lies over an image: 0 for the background of two classes."""
+    return [0 if len(classes.names) == 2 and BACKGROUND.fullmatch(name.strip()) else 255 for name in classes.names]
 
 
 def as_hex(colour: Colour) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,58 +19,78 @@ from jaxtyping import Float, Integer
 from rasterio.transform import Affine
 
 from regard.classes import ClassMap
-from regard.errors import ConfigError
+from regard.errors import ConfigError, MissingExtra
 from regard.io.class_map_file import LabelMap, open_confidence, open_label_map, sieved
 from regard.io.coverage import Region, Strip, regions
 from regard.io.ground import Ground, ground_resolution
-from regard.io.raster import Box, Raster, to_map
-from regard.io.vector_writer import Columns, VectorWriter, check_vector_target
+from regard.io.raster import Box, Raster, apply, to_map
+from regard.io.right_angles import right_angled
+from regard.io.vector_writer import Columns, VectorWriter, check_vector_target, description_of
 from regard.options import PolygonRules
 
+MODIFIED_TAG = "regard_source_modified"  # of a map: when its scene was modified
 NO_RULES = PolygonRules()
 
 
+class PolygonList(list[dict[str, Any]]):
+    """GeoJSON-like features with the CRS of their coordinates, which may be None: an object that geopandas, shapely and
+    fiona take as a collection of features.
+    """
+
+    crs: Any = None
+
+    @property
+    def __geo_interface__(self) -> dict[str, Any]:
+        return {"type": "FeatureCollection", "features": list(self)}
+
+    def to_geopandas(self) -> Any:
+        """The features as a ``geopandas.GeoDataFrame`` in their CRS.
+
+        Raises:
+            MissingExtra: geopandas is not installed.
+        """
+        try:
+            from geopandas import GeoDataFrame
+        except ImportError:
+            raise MissingExtra("geopandas is not installed. Do: pip install geopandas.") from None
+        columns = ["geometry", *(self[0]["properties"] if self else ("class", "name"))]
+        crs = None if self.crs is None else self.crs.to_wkt()
+        return GeoDataFrame.from_features(self, crs=crs, columns=columns)
+
+
 def write_polygons(
-    labels: Path,
-    target: Path,
-    rules: PolygonRules = NO_RULES,
-    *,
-    confidence: Path | None = None,
-    when: float | None = None,
+    labels: Path, target: Path, rules: PolygonRules = NO_RULES, *, confidence: Path | None = None
 ) -> int:
     """Write the 4-connected polygons of a class map and return how many: in the map's CRS, as .gpkg, .fgb or
     .parquet; .geojson is in longitude and latitude.
 
     Columns: ``class`` (label), ``name``, ``confidence`` (the polygon's mean, if the raster that :func:`regard.predict`
     writes is given), ``area_m2`` (on the ellipsoid, in any projection; none where the CRS is missing or local).
-    Neighbours share their corners: no gaps, no overlaps. The rules apply in their order; a minimum area leaves holes.
-    Without them, areas are the sums of the pixels'. ``when`` (seconds since 1970) is the date in a GeoPackage, now if
-    it is None.
+    Neighbours share their corners: no gaps, no overlaps. The rules apply in their order; closed holes and right angles
+    do not overlap other polygons that are written. Without rules, areas are the sums of the pixels'.
 
-    The map is read in strips. Memory: one strip and the outlines of the polygons that reach its lower edge; sieving
-    also takes a scratch file of two to three bytes a pixel next to ``target``.
+    The map is read in strips. Memory: one strip and the outlines of the polygons that reach its lower edge; right
+    angles take those of all polygons that are written, closed holes a point of each. Sieving also takes a scratch file
+    of two to three bytes a pixel next to ``target``.
 
     Raises:
         UnreadableImage, ClassMismatch: the map cannot be read, or its labels are not those of its classes.
         SizeMismatch: ``confidence`` is not of the map's size.
         ConfigError: a rule in metres without a CRS, or a file ending that is no vector format.
+        UnknownName: a rule for a class that the map does not have.
         MissingExtra: GeoParquet without pyarrow.
         OutputError: the file cannot be written.
     """
     check_vector_target(target)
     with ExitStack() as stack:
         source = stack.enter_context(open_label_map(labels))
-        check_rules(rules, source.raster)
-        ground, simplify = Ground.of(source.crs, source.transform), rules.simplify
-        if simplify:
-            simplify /= ground_resolution(source.raster) or 1.0
+        check_rules(rules, source.raster, source.classes)
         measure = None if confidence is None else stack.enter_context(open_confidence(confidence, source))
-        clean = sieved(source, rules.sieve, target.parent)
-        scale = None if measure is None else measure.scale
-        columns = partial(_columns, source.classes.names, scale, ground is not None)
-        writer = stack.enter_context(VectorWriter(target, source.crs, columns([], np.empty(0)), when=when))
-        for found in regions(_strips(clean, measure), simplify, source.nodata, ground):
-            shapes = np.array([region.polygon() for region in found], object)
+        names, ground = source.classes.names, Ground.of(source.crs, source.transform)
+        columns = partial(_columns, names, None if measure is None else measure.scale, ground is not None)
+        about: dict[str, Any] = {"when": _date_of(source), "description": description(source, rules)}
+        writer = stack.enter_context(VectorWriter(target, source.crs, columns([], np.empty(0)), **about))
+        for found, shapes in _ruled(sieved(source, rules.sieve, target.parent), measure, rules, ground):
             areas = _areas(found, shapes)
             large = areas >= rules.minimum_area
             kept = [region for region, keep in zip(found, large, strict=True) if keep]
@@ -74,16 +98,86 @@ def write_polygons(
     return writer.count
 
 
-def check_rules(rules: PolygonRules, raster: Raster) -> None:
-    """Refuse rules in metres where a raster does not say how many metres a pixel has.
+def _ruled(
+    source: LabelMap, measure: Raster | None, rules: PolygonRules, ground: Ground | None
+) -> Iterator[tuple[list[Region], np.ndarray]]:
+    """The regions that are written and their polygons in pixels, batch by batch from top to bottom."""
+    simplify = rules.simplify and rules.simplify / (ground_resolution(source.raster) or 1.0)
+    wanted = {source.classes.label_of(name) for name in rules.written} or set(range(len(source.classes)))
+    batches: Iterable[list[Region]] = regions(_strips(source, measure), simplify, source.nodata, ground)
+    if rules.regularise:
+        batches = [[region for batch in batches for region in batch if region.label in wanted]]
+    points = np.empty(0, object)  # one in each polygon that a hole may hold
+    for batch in batches:
+        found = [region for region in batch if region.label in wanted]
+        shapes = np.array([region.polygon() for region in found], object)
+        if rules.minimum_hole and len(found):
+            points = np.concatenate([points, _points(found, shapes, rules)])
+            limits = rules.minimum_hole * np.array([region.pixels / region.area for region in found])
+            shapes = without_holes(shapes, limits, points)
+        if rules.regularise and len(found):
+            shapes = right_angled(shapes, _plane(source))
+        yield found, shapes
+
+
+def _points(found: Sequence[Region], shapes: np.ndarray, rules: PolygonRules) -> np.ndarray:
+    """A point in each polygon that is written and may lie in a hole to be closed."""
+    whole = shapely.polygons(shapely.get_exterior_ring(shapes))
+    small = shapely.area(shapes) < [rules.minimum_hole * region.pixels / region.area for region in found]
+    return shapely.point_on_surface(shapes[small & (_areas(found, whole) >= rules.minimum_area)])
+
+
+def without_holes(shapes: np.ndarray, limits: Float[np.ndarray, " n"], points: np.ndarray) -> np.ndarray:
+    """Polygons without those holes that are smaller than their limit and hold none of the points."""
+    tree, result = shapely.STRtree(points), shapes.copy()
+    for number in np.flatnonzero(shapely.get_num_interior_rings(shapes)):
+        holes = shapely.polygons(list(shapes[number].interiors))
+        stay = (shapely.area(holes) >= limits[number]) | np.isin(range(len(holes)), tree.query(holes, "contains")[0])
+        if not stay.all():
+            result[number] = shapely.Polygon(shapes[number].exterior, [hole.exterior for hole in holes[stay]])
+    return result
+
+
+def _plane(source: LabelMap) -> Affine:
+    """From pixels to a plane in which right angles are those of the map; in degrees, of the ground at its centre."""
+    column, row = source.size[1] / 2, source.size[0] / 2
+    is_geographic = source.crs is not None and source.crs.is_geographic
+    width = math.cos(math.radians(apply(source.transform, column, row)[1])) if is_geographic else 1.0
+    return Affine.scale(max(width, 1e-3), 1.0) @ source.transform
+
+
+def description(source: LabelMap, rules: PolygonRules) -> str:
+    """What a file of polygons says of itself: the job of its map and the rules."""
+    return json.dumps({"regard_job": source.raster.tags().get("regard_job"), **asdict(rules)}, sort_keys=True)
+
+
+def are_of(polygons: Path, labels: Path, rules: PolygonRules) -> bool:
+    """Whether a file of polygons says that it was made from this map, by these rules."""
+    with open_label_map(labels) as source:
+        return description_of(polygons) == description(source, rules)
+
+
+def _date_of(source: LabelMap) -> float:
+    """When the scene of a map was modified, else the map, in seconds since 1970."""
+    with suppress(KeyError, ValueError):
+        return datetime.fromisoformat(source.raster.tags()[MODIFIED_TAG]).timestamp()
+    return Path(str(source.raster.source)).stat().st_mtime
+
+
+def check_rules(rules: PolygonRules, raster: Raster, classes: ClassMap) -> None:
+    """Refuse rules for classes that are not there, and in metres where a raster does not say how many a pixel has.
 
     Raises:
-        ConfigError: there is such a rule, and no CRS or a local one.
+        UnknownName: a class is not among ``classes``.
+        ConfigError: there is a rule in metres, and no CRS or a local one.
     """
-    if (rules.simplify or rules.minimum_area) and Ground.of(raster.crs, raster.transform) is None:
-        name = "simplify" if rules.simplify else "minimum area"
+    for name in (*rules.only, *rules.regularise):
+        classes.label_of(name)
+    metric = [name for name in ("simplify", "minimum_hole", "minimum_area") if getattr(rules, name)]
+    if metric and Ground.of(raster.crs, raster.transform) is None:
         raise ConfigError(
-            f"{raster.source.name} has no CRS on Earth, so {name} in metres means nothing. Use sieve, in pixels."
+            f"{raster.source.name} has no CRS on Earth, so {metric[0].replace('_', ' ')} in metres means nothing. Use "
+            "sieve, in pixels."
         )
 
 
@@ -95,7 +189,7 @@ def features(
     crs: Any = None,
     transform: Affine | None = None,
     simplify: float = 0.0,
-) -> list[dict[str, Any]]:
+) -> PolygonList:
     """The polygons of a map in memory as GeoJSON-like features, from top to bottom: ``geometry`` in the coordinates of
     ``crs``, or without ``transform`` in pixels (column, row); in ``properties`` the columns of :func:`write_polygons`
     and the number of ``pixels``.
@@ -112,14 +206,16 @@ def features(
         **_columns(classes.names, 1.0, ground is not None, found, _areas(found, shapes)),
     }
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [
+    result = PolygonList(
         {
             "type": "Feature",
             "geometry": shapely.geometry.mapping(shape),
             "properties": dict(zip(columns, row, strict=True)),
         }
         for row, shape in zip(rows, _placed(shapes, place), strict=True)
-    ]
+    )
+    result.crs = crs
+    return result
 
 
 def _columns(

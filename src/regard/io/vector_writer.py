@@ -1,13 +1,14 @@
-"""Vector files written: polygons in batches, published when they are complete."""
+"""Vector files written: polygons in batches, published when complete, and what such a file says of itself."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +20,14 @@ import pyogrio.raw
 import pyproj
 import shapely
 
-from regard.errors import ConfigError, MissingExtra
+from regard.errors import ConfigError, MissingExtra, OutputError
 from regard.files import FileWriter, check_writable
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
 BATCH = 20_000  # polygons
 BROKEN = (RuntimeError, OSError, IndexError, sqlite3.Error)  # raised where a file cannot be written or is cut short
+RESERVED = re.compile(r"gpkg|sqlite_|rtree_", re.IGNORECASE)  # how no table of a GeoPackage may begin
+PARSED = re.compile(r"[;!?\n\r\t]|://")  # of a path: what pyogrio takes for a part of a URL
 
 RFC_7946 = {"RFC7946": "YES", "COORDINATE_PRECISION": 9}  # GDAL reprojects to WGS 84; 9 decimals are 0.1 mm
 
@@ -37,15 +40,51 @@ def check_vector_target(path: Path) -> str:
     Raises:
         ConfigError: an ending that is not among the formats.
         MissingExtra: GeoParquet without pyarrow.
-        OutputError: the folder cannot be written to.
+        OutputError: the folder cannot be written to, or pyogrio takes its name for that of an archive.
     """
     driver = DRIVERS.get(path.suffix.lower())
     if driver is None:
         raise ConfigError(f"polygons go to {', '.join(DRIVERS)}; got {path.name}. Name it {path.stem}.gpkg.")
     if driver == "Parquet" and find_spec("pyarrow") is None:
         raise MissingExtra(f"{path.name} needs pyarrow, which is not installed: pip install pyarrow, or write .gpkg.")
+    if re.search(r"[!\n\r\t]", str(path.parent.absolute())):
+        raise OutputError(
+            f"polygons cannot go to a folder with ! or a line break in its name: {path.parent}. Choose another."
+        )
     check_writable(path)
     return driver
+
+
+def layer_name(path: Path) -> str:
+    """The name of the layer: the file's without its suffix, in characters that every format takes."""
+    name = re.sub(r"[^\w .-]+", "_", path.stem).strip(" .-")
+    return f"map_{name}" if RESERVED.match(name) else name or "polygons"
+
+
+def gdal_name(path: Path) -> Path | str:
+    """The name by which pyogrio opens a file as it is, whatever characters its path has."""
+    return f"/vsisubfile/0_0,{path.absolute()}" if PARSED.search(str(path.absolute())) else path
+
+
+def description_of(path: Path) -> str | None:
+    """What a vector file says of itself (see :class:`VectorWriter`); None where it says nothing, or cannot be read."""
+    with suppress(*BROKEN, ImportError, ValueError):
+        if path.suffix.lower() == ".parquet":
+            from pyarrow import parquet
+
+            return (parquet.read_schema(path).metadata or {}).get(b"description", b"").decode() or None
+        return (pyogrio.read_info(gdal_name(path))["layer_metadata"] or {}).get("DESCRIPTION")
+    return None
+
+
+def names_in(path: Path) -> list[str]:
+    """The class of each polygon in a file of polygons by regard."""
+    if path.suffix.lower() == ".parquet":
+        from pyarrow import parquet
+
+        return parquet.read_table(path, columns=["name"])["name"].to_pylist()
+    about = pyogrio.raw.read(gdal_name(path), columns=["name"], read_geometry=False)
+    return about[3][0].tolist()
 
 
 class VectorWriter(FileWriter):
@@ -53,18 +92,22 @@ class VectorWriter(FileWriter):
 
     The batches go to a GeoPackage, to which one can append; the other formats are streamed from it at the end. GeoJSON
     is in longitude and latitude (RFC 7946), if the CRS has a place on Earth. A GeoPackage holds a date: ``when``, in
-    seconds since 1970, makes its bytes the same at every run.
+    seconds since 1970, makes its bytes the same at every run. ``description`` stands in the file: the layer's in the
+    terms of GDAL, the schema's metadata in GeoParquet.
     """
 
-    def __init__(self, path: Path, crs: Any, empty: Columns, *, when: float | None = None) -> None:
-        self._when = when
+    def __init__(
+        self, path: Path, crs: Any, empty: Columns, *, when: float | None = None, description: str = ""
+    ) -> None:
+        self._when, self._description = when, description
         self._driver = check_vector_target(path)
         super().__init__(path)
         self.count = 0
-        self._work = path.with_name(f"{self._unfinished.name}.work.part.gpkg")
-        self._part = path.with_name(f"{self._unfinished.name}.part{path.suffix.lower()}")
+        folder = path.parent.absolute()
+        self._work = folder / f"{self._unfinished.name}.work.part.gpkg"
+        self._part = folder / f"{self._unfinished.name}.part{path.suffix.lower()}"
         self._crs = None if crs is None else crs.to_wkt()
-        self._layer = {"layer": path.stem, "crs": self._crs, "geometry_type": "Polygon"}
+        self._layer = {"layer": layer_name(path), "crs": self._crs, "geometry_type": "Polygon"}
         self._waiting: list[tuple[Any, Columns]] = [(np.empty(0, object), empty)]
         self._held = 0
         self._bounds: list[Any] = []  # of each batch
@@ -83,7 +126,8 @@ class VectorWriter(FileWriter):
         exists = self._work.exists()
         with self._checked():
             geometry = shapely.to_wkb(shapes)
-            pyogrio.raw.write(self._work, geometry, values, names, driver="GPKG", append=exists, **self._layer)
+            about = {} if exists else {"DESCRIPTION": self._description}
+            pyogrio.raw.write(self._work, geometry, values, names, driver="GPKG", append=exists, **self._layer, **about)
         self.count += len(shapes)
         if len(shapes):
             self._bounds.append(shapely.total_bounds(shapes))
@@ -132,6 +176,7 @@ class VectorWriter(FileWriter):
         options = RFC_7946 if self._driver == "GeoJSON" and _is_on_earth(self._crs) else {}
         with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (about, stream):
             layer = {"geometry_name": about["geometry_name"] or "wkb_geometry", **self._layer, **options}
+            layer["DESCRIPTION"] = self._description
             pyogrio.raw.write_arrow(stream, self._part, driver=self._driver, **layer)
 
     def _to_parquet(self) -> None:
@@ -148,7 +193,7 @@ class VectorWriter(FileWriter):
             reader = pyarrow.RecordBatchReader.from_stream(stream)
             name = source["geometry_name"] or "wkb_geometry"
             fields = [pyarrow.field("geometry", pyarrow.binary()) if f.name == name else f for f in reader.schema]
-            schema = pyarrow.schema(fields, metadata={"geo": json.dumps(geo)})
+            schema = pyarrow.schema(fields, metadata={"geo": json.dumps(geo), "description": self._description})
             with parquet.ParquetWriter(self._part, schema, compression="zstd") as writer:
                 for batch in reader:
                     writer.write_batch(pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -13,15 +16,16 @@ import numpy as np
 
 from regard._version import __version__
 from regard.errors import OutputError, SceneWarning, UnreadableImage
-from regard.files import check_writable, digest
+from regard.files import check_targets, digest, refuse_to_replace
 from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation, masked
-from regard.io.cog_writer import RasterWriter, measure_layer
+from regard.io.cog_writer import RasterWriter, measure_layer, names_path, style_path
 from regard.io.image import is_placed, read_image
-from regard.io.raster import open_raster
+from regard.io.polygons import MODIFIED_TAG
+from regard.io.raster import Raster, open_raster
 from regard.io.source import Source, is_photograph
-from regard.io.vector_writer import check_vector_target
 from regard.mapping.journal import key_of
+from regard.mapping.side_files import check_sides
 from regard.models import Segmenter
 from regard.options import MapOptions, Outputs
 
@@ -66,6 +70,8 @@ class PhotographJob:
             OutputError: they cannot; or one is the source itself, or exists and is not of this job (no ``overwrite``).
         """
         files = self.options.outputs.files
+        if not files:
+            return
         check_targets(files, [Path(self.source.fingerprint()[0])])
         if not self.options.overwrite and not self.is_done():
             refuse_to_replace(files)
@@ -74,7 +80,7 @@ class PhotographJob:
         """Whether all files are complete already: of the same model, source and options."""
         outputs, modified = self.options.outputs, self.source.fingerprint()[2]
         changed = modified if isinstance(modified, int) else 0
-        return bool(outputs.files) and is_complete(outputs, {"regard_job": self.tags["regard_job"]}, changed)
+        return bool(outputs.files) and is_complete(outputs.files, {"regard_job": self.tags["regard_job"]}, changed)
 
     def run(self, *, progress: bool = True) -> Segmentation:
         """The labels; computed in memory, and no file is touched, where the files are complete already."""
@@ -112,15 +118,11 @@ class PhotographJob:
         return {**tags, "regard_job": key_of(facts)}
 
 
-def is_complete(outputs: Outputs, tags: Mapping[str, str], changed: int) -> bool:
-    """Whether a map is complete already, so that it is kept: all its files exist, its rasters have these tags and are
-    not older than the source, ``changed`` in nanoseconds since 1970, and the others are not older than the map.
+def is_complete(rasters: Sequence[Path], tags: Mapping[str, str], changed: int) -> bool:
+    """Whether the rasters of a map are complete already, so that they are kept: all exist, have these tags and are not
+    older than the source, ``changed`` in nanoseconds since 1970.
     """
-    rasters, files = list(outputs.rasters.values()), outputs.files
-    if not all(path.is_file() for path in files):
-        return False
-    written = {path: path.stat().st_mtime_ns for path in files}
-    return all(written[path] >= (changed if path in rasters else written[rasters[0]]) for path in files) and all(
+    return all(path.is_file() and path.stat().st_mtime_ns >= changed for path in rasters) and all(
         tags.items() <= tags_in(path).items() for path in rasters
     )
 
@@ -139,8 +141,16 @@ def model_tags(model: Segmenter) -> dict[str, str]:
         "TIFFTAG_SOFTWARE": f"regard {__version__}",
         "regard_model": card.architecture,
         "regard_card": card.model_dump_json(),
+        "regard_parameters": str(sum(parameter.numel() for parameter in model.parameters())),
         "regard_weights_sha256": model.saved_sha256 or digest(model.state_dict()),
     }
+
+
+def source_tags(raster: Raster, modified: Sequence[int]) -> dict[str, str]:
+    """The tags that tell when a scene was taken and modified (nanoseconds since 1970), as far as that is known."""
+    taken = {name: text for name, text in raster.tags().items() if name == "TIFFTAG_DATETIME"}
+    when = [datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat() for nanoseconds in modified]
+    return {**taken, **({MODIFIED_TAG: max(when)} if when else {})}
 
 
 def check_outputs(outputs: Outputs, sources: Sequence[Path]) -> None:
@@ -153,43 +163,19 @@ def check_outputs(outputs: Outputs, sources: Sequence[Path]) -> None:
     for path in outputs.rasters.values():
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise OutputError(f"the map of a raster is a GeoTIFF; got {path.name}. Name it {path.stem}.tif.")
-    if outputs.stac is not None and outputs.stac.suffix.lower() != ".json":
-        raise OutputError(f"a STAC item is a .json; got {outputs.stac.name}. Name it {outputs.stac.stem}.json.")
-    check_targets(outputs.files, sources)
-    if outputs.polygons is not None:
-        check_vector_target(outputs.polygons)
-
-
-def check_targets(files: Sequence[Path], sources: Sequence[Path]) -> None:
-    """Check before any work is done that ``files`` can be made of ``sources``.
-
-    Raises:
-        OutputError: one is a source or stands twice, or its folder cannot be written to.
-    """
-    resolved = [path.resolve() for path in files]
-    taken = [source for source in sources if source.resolve() in resolved]
-    if taken:
-        raise OutputError(f"{taken[0]} is the input itself. Choose another name for the map.")
-    if len(set(resolved)) < len(resolved):
-        raise OutputError("two outputs have the same name. Choose another name for one of them.")
-    for path in files:
-        check_writable(path)
-
-
-def refuse_to_replace(files: Sequence[Path]) -> None:
-    """Refuse to replace files that exist.
-
-    Raises:
-        OutputError: one of them does.
-    """
-    existing = [path for path in files if path.exists()]
-    if existing:
-        raise OutputError(
-            f"{existing[0]} already exists and was made from another source or model, or with other settings or other "
-            "output files. Choose another name, or use `--overwrite`."
-        )
+    if outputs.sides:
+        check_sides(outputs)
+    hidden = [] if outputs.out is None else [style_path(outputs.out), names_path(outputs.out)]
+    check_targets([*outputs.files, *hidden], sources)
 
 
 def as_bytes(share: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """0..1 in steps of 1/255; 0 where there is no data, at least 1 elsewhere."""
     return np.where(valid, np.clip(np.rint(share * 255), 1, 255), 0).astype(np.uint8)
+
+
+def give_back_freed_memory() -> None:
+    """Give the system what is freed, also between what is in use; nothing where the C library is not glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

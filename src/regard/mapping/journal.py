@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from regard.errors import OutputBusy, OutputError
-from regard.files import replacing
+from regard.files import hidden_name, replacing
 
 try:
     import fcntl
@@ -34,18 +34,18 @@ def key_of(facts: Mapping[str, Any]) -> str:
 
 def journal_folder(target: Path) -> Path:
     """The hidden folder of a map's finished parts, next to the map."""
-    return target.with_name(f".{target.name}.parts")
+    return target.with_name(f".{hidden_name(target)}.parts")
 
 
 class Journal:
     """Parts by number, each with one array per layer. A part counts once its line, with the sums of its files, is
-    written and synced; what another job left in the folder is thrown away.
+    written and synced; what another job left in the folder is thrown away, and parts without one of ``layers``.
 
     Leaving the ``with`` block keeps the parts if the run was interrupted or the disk was full, else deletes them.
     """
 
-    def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
-        self.target = target
+    def __init__(self, target: Path, job: Mapping[str, Any], layers: Iterable[str] = ()) -> None:
+        self.target, self.layers = target, set(layers)
         self.folder = journal_folder(target)
         self.key = key_of(job)
         self._lines: list[dict[str, Any]] = []
@@ -145,7 +145,7 @@ class Journal:
                 found = {name: _sum_synced(self._file(len(lines), name)) for name in sums}
             except (ValueError, OSError, TypeError, AttributeError):
                 break
-            if found != sums:
+            if found != sums or not self.layers <= set(sums):
                 break
             lines.append(line)
         return lines

@@ -39,8 +39,12 @@ def predict(
     polygons: str | Path | None = None,
     areas: str | Path | None = None,
     stac: str | Path | None = None,
+    preview: str | Path | None = None,
     sieve: int = PolygonRules.sieve,
     simplify: float = PolygonRules.simplify,
+    only: Sequence[str] = PolygonRules.only,
+    minimum_hole: float = PolygonRules.minimum_hole,
+    regularise: Sequence[str] = PolygonRules.regularise,
     minimum_area: float = PolygonRules.minimum_area,
     bands: Sequence[int | str] | None = None,
     aoi: Area | None = None,
@@ -68,7 +72,8 @@ def predict(
     Several sources give a list of maps, in the folder ``out`` if that is given; with ``mosaic`` they are one scene on
     one grid, and where they overlap, the last one that has data is used. A source that fails does not stop the
     others; the error at the end names it. Without ``overwrite`` a complete map of the
-    same model, source and options is kept, and any other file is refused.
+    same model, source and options is kept, files that it lacks besides its rasters are derived from it, and any other
+    file is refused.
 
     The other options are those of :mod:`regard.options`: files besides the map in ``Outputs``, ``sieve`` to
     ``minimum_area`` in ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, windows in ``Windows``, and ``scales``,
@@ -80,13 +85,14 @@ def predict(
         OutputError: the result cannot be written, or exists and is another one.
         ScenesFailed: some of several sources could not be predicted.
     """
-    files = (None if name is None else Path(name) for name in (out, confidence, entropy, polygons, areas, stac))
+    names = (out, confidence, entropy, polygons, areas, stac, preview)
+    files = (None if name is None else Path(name) for name in names)
     options = MapOptions(
         Outputs(*files),
         Input(None if bands is None else tuple(bands), aoi, gsd, nodata, vrt),
         Windows(tile, overlap, batch, max_memory),
         Views(tuple(scales), flip, d4),
-        PolygonRules(sieve, simplify, minimum_area),
+        PolygonRules(sieve, simplify, tuple(only), minimum_hole, tuple(regularise), minimum_area),
         overwrite,
     )
     if isinstance(source, str | Path | Source):

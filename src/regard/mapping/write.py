@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import groupby
@@ -19,16 +17,15 @@ import numpy as np
 
 from regard._version import __version__
 from regard.errors import OutputError, UnreadableImage
-from regard.files import sweep
-from regard.io.areas import class_areas, write_areas
+from regard.files import refuse_to_replace, sweep
 from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer, style_path, write_style
-from regard.io.polygons import check_rules, write_polygons
+from regard.io.polygons import check_rules
 from regard.io.raster import Raster
 from regard.mapping.blend import Rows, axes, predict_rows
-from regard.mapping.job import as_bytes, check_outputs, is_complete, model_tags, refuse_to_replace
+from regard.mapping.job import as_bytes, check_outputs, give_back_freed_memory, is_complete, model_tags, source_tags
 from regard.mapping.journal import Journal, journal_folder, key_of
 from regard.mapping.scene_check import check_scene
-from regard.mapping.stac import write_item
+from regard.mapping.side_files import add_sides, missing_sides
 from regard.models import Segmenter
 from regard.options import MapOptions
 from regard.progress import Progress
@@ -51,12 +48,28 @@ class RasterJob:
 
     def __post_init__(self) -> None:
         if self.options.outputs.polygons is not None:
-            check_rules(self.options.rules, self.raster)
+            check_rules(self.options.rules, self.raster, self.model.classes)
 
     def check(self) -> None:
-        check_outputs(self.options.outputs, [Path(name) for name, _, _ in self.raster.fingerprints])
-        if self.options.outputs.out and not (self.options.overwrite or self.journal.is_begun() or self.is_complete()):
-            refuse_to_replace(self.options.outputs.files)
+        """Check before any work is done that the files can be written, and that none of another map is replaced.
+
+        Raises:
+            OutputError: one cannot; or exists (no ``overwrite``), or the map is complete but lacks another raster.
+        """
+        outputs = self.options.outputs
+        check_outputs(outputs, [Path(name) for name, _, _ in self.raster.fingerprints])
+        if self.options.overwrite or self.journal.is_begun():
+            return
+        if self.has_rasters():
+            refuse_to_replace(missing_sides(outputs, self.options.rules))
+            return
+        lacking = [name for name, path in outputs.rasters.items() if not path.exists()]
+        if lacking and self.has_rasters([self.labels]):
+            raise OutputError(
+                f"{self.labels.name} is complete, but {lacking[0]} cannot be derived from it: that takes the network "
+                "again. Choose another name for the map, or use `--overwrite`."
+            )
+        refuse_to_replace(outputs.files)
 
     def is_done(self) -> bool:
         # a journal that is left is of a run that was killed while it cleared up
@@ -71,15 +84,19 @@ class RasterJob:
         """
         if not self.options.overwrite and self.is_done():
             return self.labels
-        check_scene(self.model, self.raster, self.options.input)
-        self._check_space()
+        if self.options.overwrite or not self.has_rasters():
+            check_scene(self.model, self.raster, self.options.input)
+            self._check_space()
         with self.journal:
             for path in (*self.options.outputs.files, style_path(self.labels)):  # what a killed run left unfinished
                 sweep(path)
             if not self.options.overwrite and self.is_complete():  # by a run that ended just before we had the lock
                 return self.labels
+            if not (self.options.overwrite or self.journal.done) and self.has_rasters():
+                self._derive(progress)
+                return self.labels
             _stage(self, progress)
-            _give_back_freed_memory()  # what windows were computed in is of no use to what follows
+            give_back_freed_memory()  # what windows were computed in is of no use to what follows
             if key_of(self.identity()) != self.journal.key:
                 files = [Path(name) for name, _, _ in self.raster.fingerprints if not name.startswith("/vsi")]
                 gone = [path for path in files if not path.exists()]
@@ -93,8 +110,23 @@ class RasterJob:
                     "alpha, NaN, area of interest)",
                     file=sys.stderr,
                 )
-            _add_tables(self)
+            write_style(self.labels, self.model.classes)
+            outputs = self.options.outputs
+            if outputs.sides:
+                add_sides(outputs, self.options.rules, outputs.sides, confidence=self.layers.get("confidence"))
         return self.labels
+
+    def _derive(self, progress: bool) -> None:
+        """Add the files that a complete map lacks."""
+        outputs, rules = self.options.outputs, self.options.rules
+        lacking = missing_sides(outputs, rules)
+        add_sides(outputs, rules, lacking, confidence=outputs.confidence)
+        if progress and outputs.polygons in lacking and outputs.confidence is None:
+            print(
+                f"{outputs.polygons} has no column confidence: {self.labels.name} was complete, made without. Name its "
+                "confidence raster, or use --overwrite, to have it.",
+                file=sys.stderr,
+            )
 
     @property
     def labels(self) -> Path:
@@ -104,7 +136,7 @@ class RasterJob:
     @cached_property
     def journal(self) -> Journal:
         """The journal of this job, with the source as it is when it is first asked for."""
-        return Journal(self.labels, self.identity())
+        return Journal(self.labels, self.identity(), self.layers)
 
     @property
     def layers(self) -> dict[str, Path]:
@@ -143,18 +175,20 @@ class RasterJob:
 
     def identity(self) -> dict[str, Any]:
         """All that decides the map's values: the settings, and the source as it is now."""
-        return {**self.settings, "source": self.raster.fingerprints, "layers": list(self.layers)}
+        return {**self.settings, "source": self.raster.fingerprints}
 
     @cached_property
     def tags(self) -> dict[str, str]:
-        """The provenance tags of the rasters, which differ where their values or the polygons would differ."""
-        polygons = self.options.outputs.polygons is not None
-        rules = {"regard_polygons": json.dumps(asdict(self.options.rules))} if polygons else {}
+        """The provenance tags of the rasters, which differ where their values would differ."""
         nodata = {} if self.raster.no_data is None else {"regard_nodata": f"{self.raster.no_data:g}"}
-        return {"regard_job": key_of(self.settings), **nodata, **rules}
+        return {"regard_job": key_of(self.settings), **nodata}
+
+    def has_rasters(self, wanted: Sequence[Path] | None = None) -> bool:
+        """Whether the map's rasters, or those that are ``wanted``, are complete."""
+        return is_complete(wanted or [*self.options.outputs.rasters.values()], self.tags, max(self.modified, default=0))
 
     def is_complete(self) -> bool:
-        return is_complete(self.options.outputs, self.tags, max(self.modified, default=0))
+        return self.has_rasters() and not missing_sides(self.options.outputs, self.options.rules)
 
     def _check_space(self) -> None:
         height, width = self.raster.size
@@ -193,13 +227,6 @@ def _stage(job: RasterJob, progress: bool) -> None:
             journal.keep(map(partial(_as_stored, nodata), group))
 
 
-def _give_back_freed_memory() -> None:
-    """Give the system what is freed, also between what is in use; nothing where the C library is not glibc."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
 def _as_stored(nodata: int, rows: Rows) -> dict[str, np.ndarray]:
     """The layers of some rows in the integers that they are written in."""
     labels = rows.labels.astype(np.uint8 if nodata < 256 else np.uint16, copy=False)
@@ -213,7 +240,11 @@ def _publish(job: RasterJob) -> bool:
     Whether the map has any label.
     """
     mapped = False
-    raster, folder, tags = job.raster, job.journal.folder, {**job.model_tags, **job.tags}
+    raster, folder, tags = (
+        job.raster,
+        job.journal.folder,
+        {**job.model_tags, **source_tags(raster, job.modified), **job.tags},
+    )
     grid = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
     for name, path in reversed(job.layers.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
@@ -231,17 +262,3 @@ def _fill(writer: RasterWriter, parts: Iterable[np.ndarray]) -> bool:
         writer.write(number * BLOCK, rows)
         mapped = mapped or bool((rows != writer.layer.nodata).any())
     return mapped
-
-
-def _add_tables(job: RasterJob) -> None:
-    """What is made from the finished map: QGIS's style, polygons, areas and the STAC item."""
-    outputs, classes = job.options.outputs, job.model.classes
-    write_style(job.labels, classes)
-    if outputs.polygons is not None:
-        rules, confidence = job.options.rules, job.layers["confidence"]
-        when = max(job.modified) / 1e9 if job.modified else None
-        write_polygons(job.labels, outputs.polygons, rules, confidence=confidence, when=when)
-    if outputs.areas is not None:
-        write_areas(class_areas(job.labels), outputs.areas)
-    if outputs.stac is not None:
-        write_item(job.raster, job.model, outputs, outputs.stac, weights=job.model_tags["regard_weights_sha256"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,7 +23,7 @@ from regard.errors import ClassMismatch, ConfigError, MissingExtra, OutputError,
 from regard.io import vector_writer as vector_file
 from regard.io.areas import class_areas
 from regard.io.cog_writer import RasterWriter, label_layer, measure_layer
-from regard.io.polygons import write_polygons
+from regard.io.polygons import MODIFIED_TAG, write_polygons
 from regard.io.raster import to_map
 from regard.options import PolygonRules
 
@@ -193,11 +194,15 @@ def test_batches_are_appended(tmp_path: Path, suffix: str, monkeypatch: pytest.M
     assert columns["area_m2"].sum() == pytest.approx((labels != 255).sum() * 0.25 / CENTRAL_SCALE**2)
 
 
-def test_a_geopackage_of_a_date_has_the_same_bytes(tmp_path: Path) -> None:
-    path = a_map(tmp_path / "map.tif", patches(7, 60, 50))
+def test_a_geopackage_has_the_date_of_its_scene_and_the_same_bytes(tmp_path: Path) -> None:
+    labels, path = patches(7, 60, 50), tmp_path / "map.tif"
+    layer = label_layer(CLASSES, {MODIFIED_TAG: "2001-09-09T01:46:40+00:00"})
+    with RasterWriter(path, layer, labels.shape, crs="EPSG:32633", transform=TURNED) as writer:
+        writer.write(0, labels)
     once, again = (tmp_path / name / "map.gpkg" for name in ("once", "again"))
-    for target in (once, again):
-        write_polygons(path, target, when=1e9)
+    write_polygons(path, once)
+    os.utime(path, (1, 1))
+    write_polygons(path, again)
     assert once.read_bytes() == again.read_bytes()
     assert b"2001-09-09T01:46:40.000Z" in once.read_bytes()
 

@@ -1,0 +1,134 @@
+"""The commands on a finished map: polygons, areas, stac, style and preview. None of them runs the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from regard.cli.app import Answer, Out, app
+from regard.options import Outputs, PolygonRules
+
+RULES = Parameter(name="*", group=Group("Rules, in their order", sort_key=1))
+
+
+@app.command
+def polygons(
+    map_: Annotated[Path, Parameter(name="MAP")],
+    /,
+    *,
+    out: Out,
+    confidence: Path | None = None,
+    areas: Path | None = None,
+    rules: Annotated[PolygonRules, RULES] = PolygonRules(),
+    overwrite: bool = False,
+) -> Answer:
+    """Write the polygons of a finished class map, as predict --polygons does.
+
+    Args:
+        map_: A class map of regard (.tif).
+        out: The file to write: .gpkg, .geojson, .fgb or .parquet.
+        confidence: The confidence raster that was written with the map: gives each polygon its mean.
+        areas: A table (.csv) of the area and the number of polygons of each class.
+        rules: The polygons that are written.
+        overwrite: Replace existing files.
+    """
+    return _written(Outputs(map_, confidence, None, out, areas), rules, overwrite)
+
+
+@app.command
+def areas(
+    map_: Annotated[Path, Parameter(name="MAP")],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    overwrite: bool = False,
+) -> Answer:
+    """Print the area of each class of a finished class map, or write it as predict --areas does.
+
+    Args:
+        map_: A class map of regard (.tif).
+        out: A table (.csv) to write.
+        overwrite: Replace existing files.
+    """
+    from regard.io.areas import as_csv
+    from regard.mapping.side_files import areas as measured
+
+    table = measured(map_, out, overwrite=overwrite)
+    facts = {"files": [] if out is None else [str(out)], "areas": [area._asdict() for area in table]}
+    return Answer(facts, as_csv(table).rstrip() if out is None else str(out))
+
+
+@app.command
+def stac(
+    map_: Annotated[Path, Parameter(name="MAP")],
+    /,
+    *,
+    out: Out,
+    confidence: Path | None = None,
+    entropy: Path | None = None,
+    polygons: Path | None = None,
+    areas: Path | None = None,
+    preview: Path | None = None,
+    overwrite: bool = False,
+) -> Answer:
+    """Write the STAC item of a finished class map, as predict --stac does.
+
+    Args:
+        map_: A class map of regard (.tif).
+        out: The item to write (.json).
+        confidence: Its confidence raster, which becomes an asset as the other files do.
+        entropy: Its uncertainty raster.
+        polygons: Its polygons.
+        areas: Its table of areas.
+        preview: Its preview.
+        overwrite: Replace existing files.
+    """
+    from regard.mapping.side_files import item
+
+    outputs = Outputs(map_, confidence, entropy, polygons, areas, out, preview)
+    return _answer([item(outputs, overwrite=overwrite)])
+
+
+@app.command
+def style(
+    map_: Annotated[Path, Parameter(name="MAP")],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    overwrite: bool = False,
+) -> Answer:
+    """Write the style for QGIS of a finished class map.
+
+    Args:
+        map_: A class map of regard (.tif).
+        out: The style to write (.qml); by default next to the map, where QGIS finds it.
+        overwrite: Replace existing files.
+    """
+    from regard.mapping.side_files import style as write
+
+    return _answer([write(map_, out, overwrite=overwrite)])
+
+
+@app.command
+def preview(map_: Annotated[Path, Parameter(name="MAP")], /, *, out: Out, overwrite: bool = False) -> Answer:
+    """Write a small picture of a finished class map in its colours.
+
+    Args:
+        map_: A class map of regard (.tif).
+        out: The picture to write (.png), of at most 1,024 pixels a side.
+        overwrite: Replace existing files.
+    """
+    return _written(Outputs(map_, preview=out), PolygonRules(), overwrite)
+
+
+def _written(outputs: Outputs, rules: PolygonRules, overwrite: bool) -> Answer:
+    from regard.mapping.side_files import write_sides
+
+    write_sides(outputs, rules, overwrite=overwrite)
+    return _answer(outputs.sides)
+
+
+def _answer(files: list[Path]) -> Answer:
+    return Answer({"files": [str(path) for path in files]}, "\n".join(map(str, files)))
