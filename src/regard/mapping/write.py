@@ -98,12 +98,9 @@ class RasterJob:
             _stage(self, progress)
             give_back_freed_memory()  # what windows were computed in is of no use to what follows
             if key_of(self.identity()) != self.journal.key:
-                files = [Path(name) for name, _, _ in self.raster.fingerprints if not name.startswith("/vsi")]
-                gone = [path for path in files if not path.exists()]
-                raise UnreadableImage(
-                    f"{gone[0] if gone else self.raster.source} was changed while it was read, or is gone. Run the "
-                    "same again."
-                )
+                files = [name for name, _, _ in self.raster.fingerprints if not name.startswith("/vsi")]
+                gone = next((name for name in files if not Path(name).exists()), self.raster.source)
+                raise UnreadableImage(f"{gone} was changed while it was read, or is gone. Run the same again.")
             if not _publish(self) and progress:
                 print(
                     f"{self.labels.name} is empty: no pixel of {self.raster.source.name} holds data (nodata, mask, "
@@ -240,11 +237,8 @@ def _publish(job: RasterJob) -> bool:
     Whether the map has any label.
     """
     mapped = False
-    raster, folder, tags = (
-        job.raster,
-        job.journal.folder,
-        {**job.model_tags, **source_tags(raster, job.modified), **job.tags},
-    )
+    raster, folder = job.raster, job.journal.folder
+    tags = {**job.model_tags, **source_tags(raster, job.modified), **job.tags}
     grid = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
     for name, path in reversed(job.layers.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
