@@ -71,9 +71,8 @@ def predict(
 
     Several sources give a list of maps, in the folder ``out`` if that is given; with ``mosaic`` they are one scene on
     one grid, and where they overlap, the last one that has data is used. A source that fails does not stop the
-    others; the error at the end names it. Without ``overwrite`` a complete map of the
-    same model, source and options is kept, files that it lacks besides its rasters are derived from it, and any other
-    file is refused.
+    others; the error at the end names it. Without ``overwrite`` a complete map of the same model, source and options
+    is kept, files that it lacks besides its rasters are derived from it, and any other file is refused.
 
     The other options are those of :mod:`regard.options`: files besides the map in ``Outputs``, ``sieve`` to
     ``minimum_area`` in ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, windows in ``Windows``, and ``scales``,
