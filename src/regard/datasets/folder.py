@@ -104,6 +104,8 @@ def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -
     public, described = public_name(root), base.suffix == ".json" and base.is_file()
     if classes is not None and (public or described):
         raise ConfigError(f"{root} has classes of its own. Leave classes out.")
+    if base.suffix == ".json" and not base.exists():
+        raise DatasetError(f"{base} does not exist. Give a .json that describes scenes and polygons, or a folder.")
     if not (public or described or base.is_dir()):
         raise DatasetError(f"{base} is not a folder. Give one with images/, masks/ and classes.json.")
     found = Scan(base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from regard.io.vectors import Polygons, read_shapes
 OVERLAP = 0.01  # share of the smaller of two polygons
 MOSTLY = 0.9  # share of one value above which a column may be none of classes
 SAYS_LITTLE = {"yes", "no", "true", "false", "1", "0", "unknown", "other", "none"}  # in lower case
+ALIKE = 0.85  # similarity of two values, as difflib has it
 SPARSE = 0.25  # share of the scenes
 
 
@@ -65,9 +67,15 @@ def _check_features(description: PolygonScenes, polygons: Polygons, values: np.n
 
 def _check_column(description: PolygonScenes, values: np.ndarray) -> Iterator[Finding]:
     """A column whose values are taken as classes, though most polygons have the same, or one that says little."""
-    counts = Counter(values[values != ""].tolist())
+    file, counts = description.labels, Counter(values[values != ""].tolist())
     if not counts or description.value is not None or description.classes is not None:
         return
+    for name in sorted(counts):
+        for like in get_close_matches(name, [other for other in counts if counts[other] > counts[name]], 1, ALIKE):
+            message = (
+                f"{name!r} ({counts[name]:,}) is spelt almost as {like!r} ({counts[like]:,}). If they are one class"
+            )
+            yield Finding("note", "classes", f"{file}: {message}, list both as its values in 'classes'.", (file,))
     (top, count), total = counts.most_common(1)[0], sum(counts.values())
     if top.lower() not in SAYS_LITTLE and (count < MOSTLY * total or len(counts) == 1):
         return
@@ -77,7 +85,7 @@ def _check_column(description: PolygonScenes, values: np.ndarray) -> Iterator[Fi
     advice = (
         'If all are one thing, give "value" in place of "column"; else list which values make a class in "classes".'
     )
-    yield Finding("warning", "classes", f"{description.labels}: {message} {advice}", (description.labels,))
+    yield Finding("warning", "classes", f"{file}: {message} {advice}", (file,))
 
 
 def _check_systems(base: Path, description: PolygonScenes, polygons: Polygons) -> Iterator[Finding]:
@@ -107,7 +115,8 @@ def _check_places(assigned: Assigned) -> Iterator[Finding]:
         yield Finding("warning", "polygons", f"{file}: {message}", (file,))
     yield from _check_overlaps(assigned)
     if assigned.background is None and (share := _share_covered(assigned)) < SPARSE:
-        count, names = f"{int((on_scene & ~outside).sum()):,} polygons", listed(assigned.classes.names, 5)
+        used = on_scene & (scenes[0].values != "")
+        count, names = f"{int(used.sum()):,} polygons", listed(assigned.classes.names, 5)
         message = (
             f"{count} of {names} cover {100 * share:.2g} % of the scenes; the rest is unlabelled, and a model maps"
         )
@@ -117,7 +126,8 @@ def _check_places(assigned: Assigned) -> Iterator[Finding]:
 
 def _share_covered(assigned: Assigned) -> float:
     """The share of the scenes' pixels under polygons."""
-    covered = sum(shapely.area(scene.polygons.shapes[scene.on_scene]).sum() for scene in assigned.scenes)
+    used = [scene.polygons.shapes[scene.on_scene & (scene.values != "")] for scene in assigned.scenes]
+    covered = sum(shapely.area(shapes).sum() for shapes in used)
     return float(covered / sum(scene.grid.size[0] * scene.grid.size[1] for scene in assigned.scenes))
 
 

@@ -224,3 +224,15 @@ def test_classes_missing_from_a_split(broken: Path) -> None:
         relabel(broken, f"tile{index}", lambda x: np.where(x == 2, 0, x))
     found = audit(broken)
     assert has(found, "error", "absent class", "", "'blue thing' (2) is scored but never in train")
+
+
+def test_gradients_of_one_class_are_no_mirrored_copies(broken: Path) -> None:
+    """Open sea, brighter to the south-east in one image and to the south-west in another."""
+    down, right = np.mgrid[:SIDE, :SIDE, :3][:2]
+    for name, image in (("tile0", down + right), ("tile5", down - right + SIDE)):  # of train and of val
+        save_image(broken / "images" / f"{name}.png", image / 3)
+        save_image(broken / "masks" / f"{name}.png", np.zeros((SIDE, SIDE)))
+    assert not any(finding.kind == "leak" for finding in audit(broken).findings)
+    save_image(broken / "masks" / "tile0.png", np.eye(SIDE))
+    save_image(broken / "masks" / "tile5.png", np.eye(SIDE))
+    assert has(audit(broken), "error", "leak", "tile5.png", "mirrored or rotated")
