@@ -24,6 +24,7 @@ from regard.evaluation.evaluate import check_classes
 from regard.memory import keep_freed_memory
 from regard.models import Segmenter
 from regard.progress import Progress
+from regard.training.activations import lean
 from regard.training.callbacks import Bookkeeping, is_first, open_logger
 from regard.training.config import TrainConfig, with_recipe
 from regard.training.faults import AtomicCheckpoints, one_line_errors
@@ -131,7 +132,8 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
     )
     model = model.to(memory_format=torch.channels_last).train()
     task = SegmentationTask(model, config, criterion_of(model, config, pixels))
-    with Progress("step", config.steps, start=done, enabled=progress) as bar:
+    bar = Progress("step", config.steps, start=done, enabled=progress)
+    with bar, lean(model.backbone, recompute=config.recompute):
         trainer = pl.Trainer(
             max_steps=config.steps,
             precision=PRECISION[config.precision],  # type: ignore[arg-type]
