@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import gpu
 from benchmarks.gpu import LIMITS, markdown, merged, pivoted, run_all, run_part
+from benchmarks.gpu_measure import TOY, measured
 from regard.errors import ConfigError, RegardError
 
 NOT_ON_A_CPU = {"SDPA flash", "SDPA efficient", "SDPA cuDNN", "SDPA cuDNN, 8 heads"}
@@ -66,6 +71,46 @@ def test_the_other_parts_say_what_they_should(toy: tuple[dict[str, Any], str]):
     assert scene["complete"] and scene["windows"] == 9 and scene["Mpx/s"] > 0
     (run,) = parts["study"]
     assert run["steps"] == 1 and 0 < run["val_miou"] < 1
+
+
+@pytest.mark.slow
+def test_what_only_a_gpu_runs_has_run_here_with_stand_ins(tmp_path: Path):
+    """Events, peak memory, use of the GPU, transfers: where a typing error would show only on the GPU."""
+    pytest.importorskip("triton", reason="Triton comes with PyTorch for Linux")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nwhile true; do echo 40; echo 60; sleep 0.1; done\n")
+    tool.chmod(0o755)
+    script = Path(__file__).with_name("pretended_gpu.py")
+    paths = os.pathsep.join([str(Path(gpu.__file__).parents[1]), *sys.path])
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": paths}
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    rows = merged(ran.stdout.splitlines())
+    assert not [row for row in rows if "result" in row]
+    (machine,) = (row for row in rows if row["part"] == "machine")
+    assert (machine["device"], machine["memory GB"]) == ("NVIDIA Pretence", 80)
+    assert machine["TFLOP/s of a product"] == pytest.approx(2 * 64**3 / 1e-3 / 1e12)
+    assert all((row["ms"], row["GB"]) == (1, 2.5) for row in rows if "ms" in row)
+    assert [row["GPU use %"] for row in rows if row["part"] == "scene"] == [pytest.approx(50, abs=10)]
+    assert [row["steps"] for row in rows if row["part"] == "study"] == [1]
+    assert sum(row.get("way", "").startswith("self-check") for row in rows) == 4
+
+
+def test_out_of_memory_is_a_result_and_a_lost_device_is_the_end(monkeypatch: pytest.MonkeyPatch):
+    size, given_back = replace(TOY, device="cuda"), []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+
+    def fails(error: Exception) -> torch.Tensor:
+        raise error
+
+    assert measured(partial(fails, torch.OutOfMemoryError("CUDA out of memory")), size) == {"result": "out of memory"}
+    row = measured(partial(fails, RuntimeError("CUDA error: invalid argument\nmore")), size)
+    assert row == {"result": "RuntimeError: CUDA error: invalid argument"}
+    assert len(given_back) == 2
+    monkeypatch.setattr(torch.cuda, "synchronize", partial(fails, RuntimeError("illegal memory access")))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        measured(partial(fails, RuntimeError("CUDA error")), size)
 
 
 def child(code: str) -> list[str]:
