@@ -1,4 +1,4 @@
-"""The description of scenes and of the polygons over them, as a .json file has it."""
+"""The description of scenes and of the polygons over them, as a .json file has it, and the values of its columns."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyproj
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from regard.classes import first_reason
 from regard.errors import DatasetError, unknown
+from regard.io.vectors import Polygons
 
 ANY = "*"  # in the list of a class: every value that no class lists
 BOUNDS = '{"bounds": [west, south, east, north], "crs": "EPSG:4326"}'
@@ -138,3 +140,25 @@ def describe_it(path: Path) -> str:
     """What to write for a vector file that was given without a scene."""
     minimal = {"images": ["scene.tif"], "labels": path.name, "value": "building", "background": "other"}
     return f"{path.name} has polygons but no scene. Describe both in a file labels.json: {json.dumps(minimal)}."
+
+
+def values_of(polygons: Polygons, description: PolygonScenes) -> np.ndarray:
+    """The value of each polygon that gives its class: of the first column that has one; empty if none has."""
+    if description.value is not None:
+        return np.full(len(polygons.shapes), description.value)
+    found = texts(polygons.values[0])
+    for column in polygons.values[1 : len(description.column)]:
+        found = np.where(found == "", texts(column), found)
+    return found
+
+
+def texts(column: np.ndarray) -> np.ndarray:
+    """The values of a column as text; empty where there is none."""
+    return np.array([text_of(value) for value in column])
+
+
+def text_of(value: Any) -> str:
+    """A value of a column as the name of a class; empty if there is none."""
+    if value is None or value != value:
+        return ""
+    return f"{value:g}" if isinstance(value, float | np.floating) else str(value).strip()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from regard.classes import ClassMap
 from regard.datasets.blocks import block_side, coarse, split_by_centres, split_by_ground
 from regard.datasets.labelled_data import SPLITS, LabelledData, Pair, PolygonLabels, boxes
-from regard.datasets.polygon_description import ANY, PolygonScenes
+from regard.datasets.polygon_description import ANY, PolygonScenes, texts, values_of
 from regard.errors import ClassMismatch, DatasetError, counted
 from regard.io.extent import Extent, Grid, PolygonExtent, RasterExtent, reaching
 from regard.io.ground import at_gsd
@@ -178,7 +178,12 @@ def _extents(base: Path, description: PolygonScenes, raster: Raster) -> dict[str
     if split is None:
         return {"": (PolygonExtent(polygons.shapes),)}
     said = _checked(texts(polygons.values[0]), np.ones(len(polygons.shapes), bool), split)
-    return {name: (PolygonExtent(polygons.shapes[said == name]),) for name in SPLITS}
+    extents, taken = dict[str, tuple[Extent, ...]](), shapely.Polygon()
+    for name in reversed(SPLITS):  # ground of two splits is not trained on
+        ground = shapely.union_all(polygons.shapes[said == name])
+        extents[name] = (PolygonExtent(np.array([ground.difference(taken)], object)),)
+        taken = shapely.union(taken, ground)
+    return extents
 
 
 def _elsewhere(base: Path, image: str, description: PolygonScenes) -> DatasetError:
@@ -188,28 +193,6 @@ def _elsewhere(base: Path, image: str, description: PolygonScenes) -> DatasetErr
         f"{Path(description.labels).name} has no polygon with a class on {Path(image).name}: {where} Take the scene "
         "off the list, or correct the CRS."
     )
-
-
-def values_of(polygons: Polygons, description: PolygonScenes) -> np.ndarray:
-    """The value of each polygon that gives its class: of the first column that has one; empty if none has."""
-    if description.value is not None:
-        return np.full(len(polygons.shapes), description.value)
-    found = texts(polygons.values[0])
-    for column in polygons.values[1 : len(description.column)]:
-        found = np.where(found == "", texts(column), found)
-    return found
-
-
-def texts(column: np.ndarray) -> np.ndarray:
-    """The values of a column as text; empty where there is none."""
-    return np.array([text_of(value) for value in column])
-
-
-def text_of(value: Any) -> str:
-    """A value of a column as the name of a class; empty if there is none."""
-    if value is None or value != value:
-        return ""
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value).strip()
 
 
 def _labels(

@@ -13,8 +13,8 @@ import pyproj
 import shapely
 
 from regard.datasets.folder import Finding
-from regard.datasets.polygon_description import ANY, PolygonScenes
-from regard.datasets.polygon_scenes import Assigned, assign, values_of
+from regard.datasets.polygon_description import ANY, PolygonScenes, values_of
+from regard.datasets.polygon_scenes import Assigned, assign
 from regard.errors import RegardError, counted, listed
 from regard.io.raster import open_raster
 from regard.io.vectors import Polygons, read_shapes

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyogrio.raw
+import pyproj
 import pytest
 import rasterio
 import rasterio.features
@@ -124,10 +125,9 @@ def test_polygons_in_another_crs_and_several_scenes(tmp_path: Path):
     write_tif(tmp_path / "coarse.tif", np.ones((4, 60, 80), np.uint8), **wide)
     shapes = [shapely.box(500_000 + 100 * i, 4_999_000, 500_060 + 100 * i, 4_999_500) for i in range(10)]
     kinds = ["a", "b"] * 5
-    write_polygons(tmp_path / "plain.gpkg", shapes, kind=kinds)
-    subprocess.run(
-        ["ogr2ogr", "-q", "-t_srs", "EPSG:4326", tmp_path / "fields.gpkg", tmp_path / "plain.gpkg"], check=True
-    ) if shutil.which("ogr2ogr") else pytest.skip("ogr2ogr is not installed")
+    change = pyproj.Transformer.from_crs(CRS, "EPSG:4326", always_xy=True).transform
+    degrees = [shapely.transform(shape, lambda xy: np.stack(change(*xy.T), axis=1)) for shape in shapes]
+    write_polygons(tmp_path / "fields.gpkg", degrees, crs="EPSG:4326", kind=kinds)
     data = folder(describe(tmp_path, images=["scene.tif", "coarse.tif"]))
     pairs = [pair for split in data.splits.values() for pair in split]
     assert {pair.image.name for pair in pairs} == {"scene.tif", "coarse.tif"}
@@ -245,6 +245,25 @@ def an_extent(place: Path, kind: str, size: tuple[int, int]) -> tuple[Any, np.nd
     return "extent.tif", (values[0] != 255).repeat(2, axis=0).repeat(2, axis=1)
 
 
+@pytest.mark.parametrize("gsd", [20.0, 7.0])
+def test_an_extent_at_another_resolution(tmp_path: Path, gsd: float):
+    size = (120, 160)
+    a_scene(tmp_path, size=size, count=3)
+    shapes = some_polygons(20, size, seed=3)
+    write_polygons(tmp_path / "fields.gpkg", shapes)
+    extent, _ = an_extent(tmp_path, "raster", size)
+    told = {"column": [], "value": "tree", "background": "grass", "extent": extent, "gsd": gsd}
+    data = folder(describe(tmp_path, **told))
+    shape = tuple(round(length * 10 / gsd) for length in size)
+    place = rasterio.Affine(1600 / shape[1], 0, 500_000, 0, -1200 / shape[0], 5_000_000)
+    with rasterio.open(tmp_path / "extent.tif") as mask:
+        known = np.full(shape, 255, np.uint8)
+        grids = {"src_transform": mask.transform, "dst_transform": place, "src_crs": mask.crs, "dst_crs": mask.crs}
+        rasterio.warp.reproject(mask.read(1), known, **grids)
+    drawn = rasterio.features.rasterize(shapes, shape, transform=place)
+    assert np.array_equal(both(data, shape), np.where(known != 255, drawn, 255))
+
+
 @pytest.mark.parametrize("kind", ["bounds", "polygons", "raster"])
 @pytest.mark.parametrize(("window", "block"), [(1024, 40), (33, None)])
 def test_ground_without_a_polygon_is_background_within_the_extent(
@@ -302,11 +321,12 @@ def test_a_column_of_the_extent_gives_the_split_of_the_ground(tmp_path: Path):
     a_scene(tmp_path, size=size)
     shapes = some_polygons(20, size, seed=5)
     write_polygons(tmp_path / "fields.gpkg", shapes)
-    parts = [shapely.box(500_000 + x, 4_998_900, 500_000 + x + 450, 4_999_900) for x in (0, 500, 1000)]
+    parts = [shapely.box(500_000 + x, 4_998_900, 500_000 + x + 450, 4_999_900) for x in (0, 400, 1000)]
     write_polygons(tmp_path / "tiles.gpkg", parts, part=["train", "val", "test"])
     told = {"column": [], "value": "tree", "background": "grass", "extent": "tiles.gpkg", "split": "part"}
     data = folder(describe(tmp_path, **told))
     everywhere = burnt(shapes, [1] * 20, size, fill=0)
+    parts[0] = parts[0].difference(parts[1])  # where both were named, the ground is not trained on
     for part, split in zip(parts, ("train", "val", "test"), strict=True):
         expected = np.where(burnt([part], [1], size, fill=0) == 1, everywhere, 255)
         assert np.array_equal(whole(data, split, size), expected)

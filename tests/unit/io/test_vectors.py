@@ -197,3 +197,32 @@ def test_coordinates_that_are_exchanged_or_of_another_system_are_explained(tmp_p
     bare = write(tmp_path / "bare.gpkg", [on_map(SQUARE)], crs=None)
     with pytest.raises(ConfigError, match=r"bare\.gpkg has no CRS"):
         covered(bare, empty_scene)
+
+
+def test_the_condition_and_the_ids_of_geojson(tmp_path: Path) -> None:
+    path = tmp_path / "osm.geojson"
+    features: list[dict[str, Any]] = [
+        {"type": "Feature", "properties": {"roof:material": roof}, "geometry": shapely.geometry.mapping(SQUARE)}
+        for roof in ("tin", None, "clay", "tin")
+    ]
+
+    def found(where: str | None = None) -> tuple[str, list[Any]]:
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        polygons = read_shapes(path, ["roof:material"], where)
+        return polygons.id_name, polygons.ids.tolist()
+
+    assert found() == ("FID", [0, 1, 2, 3]) and found("\"roof:material\" = 'tin'") == ("FID", [0, 3])
+    for number, feature in enumerate(features):
+        feature["id"] = 70 + number
+    assert found('"roof:material" IS NULL') == ("FID", [71])
+    for number, feature in enumerate(features):
+        feature["id"] = f"way/{number}"
+    assert found() == ("id", [f"way/{number}" for number in range(4)])
+    features[1]["properties"]["osm_id"] = 8  # of one alone
+    for feature in features:
+        del feature["id"]
+    assert found()[0] == "FID"
+    with pytest.raises(ConfigError, match=r"where 'roof = 1' is not a condition; .* Columns: roof:material, osm_id\."):
+        found("roof = 1")
+    with pytest.raises(ConfigError, match=r"no polygon among 0 features where \"roof:material\" = 'gold'\."):
+        found("\"roof:material\" = 'gold'")
