@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,16 @@ from cyclopts import Group, Parameter
 from regard.cli.app import Answer, Bands, Model, Out, app, settings_of
 from regard.errors import ConfigError
 from regard.options import Compute, Views
-from regard.training.config import DATA, MOST_USED, Augmentation, Evaluation, Optimisation, Recipe, Session
+from regard.training.config import (
+    DATA,
+    MOST_USED,
+    Augmentation,
+    Evaluation,
+    Optimisation,
+    Recipe,
+    Session,
+    TrainConfig,
+)
 from regard.training.config import recipe as find_recipe
 
 if TYPE_CHECKING:
@@ -45,6 +56,7 @@ def train(
     evaluation: Annotated[Evaluation | None, EVALUATION] = None,
     session: Annotated[Session | None, RUN] = None,
     resume: Annotated[bool, Parameter(group=RUN.group)] = False,
+    dry_run: Annotated[bool, Parameter(group=RUN.group)] = False,
     progress: Annotated[bool, Parameter(group=RUN.group)] = True,
 ) -> Answer:
     """Train a model on a folder of labelled images. Run the same command again to resume a run that was stopped.
@@ -67,25 +79,32 @@ def train(
         session: What the run needs of the machine and where it logs.
         resume: Continue a stopped or complete run with more --steps (or --epochs): from there on the learning rate
             is that of a run of so many steps.
+        dry_run: Print the minutes and the memory that the training needs on this machine, from two steps of it, and a
+            smaller one if it needs too much. Nothing is written.
         progress: Show a progress bar, or lines where there is no terminal.
     """
     import torch
 
     from regard.datasets.folder import folder
+    from regard.training.train import completed
     from regard.training.train import train as run
 
     labelled = folder(data, bands=bands)
     torch.manual_seed((session or Session()).seed)
-    network = settings_of(config)
+    network, another = settings_of(config), None
     if init is not None:
         from regard.checkpoints.adapt import adapt
 
         _leave_to_the_model(architecture=architecture, backbone=backbone, pretrained=pretrained)
         model, notes = adapt(init, classes=labelled.classes, bands=labelled.band_names(), **network)
     else:
-        model, notes = _new_model(labelled, find_recipe(recipe), architecture, backbone, pretrained, network), ()
+        plan, notes = find_recipe(recipe), ()
+        model = _new_model(labelled, plan, architecture, backbone, pretrained, network)
+        another = partial(_new_model, labelled, plan, architecture, pretrained="none", network=network)
     groups = (optimisation, augmentation, evaluation, session)
     given = {name: getattr(group, name) for group in groups if group for name in group.model_fields_set}
+    if dry_run:
+        return _rehearsed(model, labelled, completed(recipe, given, labelled), another)
     if progress and notes:
         print("\n".join(notes), file=sys.stderr)
     finished = run(model, labelled, out, recipe=recipe, resume=resume, progress=progress, **given)
@@ -94,6 +113,15 @@ def train(
     notes = (*notes, *(f"skipped {name}: {fault}" for name, fault in finished.skipped.items()))
     facts = {"best": str(finished.best), "scores": scores, "notes": list(notes)}
     return Answer(facts, "\n".join([*notes, table, f"best model: {finished.best}"]))
+
+
+def _rehearsed(
+    model: Segmenter, data: LabelledData, settings: TrainConfig, another: Callable[[str], Segmenter] | None
+) -> Answer:
+    from regard.training.rehearsal import rehearse
+
+    facts = rehearse(model, data, settings, another)
+    return Answer(facts, "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
 
 
 def _new_model(

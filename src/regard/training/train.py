@@ -6,7 +6,7 @@ import logging
 import math
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,9 @@ def train(
         skip = config.on_bad_image == "skip"
         check_labels(data, skip=skip)
         check_val(data, model.bands, progress=progress)
-        model = model.with_card(_card_of(data, config, model.card))
+        model = model.with_card(card_of(data, config, model.card))
         with one_line_errors(), quiet():  # a data process may die as late as when Lightning is no longer quiet
-            _fit(model, data, record, config, progress=progress)
+            fit(model, data, record, config, progress=progress)
         if is_first():
             record.finish()
     return Run(record.folder, record.best_file, record.best_scores(), record.skipped())
@@ -103,7 +103,7 @@ def completed(recipe: str, given: Mapping[str, Any], data: LabelledData) -> Trai
     return config.model_copy(update=update)
 
 
-def _card_of(data: LabelledData, config: TrainConfig, card: Card) -> Card:
+def card_of(data: LabelledData, config: TrainConfig, card: Card) -> Card:
     """The card of a model of these data: their resolution and origin, and for bands without published ones their mean
     and std. What an initial model was trained on is not said of it.
     """
@@ -116,7 +116,16 @@ def _card_of(data: LabelledData, config: TrainConfig, card: Card) -> Card:
     return card.without_data().model_copy(update=update)
 
 
-def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConfig, *, progress: bool) -> None:
+def fit(
+    model: Segmenter,
+    data: LabelledData,
+    record: Record,
+    config: TrainConfig,
+    *,
+    progress: bool,
+    before: Sequence[pl.Callback] = (),
+) -> None:
+    """Train to the last step; ``before`` are called ahead of what keeps the record."""
     _prepare_processor(config)
     done = _steps_done(record.resume_file)
     loggers = [open_logger(name, record.folder, start=done) for name in config.log if name != "none"]
@@ -140,7 +149,7 @@ def _fit(model: Segmenter, data: LabelledData, record: Record, config: TrainConf
             devices=config.devices,
             use_distributed_sampler=False,  # ResumableSampler does it
             sync_batchnorm=torch.cuda.device_count() > 1,  # there is none for CPUs
-            callbacks=[Bookkeeping(data, record, bar), keep],
+            callbacks=[*before, Bookkeeping(data, record, bar), keep],
             plugins=[AtomicCheckpoints()],
             logger=loggers or False,
             enable_progress_bar=False,
