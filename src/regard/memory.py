@@ -1,9 +1,12 @@
-"""Memory of the process: its peak, and glibc's reuse of freed memory."""
+"""Memory of the process: its peak, glibc's reuse of freed memory, and a compiler that predictions do not need."""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import sys
+from types import ModuleType
+from typing import Any
 
 try:
     import resource
@@ -36,3 +39,50 @@ def peak_memory_mb() -> float:
         return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def import_timm_without_compiler() -> None:
+    """Import timm, but not PyTorch's compiler, which timm imports although it is not used: 150 MB and 1.6 seconds.
+
+    For the commands that predict: a program that compiles networks must not trace a function of timm that is marked to
+    be left out (``torch.compiler.disable``), and that mark is not made here.
+    """
+    import torch
+
+    if "torch._dynamo" in sys.modules or "timm" in sys.modules:
+        return
+    utils = {"is_compile_supported": lambda device: _imported("torch._dynamo.utils").is_compile_supported(device)}
+    sys.modules["torch._dynamo.utils"] = _StandIn("torch._dynamo.utils", utils)
+    compiler = _StandIn("torch._dynamo", {"disable": lambda function, *_, **__: function})
+    sys.modules["torch._dynamo"] = torch._dynamo = compiler
+    try:
+        _imported("timm")
+    finally:
+        _forget_stand_ins()
+
+
+class _StandIn(ModuleType):
+    """A module that becomes the true one when it is asked for more than it has."""
+
+    def __init__(self, name: str, content: dict[str, Any]) -> None:
+        super().__init__(name)
+        vars(self).update(content)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        _forget_stand_ins()
+        return getattr(_imported(self.__name__), name)
+
+
+def _imported(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def _forget_stand_ins() -> None:
+    import torch
+
+    for name in [name for name, module in sys.modules.items() if isinstance(module, _StandIn)]:
+        del sys.modules[name]
+    if isinstance(vars(torch).get("_dynamo"), _StandIn):
+        del torch._dynamo

@@ -49,8 +49,8 @@ def test_help_and_import_load_nothing_heavy() -> None:
     assert "predict" in result.stdout and "train" in result.stdout
 
 
-def test_predict_imports_no_trainer(tmp_path: Path) -> None:
-    """A photograph and a raster are mapped without Lightning, TensorBoard, or the part of regard that trains."""
+def test_predict_imports_no_trainer_and_no_compiler(tmp_path: Path) -> None:
+    """Nor what draws pictures or writes vector files: each would take memory and time for nothing."""
     save(tiny(), tmp_path / "m.safetensors")
     save_image(tmp_path / "a.png", [[[200, 40, 40]] * 50] * 40)
     write_tif(tmp_path / "b.tif", np.full((3, 40, 50), 90, np.uint8))
@@ -60,7 +60,10 @@ def test_predict_imports_no_trainer(tmp_path: Path) -> None:
         "    try: regard.cli.main(['predict', 'm.safetensors', name, '-o', 'map_' + name])\n"
         "    except SystemExit as end: assert end.code == 0\n"
         "trainers = ('lightning', 'tensorboardX', 'torchmetrics', 'regard.training.train', 'regard.datasets')\n"
-        "assert not set(trainers) & set(sys.modules), set(trainers) & set(sys.modules)"
+        "import torch; from regard.ops.attention import attend; attend(*torch.randn(3, 1, 2000, 8))\n"
+        "unused = {*trainers, 'torch._dynamo', 'triton', 'matplotlib', 'pyogrio'} & set(sys.modules)\n"
+        "assert not unused, unused\n"
+        "assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)) == 2"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

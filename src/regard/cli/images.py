@@ -92,6 +92,9 @@ def predict(
         views: The views of the image.
         sharing: How several sources are distributed.
     """
+    from regard.memory import import_timm_without_compiler
+
+    import_timm_without_compiler()
     from regard.io.mosaic import mosaic as as_one
     from regard.io.source import Source
     from regard.mapping.batch import predict_many

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from regard.inference.fold import followers
 from regard.models import Segmenter
+from regard.models.backbone import CONVOLUTIONS, margins_of
 from regard.ops.products import HAS_ONEDNN
 
 FAR = 8  # pixels from the centre of a depthwise kernel, from which on oneDNN is slow
@@ -26,6 +29,7 @@ FUSED: dict[type[nn.Module], str] = {
     nn.SiLU: "swish",
     nn.Hardswish: "hardswish",
 }
+Margins = tuple[int, int, int, int]  # left, right, above, below
 
 
 class FastConv(nn.Module):
@@ -47,17 +51,30 @@ class FastConv(nn.Module):
         return self.conv.bias
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o _ _"]:
-        conv, x = self.conv, x.to(self.weight.dtype)
-        assert not isinstance(conv.padding, str)
         if not self.by_phases:
-            return self._convolve(x, conv.padding, conv.dilation)
-        step = conv.dilation[0]
-        return _joined(self._convolve(_phases(x, step), (conv.padding[0] // step,) * 2, (1, 1)), step, x.shape)
+            return self.convolve(x, self.margins(x.shape[2:]))
+        step = self.conv.dilation[0]
+        return joined(self.convolve_phases(phases(x, step)), step, x.shape)
+
+    def margins(self, size: Sequence[int]) -> Margins:
+        """The zeros around a map of ``size`` = (height, width)."""
+        return margins_of(self.conv, size)
+
+    def convolve(self, x: Float[Tensor, "b c h w"], margins: Margins) -> Float[Tensor, "b o _ _"]:
+        """The convolution and its activation with zeros around, whatever margins are its own."""
+        left, right, above, below = margins
+        if left != right or above != below:
+            x, above, left = F.pad(x, margins), 0, 0
+        return self._convolve(x, (above, left), self.conv.dilation)
+
+    def convolve_phases(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h w"]:
+        """The convolution of the :func:`phases` of a map, of a kernel with far taps."""
+        return self._convolve(x, (self.conv.kernel_size[0] // 2,) * 2, (1, 1))
 
     def _convolve(
         self, x: Float[Tensor, "b c h w"], padding: tuple[int, ...], dilation: tuple[int, ...]
     ) -> Float[Tensor, "b o _ _"]:
-        stride, groups = self.conv.stride, self.conv.groups
+        x, stride, groups = x.to(self.weight.dtype), self.conv.stride, self.conv.groups
         if not (HAS_ONEDNN and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.numel()):
             out: Tensor = self.activation(F.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups))
             return out
@@ -67,11 +84,11 @@ class FastConv(nn.Module):
 
 
 def use_fast_convs(model: Segmenter) -> None:
-    """Replace each convolution, with the activation that takes its output; other classes (TensorFlow's) stay."""
+    """Replace each convolution, with the activation that takes its output."""
     activations = dict(followers(model, (nn.Conv2d,), tuple(FUSED)))
     names = {module: name for name, module in model.named_modules()}
     for module, name in names.items():
-        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        if type(module) in CONVOLUTIONS and module.padding_mode == "zeros" and not isinstance(module.padding, str):
             activation = activations.get(module)
             model.set_submodule(name, FastConv(module, activation))
             if activation is not None:
@@ -93,7 +110,7 @@ def _has_far_taps(conv: nn.Conv2d) -> bool:
     return depthwise and even and conv.padding == reach and reach[0] >= FAR
 
 
-def _phases(x: Float[Tensor, "b c h w"], step: int) -> Float[Tensor, "_ c _ _"]:
+def phases(x: Float[Tensor, "b c h w"], step: int) -> Float[Tensor, "_ c _ _"]:
     """The maps of every ``step``-th pixel, channels last, with zeros to a whole number of steps: as beyond the edge."""
     height, width = x.shape[2:]
     if height % step or width % step:
@@ -103,8 +120,8 @@ def _phases(x: Float[Tensor, "b c h w"], step: int) -> Float[Tensor, "_ c _ _"]:
     return x.flatten(0, 2).permute(0, 3, 1, 2)
 
 
-def _joined(phases: Float[Tensor, "_ c _ _"], step: int, shape: torch.Size) -> Float[Tensor, "b c h w"]:
-    """The inverse of :func:`_phases`."""
+def joined(parts: Float[Tensor, "_ c _ _"], step: int, shape: torch.Size) -> Float[Tensor, "b c h w"]:
+    """The inverse of :func:`phases`."""
     images, _, height, width = shape
-    x = phases.permute(0, 2, 3, 1).unflatten(0, (images, step, step)).permute(0, 3, 1, 4, 2, 5)
+    x = parts.permute(0, 2, 3, 1).unflatten(0, (images, step, step)).permute(0, 3, 1, 4, 2, 5)
     return x.flatten(3, 4).flatten(1, 2)[:, :height, :width].permute(0, 3, 1, 2)

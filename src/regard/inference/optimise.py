@@ -25,6 +25,7 @@ from regard.execution import Precision
 from regard.files import digest
 from regard.inference.fast_conv import FastConv, use_fast_convs
 from regard.inference.fold import fold_norms
+from regard.inference.inverted_residual import use_inverted_residuals
 from regard.inference.runtimes import Runner
 from regard.models import MultiScaleOCRNet, OCRNet, Segmenter
 from regard.ops.attention import to_map, to_tokens, without_autocast
@@ -54,6 +55,7 @@ def make_fast(model: Segmenter) -> Segmenter:
     if isinstance(model, OCRNet) and model.joins_branches:
         keep_branches(model)
     use_fast_convs(model)
+    use_inverted_residuals(model)
     model.fast = True
     return model.requires_grad_(False)
 

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped, UInt8
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from regard.card import RGB
 from regard.classes import ClassMap
@@ -58,6 +55,8 @@ def colourise(labels: Integer[np.ndarray, "h w"], classes: ClassMap) -> UInt8[np
 
 def heat(shares: Float[np.ndarray, "..."], colours: str = "viridis") -> UInt8[np.ndarray, "... 3"]:
     """Shares 0..1 in a colour map of Matplotlib, from dark to bright."""
+    from matplotlib import colormaps  # not at the top, as maps need none: 25 MB
+
     return (255 * colormaps[colours](shares)[..., :3]).astype(np.uint8)
 
 
@@ -73,6 +72,9 @@ def blend(image: UInt8[np.ndarray, "h w 3"], colours: UInt8[np.ndarray, "h w 3"]
 
 def panel(pictures: Sequence[Picture], classes: ClassMap, path: Path, *, columns: int | None = None) -> Path:
     """Pictures side by side under their titles, with the legend of the classes, as one PNG without background."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     columns = columns or len(pictures)
     rows = -(-len(pictures) // columns)
     height, width = pictures[0][1].shape[:2]

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
-import pyogrio.raw
 import pyproj
 import shapely
 
@@ -73,7 +71,7 @@ def description_of(path: Path) -> str | None:
             from pyarrow import parquet
 
             return (parquet.read_schema(path).metadata or {}).get(b"description", b"").decode() or None
-        return (pyogrio.read_info(gdal_name(path))["layer_metadata"] or {}).get("DESCRIPTION")
+        return (_pyogrio().read_info(gdal_name(path))["layer_metadata"] or {}).get("DESCRIPTION")
     return None
 
 
@@ -83,7 +81,7 @@ def names_in(path: Path) -> list[str]:
         from pyarrow import parquet
 
         return parquet.read_table(path, columns=["name"])["name"].to_pylist()
-    about = pyogrio.raw.read(gdal_name(path), columns=["name"], read_geometry=False)
+    about = _pyogrio().raw.read(gdal_name(path), columns=["name"], read_geometry=False)
     return about[3][0].tolist()
 
 
@@ -127,7 +125,9 @@ class VectorWriter(FileWriter):
         with self._checked():
             geometry = shapely.to_wkb(shapes)
             about = {} if exists else {"DESCRIPTION": self._description}
-            pyogrio.raw.write(self._work, geometry, values, names, driver="GPKG", append=exists, **self._layer, **about)
+            _pyogrio().raw.write(
+                self._work, geometry, values, names, driver="GPKG", append=exists, **self._layer, **about
+            )
         self.count += len(shapes)
         if len(shapes):
             self._bounds.append(shapely.total_bounds(shapes))
@@ -169,15 +169,15 @@ class VectorWriter(FileWriter):
 
     def _read_back(self) -> None:
         """Decode every polygon: a full disk is not always told when it is written to."""
-        if self._driver != "Parquet" and len(pyogrio.read_bounds(self._part)[0]) != self.count:
+        if self._driver != "Parquet" and len(_pyogrio().read_bounds(self._part)[0]) != self.count:
             raise self._failed("what was written does not read back")
 
     def _convert(self) -> None:
         options = RFC_7946 if self._driver == "GeoJSON" and _is_on_earth(self._crs) else {}
-        with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (about, stream):
+        with _pyogrio().raw.open_arrow(self._work, use_pyarrow=False) as (about, stream):
             layer = {"geometry_name": about["geometry_name"] or "wkb_geometry", **self._layer, **options}
             layer["DESCRIPTION"] = self._description
-            pyogrio.raw.write_arrow(stream, self._part, driver=self._driver, **layer)
+            _pyogrio().raw.write_arrow(stream, self._part, driver=self._driver, **layer)
 
     def _to_parquet(self) -> None:
         """Write GeoParquet 1.1.0: geometry as WKB, the CRS as PROJJSON."""
@@ -189,7 +189,7 @@ class VectorWriter(FileWriter):
         if self.count:
             about["bbox"] = [*np.min(self._bounds, axis=0)[:2].tolist(), *np.max(self._bounds, axis=0)[2:].tolist()]
         geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}}
-        with pyogrio.raw.open_arrow(self._work, use_pyarrow=False) as (source, stream):
+        with _pyogrio().raw.open_arrow(self._work, use_pyarrow=False) as (source, stream):
             reader = pyarrow.RecordBatchReader.from_stream(stream)
             name = source["geometry_name"] or "wkb_geometry"
             fields = [pyarrow.field("geometry", pyarrow.binary()) if f.name == name else f for f in reader.schema]
@@ -205,3 +205,10 @@ def _is_on_earth(crs: str | None) -> bool:
         return crs is not None and bool(pyproj.Transformer.from_crs(crs, "OGC:CRS84"))
     except pyproj.exceptions.ProjError:
         return False
+
+
+def _pyogrio() -> Any:
+    """Imported when a file is written, as it holds a GDAL of its own: 43 MB."""
+    import pyogrio.raw
+
+    return pyogrio

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from regard.io.ground import ground_resolution
 from regard.io.mosaic import mosaic as mosaic_of
 from regard.io.raster import Raster, open_raster
 from regard.io.source import Source
-from regard.io.vectors import Area, area_of_interest
 from regard.mapping.blend import memory_needed, predict_rows
 from regard.mapping.job import PhotographJob, is_scene
 from regard.mapping.scene_check import check_scene
@@ -47,7 +47,7 @@ def predict(
     regularise: Sequence[str] = PolygonRules.regularise,
     minimum_area: float = PolygonRules.minimum_area,
     bands: Sequence[int | str] | None = None,
-    aoi: Area | None = None,
+    aoi: Sequence[float] | str | Path | None = None,
     gsd: float | None = None,
     nodata: float | None = None,
     vrt: bool = Input.vrt,
@@ -143,7 +143,8 @@ def opened_raster(model: Segmenter, source: Source, options: MapOptions) -> Iter
     with open_raster(source, bands=given.bands, expected=model.bands, vrt=given.vrt) as raster:
         _check_grid(raster, options)
         raster.no_data = given.nodata
-        raster.area = None if given.aoi is None else area_of_interest(given.aoi, raster)
+        if given.aoi is not None:
+            raster.area = _area(given.aoi, raster)
         fitted = options if given.gsd is None else at_resolution(options, model, raster)
         needed, most = memory_needed(model, raster, fitted.windows) / 1e6, fitted.windows.max_memory
         if needed > most:
@@ -153,6 +154,12 @@ def opened_raster(model: Segmenter, source: Source, options: MapOptions) -> Iter
                 f"{needed:.0f}."
             )
         yield raster, fitted
+
+
+def _area(wanted: Sequence[float] | str | Path, raster: Raster) -> Any:
+    from regard.io.vectors import area_of_interest  # with a GDAL of its own: 43 MB
+
+    return area_of_interest(wanted, raster)
 
 
 def _need_a_map(source: Source, names: Sequence[str]) -> None:

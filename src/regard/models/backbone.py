@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import timm
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same_arg
 from torch import nn
 
 from regard.errors import CheckpointError, ConfigError, StrideUnavailable, unknown
@@ -22,6 +24,7 @@ class Backbone(NamedTuple):
     strides: list[int]
 
 
+CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # computed as ``conv2d`` with ``margins_of`` zeros around
 # Ours, added to those of the timm network: what the published networks have and timm has not.
 OWN_OPTIONS = ("pool_ceil", "contract_dilation", "dilate_second", "two_steps", "modules", "blocks")
 
@@ -177,3 +180,12 @@ def keep_dilation(network: nn.Module) -> None:
     """Dilation 2 and 4 in every block of the last two stages, the first ones included, as NVIDIA's ResNets have it."""
     for stage, rate in (("layer3", 2), ("layer4", 4)):
         set_dilations(network, stage, [rate] * len(cast(nn.Sequential, getattr(network, stage))))
+
+
+def margins_of(conv: nn.Conv2d, size: Sequence[int]) -> tuple[int, int, int, int]:
+    """The zeros that a convolution adds left, right, above and below a map of ``size`` = (height, width)."""
+    if isinstance(conv, Conv2dSame):
+        left, right, above, below = pad_same_arg([*size], [*conv.kernel_size], [*conv.stride], [*conv.dilation])
+        return left, right, above, below
+    assert not isinstance(conv.padding, str)
+    return conv.padding[1], conv.padding[1], conv.padding[0], conv.padding[0]

@@ -5,7 +5,8 @@ Where a query has more than ``KEYS`` keys, its mean over all of them is built fr
 by its share of the total: the same sum, bracketed. The backward pass computes the blocks again from the logarithms of
 the totals, so training keeps no map either.
 
-Two operators are registered with torch, so that ``torch.compile`` calls them as they are and autograd knows both.
+Two operators are registered with torch, so that ``torch.compile`` calls them as they are and autograd knows both. (Not
+by ``torch.library.custom_op``: its operators import PyTorch's compiler when they are called, 250 MB and 2 seconds.)
 
 Source: Rabe and Staats, Self-attention Does Not Need O(n²) Memory, arXiv 2112.05682; Dao et al., FlashAttention,
 arXiv 2205.14135, algorithms 1 and 4. Here the products of a block are left to the machine's matrix library (see
@@ -29,11 +30,15 @@ ROWS = 1024
 KEYS = 512
 
 
-@torch.library.custom_op(
-    "regard::attend",
-    mutates_args=(),
-    schema="(Tensor query, Tensor key, Tensor value, float scale) -> (Tensor, Tensor)",
+torch.library.define("regard::attend", "(Tensor query, Tensor key, Tensor value, float scale) -> (Tensor, Tensor)")
+torch.library.define(
+    "regard::attend_backward",
+    "(Tensor gradient, Tensor query, Tensor key, Tensor value, Tensor out, Tensor log_total, float scale)"
+    " -> (Tensor, Tensor, Tensor)",
 )
+
+
+@torch.library.impl("regard::attend", "default")
 def attend_by_blocks(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m c"], scale: float
 ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n"]]:
@@ -86,12 +91,7 @@ def _attend_rows(
     return log_total
 
 
-@torch.library.custom_op(
-    "regard::attend_backward",
-    mutates_args=(),
-    schema="(Tensor gradient, Tensor query, Tensor key, Tensor value, Tensor out, Tensor log_total, float scale)"
-    " -> (Tensor, Tensor, Tensor)",
-)
+@torch.library.impl("regard::attend_backward", "default")
 def attend_backward_by_blocks(
     gradient: Float[Tensor, "b n c"],
     query: Float[Tensor, "b n d"],
@@ -153,7 +153,7 @@ def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...
     query, key, value, out, log_total = ctx.saved_tensors
     if torch.is_grad_enabled():  # someone will differentiate again
         return (*_differentiable_gradients(gradient, query, key, value, ctx.scale), None)
-    return (*attend_backward_by_blocks(gradient, query, key, value, out, log_total, ctx.scale), None)
+    return (*torch.ops.regard.attend_backward(gradient, query, key, value, out, log_total, ctx.scale), None)
 
 
 def _differentiable_gradients(
@@ -196,10 +196,10 @@ def _blocks(length: int, most: int) -> Iterator[slice]:
     return (slice(start, min(start + size, length)) for start in range(0, length, size))
 
 
-attend_by_blocks.register_fake(_outputs)
-attend_by_blocks.register_autograd(_backward, setup_context=_keep)
+torch.library.register_fake("regard::attend", _outputs)
+torch.library.register_autograd("regard::attend", _backward, setup_context=_keep)
 
 
-@attend_backward_by_blocks.register_fake
+@torch.library.register_fake("regard::attend_backward")
 def _(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
