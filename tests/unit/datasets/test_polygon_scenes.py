@@ -334,10 +334,21 @@ def test_a_column_of_the_extent_gives_the_split_of_the_ground(tmp_path: Path):
         folder(describe(tmp_path, **told | {"extent": None}))
 
 
+@pytest.mark.parametrize("split", [None, "part"])
+def test_where_polygons_of_two_splits_overlap_the_later_alone_counts(tmp_path: Path, split: str | None):
+    size, kinds = (120, 160), ["oak", "ash", "elm"] * 8
+    a_scene(tmp_path, size=size)
+    shapes = some_polygons(24, size, seed=11)
+    write_polygons(tmp_path / "fields.gpkg", shapes, kind=kinds, part=["train", "val"] * 12)
+    expected = burnt(shapes, [["ash", "elm", "oak"].index(kind) for kind in kinds], size, fill=255)
+    assert np.array_equal(both(folder(describe(tmp_path, split=split, window=64)), size), expected)
+
+
 def test_values_of_several_columns_and_several_values_of_a_class(tmp_path: Path):
     size = (120, 160)
     a_scene(tmp_path, size=size)
     shapes = [shapely.box(500_000 + 100 * i, 4_999_000, 500_080 + 100 * i, 4_999_900) for i in range(8)]
+    shapes[7] = shapely.box(500_640, 4_999_400, 500_790, 4_999_900)  # without a value, half over another
     building = np.array(["yes", "school", None, None, "", "yes", "ruins", None], object)
     amenity = np.array(["cafe", None, "pond", "fuel", "pond", None, None, None], object)
     path = tmp_path / "fields.gpkg"
@@ -347,7 +358,7 @@ def test_values_of_several_columns_and_several_values_of_a_class(tmp_path: Path)
     told = {"column": ["building", "amenity"], "classes": classes, "background": "ground", "block": 10}
     data = folder(describe(tmp_path, **told))
     assert data.classes.names == ("ground", "house", "water", "else")
-    expected = burnt(shapes, [1, 1, 2, 3, 2, 1, 3, 255], size, fill=0)  # the last has no value: unlabelled
+    expected = burnt([shapes[7], *shapes[:7]], [255, 1, 1, 2, 3, 2, 1, 3], size, fill=0)
     assert np.array_equal(both(data, size), expected)
     told["where"] = "building IS NOT NULL AND building <> '' OR amenity = 'pond'"
     data = folder(describe(tmp_path, **told))
