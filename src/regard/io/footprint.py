@@ -20,6 +20,7 @@ DECIMALS = 9  # of degrees: a tenth of a millimetre
 WHOLE_TURN = 360.0
 
 Points = Float[np.ndarray, "n 2"]
+More = Float[np.ndarray, "m 2"]
 
 
 def footprint(raster: Raster) -> dict[str, Any]:
@@ -78,7 +79,8 @@ class _Place:
 
     def pixels(self, degrees: Points) -> Points:
         x, y = self.change.transform(*degrees.T, direction="INVERSE")
-        return to_map(np.stack([x, y], axis=1), ~self.transform)
+        with np.errstate(invalid="ignore"):  # infinite where the CRS has no such place
+            return to_map(np.stack([x, y], axis=1), ~self.transform)
 
     def outline(self, size: tuple[int, int]) -> Points | None:
         """The closed outline, its longitudes without jumps; None where it is not on the Earth."""
@@ -129,14 +131,14 @@ def _deviations(pixels: Points, degrees: Points) -> Float[np.ndarray, " m"]:
     return apart * lengths / np.maximum(half, np.finfo(float).tiny)
 
 
-def _over_the_pole(outline: Points, latitude: float) -> Points:
+def _over_the_pole(outline: Points, latitude: float) -> More:
     """An outline that leads around a pole, closed over it."""
     if abs(outline[-1, 0] - outline[0, 0]) < WHOLE_TURN / 2:
         return outline
     return np.concatenate([outline, [[outline[-1, 0], latitude], [outline[0, 0], latitude]]])
 
 
-def _with_nearest(along: Points, pole: Any) -> Points:
+def _with_nearest(along: Points, pole: Any) -> More:
     """The outline with its place nearest to a pole, where longitudes change at once."""
     ring = shapely.LineString(along)
     corners = shapely.line_locate_point(ring, shapely.points(along[:-1]))

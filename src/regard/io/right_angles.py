@@ -24,8 +24,6 @@ REACH = 3.0  # the result lies within this distance of the outline
 LARGEST_SCALING = 1.1  # to the area of the outline
 NOTHING = 1e-9  # square pixels: rounding errors where polygons touch
 
-Points = Float[np.ndarray, "n 2"]
-
 
 def right_angled(shapes: np.ndarray, plane: Affine) -> np.ndarray:
     """Polygons in pixels (column, row), which do not overlap, with right angles in the plane that ``plane`` takes
@@ -76,7 +74,7 @@ def _along(shape: Any, angle: float) -> Any:
     return shapely.transform(polygon, lambda xy: to_map(xy, ~turn)) if polygon.is_valid else None
 
 
-def _cut(ring: Points) -> Points | None:
+def _cut(ring: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "m 2"] | None:
     """A closed ring as alternating level and upright lines, each through the mean of the edges it stands for."""
     edges, middles = np.diff(ring, axis=0), (ring[1:] + ring[:-1]) / 2
     level = np.abs(edges[:, 0]) >= np.abs(edges[:, 1])

@@ -61,7 +61,8 @@ def layer_name(path: Path) -> str:
 
 def gdal_name(path: Path) -> Path | str:
     """The name by which pyogrio opens a file as it is, whatever characters its path has."""
-    return f"/vsisubfile/0_0,{path.absolute()}" if PARSED.search(str(path.absolute())) else path
+    path = path.absolute()
+    return f"/vsisubfile/0_0,{path}" if PARSED.search(str(path)) else path
 
 
 def description_of(path: Path) -> str | None:
