@@ -21,7 +21,7 @@ from regard.io.vectors import Polygons, read_shapes
 
 OVERLAP = 0.01  # share of the smaller of two polygons
 MOSTLY = 0.9  # share of one value above which a column may be none of classes
-SAYS_LITTLE = {"yes", "no", "true", "false", "1", "0", "unknown", "other", "none"}  # in lower case
+SAYS_LITTLE = {"yes", "true", "unknown"}  # in lower case; "yes" and "no" alone may be two classes
 ALIKE = 0.85  # similarity of two values, as difflib has it
 SPARSE = 0.25  # share of the scenes
 
@@ -77,7 +77,9 @@ def _check_column(description: PolygonScenes, values: np.ndarray) -> Iterator[Fi
             )
             yield Finding("note", "classes", f"{file}: {message}, list both as its values in 'classes'.", (file,))
     (top, count), total = counts.most_common(1)[0], sum(counts.values())
-    if top.lower() not in SAYS_LITTLE and (count < MOSTLY * total or len(counts) == 1):
+    is_flag = len(counts) == 2 and {name.lower() for name in counts} in ({"yes", "no"}, {"true", "false"})
+    says_little = top.lower() in SAYS_LITTLE and not is_flag
+    if not says_little and (count < MOSTLY * total or len(counts) == 1):
         return
     others = [f"{name!r} {number:,}" for name, number in counts.most_common()[1:]]
     rest = f", the others {listed(others)}" if others else ""

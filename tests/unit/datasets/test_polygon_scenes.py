@@ -361,6 +361,11 @@ def test_values_of_several_columns_and_several_values_of_a_class(tmp_path: Path)
     expected = burnt([shapes[7], *shapes[:7]], [255, 1, 1, 2, 3, 2, 1, 3], size, fill=0)
     assert np.array_equal(both(data, size), expected)
     told["where"] = "building IS NOT NULL AND building <> '' OR amenity = 'pond'"
+    other = {"geometry_type": "Polygon", "driver": "GPKG", "layer": "other", "crs": CRS}
+    pyogrio.raw.write(path, shapely.to_wkb(np.array(shapes)), [], [], **other)
+    with pytest.raises(ConfigError, match=r"2 layers \(fields, other\)\. Name one of them"):
+        folder(describe(tmp_path, **told))
+    told["layer"] = "fields"
     data = folder(describe(tmp_path, **told))
     expected = burnt([shapes[i] for i in (0, 1, 2, 4, 5, 6)], [1, 1, 2, 2, 1, 3], size, fill=0)
     assert np.array_equal(both(data, size), expected)

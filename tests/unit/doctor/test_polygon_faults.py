@@ -234,3 +234,10 @@ def test_a_background_needs_no_second_class(tmp_path: Path):
     made["told"] = {"images": ["scene.tif"], "column": [], "value": "field", "background": "path", "split": None}
     found = found_in(tmp_path, made)
     assert not said(found) and sum(pixels.sum() for pixels in found.pixels.values()) == SIDE**2
+
+
+@pytest.mark.parametrize("kinds", [["1", "1", "2"], ["yes", "yes", "no"], ["other", "other", "oak"]])
+def test_codes_flags_and_other_are_classes(tmp_path: Path, kinds: list[str]):
+    made = fields(tmp_path)
+    made["kinds"], made["told"] = kinds * 12, {"images": ["scene.tif"]}
+    assert not said(found_in(tmp_path, made))
