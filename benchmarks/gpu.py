@@ -35,7 +35,7 @@ LIMITS = {  # seconds
     "scene": 110,
     "study": 120,
 }
-ALL = 560  # seconds, all parts together
+ALL = 540  # seconds, all parts together
 NEEDED = ("torch", "jaxtyping", "numpy")
 NEEDED_BY_SOME = (
     "triton",

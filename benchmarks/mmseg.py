@@ -1,10 +1,13 @@
 """Whole networks next to mmsegmentation's own code, with the same weights, in one process.
 
-    python -m benchmarks mmseg danet_r50 512x1024 --ways plain fast auto openvino openvino-bf16 --memory
+    python -m venv peers
+    peers/bin/pip install -c constraints.txt -e ".[export]"
+    peers/bin/pip install mmsegmentation==1.2.2 mmcv-lite==2.1.0 mmengine==0.10.7 ftfy regex
+    peers/bin/python -m benchmarks mmseg danet_r50 512x1024 --ways plain fast auto openvino openvino-bf16 --memory
 
-Needs mmsegmentation 1.2.2, mmcv-lite 2.1.0 and mmengine in an environment of their own, with regard. One thread,
-processor time, denormals flushed on both sides, both sides interleaved; the outputs are compared first. Prints a row of
-a table. ``--memory`` takes the peak of one forward pass above what the model holds, each side in a process of its own.
+One thread, processor time, denormals flushed on both sides, both sides interleaved; the outputs are compared first.
+Prints a row of a table. ``--memory`` takes the peak of one forward pass above what the model holds, each side in a
+process of its own.
 """
 
 from __future__ import annotations
