@@ -15,9 +15,8 @@ from jaxtyping import Float, Int
 from regard.classes import ClassMap
 from regard.datasets.folder import NO_SPLIT, Finding, Grade, scan
 from regard.datasets.labelled_data import Pair
-from regard.doctor.geospatial import find_overlaps
+from regard.doctor.geospatial import find_overlaps, polygon_faults
 from regard.doctor.inspection import Inspection, PixelFormat, inspect
-from regard.doctor.polygon_faults import polygon_faults
 from regard.errors import counted, listed
 from regard.progress import Progress
 
