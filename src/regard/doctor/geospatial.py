@@ -1,4 +1,4 @@
-"""Faults on the ground: footprints of two splits that overlap; polygon labels that are invalid, misplaced or no class."""
+"""Faults on the ground: footprints of two splits that overlap; polygons that are invalid, misplaced or of no class."""
 
 from __future__ import annotations
 
