@@ -32,9 +32,18 @@ class Grid(NamedTuple):
         return cls(raster.crs, raster.transform, raster.size)
 
     def placed(self, shapes: np.ndarray, crs: Any) -> np.ndarray:
-        """Shapes of a CRS in this grid's pixels (x right, y down); those that have no place in its CRS are empty."""
-        if crs != self.crs:
-            change = pyproj.Transformer.from_crs(crs, self.crs, always_xy=True)
+        """Shapes of a CRS in this grid's pixels (x right, y down); those that have no place in its CRS are empty.
+
+        Raises:
+            ConfigError: one of the two CRSs is local, so nothing leads to the other.
+        """
+        source, target = (pyproj.CRS.from_user_input(system) for system in (crs, self.crs))
+        if not source.equals(target, ignore_axis_order=True):
+            try:
+                change = pyproj.Transformer.from_crs(source, target, always_xy=True)
+            except pyproj.exceptions.ProjError:
+                names = f"the polygons' CRS, {source.name}, to the scene's, {target.name}"
+                raise ConfigError(f"nothing leads from {names}. Give both a CRS on Earth, or the same.") from None
             shapes = shapely.transform(shapes, lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1))
             shapes[~np.isfinite(shapely.bounds(shapes)).all(axis=1)] = shapely.Polygon()
         return shapely.transform(shapes, lambda xy: to_map(xy, ~self.transform))

@@ -411,6 +411,8 @@ def test_a_vector_file_alone_leads_to_a_description(tmp_path: Path):
     (tmp_path / "osm.json").write_text('{"type": "FeatureCollection", "features": []}')
     with pytest.raises(DatasetError, match=r'osm\.json has polygons but no scene\. .*"background": "other"'):
         folder(tmp_path / "osm.json")
+    with pytest.raises(DatasetError, match=r"no\.json does not exist"):
+        folder(tmp_path / "no.json")
 
 
 @pytest.mark.skipif(not BANEPA.is_dir(), reason="the shared data are not here")

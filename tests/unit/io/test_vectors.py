@@ -226,3 +226,13 @@ def test_the_condition_and_the_ids_of_geojson(tmp_path: Path) -> None:
         found("roof = 1")
     with pytest.raises(ConfigError, match=r"no polygon among 0 features where \"roof:material\" = 'gold'\."):
         found("\"roof:material\" = 'gold'")
+
+
+def test_a_local_system_meets_itself_alone(tmp_path: Path) -> None:
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    scene = write_tif(tmp_path / "scene.tif", np.zeros((1, SIDE, SIDE), np.uint8), transform=GRID, crs=local)
+    assert covered(write(tmp_path / "a.gpkg", [on_map(SQUARE)], crs=local), scene).sum() == 18 * 18
+    with pytest.raises(
+        ConfigError, match="nothing leads from the polygons' CRS, WGS 84 / UTM zone 33N, to the scene's"
+    ):
+        covered(write(tmp_path / "b.gpkg", [on_map(SQUARE)]), scene)
