@@ -17,6 +17,7 @@ from regard.execution import Compute as Compute
 from regard.execution import Sharing as Sharing
 
 ALIGNMENT = 32  # pixels: windows and overlaps are multiples of it, and so of every network's stride
+TILE = 1024  # pixels: the side of windows that nothing else decides
 Fusion = Literal["probabilities", "logits", "exp_logits"]
 
 
@@ -28,7 +29,8 @@ class Views:
         scales: The image is resized by each of these factors.
         flip: Add the horizontal mirror image.
         d4: Use the image and its mirror image, each rotated by 0, 90, 180 and 270 degrees; for aerial images.
-        window: Sliding windows of this many pixels, two thirds apart, instead of the whole image.
+        window: Sliding windows of this many pixels, two thirds apart; 0: the whole image. By default, what the model
+            was scored in as its card says, else the whole image.
         fusion: How the scores of all views are fused:
 
             - ``probabilities``: the log of the mean probability; windows average logits. Source: mmsegmentation.
@@ -47,7 +49,7 @@ class Views:
     fusion: Fusion = "probabilities"
 
     def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) <= 0 or (self.window is not None and self.window < 2):
+        if not self.scales or min(self.scales) <= 0 or self.window == 1 or (self.window or 0) < 0:
             raise ConfigError(
                 f"got scales {list(self.scales)}, window {self.window}; need scales above 0 and a window of 2 pixels "
                 "or more."
@@ -96,8 +98,8 @@ class Windows:
     """The windows in which a raster is read and scored. A photograph is not tiled.
 
     Args:
-        tile: Side of the windows in pixels.
-        overlap: Pixels that neighbouring windows share and blend.
+        tile: Side of the windows in pixels; 0: as the model was scored (see its card), else 1024.
+        overlap: Pixels that neighbouring windows share and blend; at most a quarter of windows of the card's size.
         batch: Windows in a forward pass on a GPU; a CPU takes one at a time.
         max_memory: Megabytes of memory for a raster's map, without the model; a map that needs more is refused.
 
@@ -105,21 +107,19 @@ class Windows:
         ConfigError: a length that is not a multiple of 32, an overlap above half a tile, or no window at once.
     """
 
-    tile: int = 1024
+    tile: int = 0
     overlap: int = 256
     batch: int = 2
     max_memory: float = 2000.0
 
     def __post_init__(self) -> None:
-        if self.tile < ALIGNMENT or self.tile % ALIGNMENT or self.overlap % ALIGNMENT or self.overlap < 0:
+        tile = self.tile or TILE
+        if tile < ALIGNMENT or tile % ALIGNMENT or self.overlap % ALIGNMENT or self.overlap < 0:
             raise ConfigError(
-                f"tile {self.tile} and overlap {self.overlap} must be multiples of {ALIGNMENT}, not below 0. "
-                "Take 1024 and 256."
+                f"tile {tile} and overlap {self.overlap} must be multiples of {ALIGNMENT}, not below 0: 1024 and 256."
             )
-        if self.overlap > self.tile // 2:
-            raise ConfigError(
-                f"overlap {self.overlap} is more than half of tile {self.tile}. Take at most {self.tile // 2}."
-            )
+        if self.overlap > tile // 2:
+            raise ConfigError(f"overlap {self.overlap} is more than half of tile {tile}. Take at most {tile // 2}.")
         if self.batch < 1:
             raise ConfigError(f"batch {self.batch} must be 1 or above.")
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter, Token
 
 from regard.cli.app import Answer, Bands, Model, Out, app
-from regard.options import Compute, Fusion, Input, MapOptions, Outputs, PolygonRules, Sharing, Views, Windows
+from regard.options import TILE, Compute, Fusion, Input, MapOptions, Outputs, PolygonRules, Sharing, Views, Windows
 
 
 def _area(_: object, tokens: Sequence[Token]) -> tuple[float, ...] | str:
@@ -120,7 +120,7 @@ def predict(
 
 
 @app.command
-def explain(model: Model, image: str, /, *, at: str, out: Out, bands: Bands = None, tile: int = Windows.tile) -> Answer:
+def explain(model: Model, image: str, /, *, at: str, out: Out, bands: Bands = None, tile: int = TILE) -> Answer:
     """Show what a model attends to: attention weights, object regions and class probabilities.
 
     Args:

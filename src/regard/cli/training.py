@@ -1,19 +1,17 @@
-"""The commands on labelled data: train, evaluate, report, demo."""
+"""The commands that train: train and demo."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from regard.cli.app import Answer, Bands, Model, Out, app, settings_of
+from regard.cli.app import Answer, Bands, Out, app, settings_of
 from regard.errors import ConfigError
-from regard.options import Compute, Views
 from regard.training.config import (
     DATA,
     MOST_USED,
@@ -158,78 +156,6 @@ def _leave_to_the_model(**given: str | None) -> None:
     named = [name for name, value in given.items() if value is not None]
     if named:
         raise ConfigError(f"--init brings a network and its weights; got --{named[0]} too. Omit one of the two.")
-
-
-@app.command
-def evaluate(
-    model: Model,
-    data: Path,
-    /,
-    *,
-    split: str = "val",
-    views: Annotated[Views, Parameter(name="*")] = Views(),
-    boundary: int | None = None,
-    leave_out: tuple[str, ...] = (),
-    bands: Bands = None,
-    compute: Annotated[Compute, Parameter(name="*")] = Compute(),
-    save: Path | None = None,
-    progress: bool = True,
-) -> Answer | None:
-    """Evaluate a model on labelled images: mIoU, accuracy, F1, per class. Under torchrun, processes share the images.
-
-    Args:
-        model: A bundled model, a .safetensors file, or an exported .onnx or .xml.
-        data: A folder of labelled images.
-        split: train, val or test.
-        views: Test-time augmentation.
-        boundary: Also compute the boundary F1 with a tolerance of this many pixels.
-        leave_out: Classes to exclude from the means, such as clutter.
-        bands: The bands to use, by number from 1 or by name.
-        compute: Device, precision and runtime.
-        save: A JSON file to write the scores to.
-        progress: Show progress on standard error.
-    """
-    from regard.checkpoints.file import load_to_predict
-    from regard.datasets.folder import folder
-    from regard.distributed import process_group
-    from regard.evaluation.evaluate import evaluate as score
-    from regard.files import check_writable
-
-    labelled = folder(data, bands=bands)
-    labelled.classes.check_left_out(leave_out)
-    if save is not None:
-        check_writable(save)
-    with process_group() as first:
-        network = load_to_predict(model, compute)
-        scores = score(network, labelled, split=split, boundary=boundary, progress=progress, **asdict(views))
-    if not first:
-        return None
-    scores = scores.without(*leave_out)
-    if save is not None:
-        scores.save(save)
-    return Answer(scores.as_dict(), f"mIoU {100 * scores.miou:.2f}\n{scores.table()}")
-
-
-@app.command
-def report(
-    source: Path, /, *, out: Out, model: str | None = None, data: Path | None = None, confidence: Path | None = None
-) -> Answer:
-    """Write one HTML file about a training run, scores or a map: curves, scores, errors, areas, pictures.
-
-    Args:
-        source: The folder of a run, a JSON file of scores, or a class map (.tif).
-        out: The HTML file to write.
-        model: The model whose predictions are shown; by default the best model of the run.
-        data: A folder of labelled images: shows the worst, the best and the least confident predictions.
-        confidence: The confidence raster that was written with the map.
-    """
-    from regard.checkpoints.file import load
-    from regard.datasets.folder import folder
-    from regard.reports.page import report as write
-
-    network, labelled = load(model) if model else None, folder(data) if data else None
-    path = write(source, out, model=network, data=labelled, confidence=confidence)
-    return Answer({"files": [str(path)]}, str(path))
 
 
 @app.command

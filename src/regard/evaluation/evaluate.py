@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData, Pair, Sample
 from regard.datasets.statistics import without_labels
 from regard.distributed import distributed_map, rank_and_size
-from regard.errors import ClassMismatch
+from regard.evaluation.matching import check_same, matched, merged
 from regard.evaluation.scores import Scores as Scores
-from regard.inference.scores import evaluating, scores_of
+from regard.inference.scores import evaluating, scores_of, views_of
 from regard.models import Segmenter
 from regard.ops.metrics import boundary_counts, confusion_matrix, reliability_counts
 from regard.ops.resize import most_likely
@@ -33,6 +33,7 @@ def evaluate(
     d4: bool = Views.d4,
     window: int | None = Views.window,
     fusion: Fusion = Views.fusion,
+    map: Mapping[str, str] | None = None,
     boundary: int | None = None,
     progress: bool = True,
 ) -> Scores:
@@ -47,24 +48,28 @@ def evaluate(
         scales: Test-time augmentation, see :class:`regard.options.Views`: resize by these factors,
         flip: add the horizontal mirror image,
         d4: add the image and its mirror image, each rotated by 0, 90, 180 and 270 degrees,
-        window: slide windows of so many pixels instead of taking the image whole,
+        window: slide windows of so many pixels; 0 takes the image whole. By default as the model's card says that it
+            was scored, else whole,
         fusion: how the scores of the views become one.
+        map: The data's class that each class of the model is, ``*`` for the rest: ``{"house": "roof", "*": "other"}``.
         boundary: Also count the boundary pixels that are at most so many pixels off.
         progress: Show progress on standard error.
 
     Raises:
-        ClassMismatch: the model's classes are not the data's.
+        ClassMismatch: the model's classes are not the data's, or not mapped to them.
         DatasetError: the split has no labelled pixel.
         UnknownName, UnreadableImage, BandMismatch, SizeMismatch: see ``LabelledData``.
     """
-    check_classes(model, data)
-    classes, views = data.classes, Views(tuple(scales), flip, d4, window, fusion)
+    classes, table = data.classes, matched(model.classes, data.classes, map, str(data.root))
+    views = views_of(Views(tuple(scales), flip, d4, window, fusion), model)
 
     def count(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """The confusion matrix of one image, its bins of confidence, and its boundary pixels."""
         sample = data.read(pair, expected=model.bands)
         scores, reference = scores_of(model, sample.pixels, views), torch.from_numpy(sample.labels)
         labels = most_likely(scores[None])[0]
+        if map is not None:  # the label is that of the model's most likely class, as in a map whose classes are renamed
+            labels, scores = table.to(labels.device)[labels.long()], merged(scores, table, len(classes))
         bins = reliability_counts(scores, reference.to(labels.device), labels, ignore_index=classes.ignore_index)
         predicted, edges = labels.cpu(), None
         bar.advance()
@@ -91,19 +96,5 @@ def count_errors(sample: Sample, predicted: Integer[Tensor, "h w"], classes: Cla
 
 
 def check_classes(model: Segmenter, data: LabelledData) -> None:
-    """The model's classes and the data's are the same, in the same order.
-
-    Raises:
-        ClassMismatch: they are not; the message names the first difference.
-    """
-    ours, theirs = model.classes.names, data.classes.names
-    if ours == theirs:
-        return
-    if len(ours) != len(theirs):
-        difference = f"{len(theirs)} classes ({', '.join(theirs)}); the model has {len(ours)} ({', '.join(ours)})"
-    else:
-        index = next(i for i in range(len(ours)) if ours[i] != theirs[i])
-        difference = f"{theirs[index]!r} as class {index}; the model has {ours[index]!r}"
-    raise ClassMismatch(
-        f"{data.root} has {difference}. Use data with the model's classes, or train a model on this data."
-    )
+    """The model's classes and the data's are the same, in the same order; a ClassMismatch if not."""
+    check_same(model.classes, data.classes, str(data.root))

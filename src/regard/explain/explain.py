@@ -25,7 +25,7 @@ from regard.models import Segmenter
 from regard.models.danet_ocr import PositionContext
 from regard.ops.attention import Compared, attention_map, to_tokens
 from regard.ops.resize import most_likely
-from regard.options import ALIGNMENT, Windows
+from regard.options import ALIGNMENT, TILE, Windows
 
 At = str | Sequence[int]
 Context = dict[str, Any]
@@ -107,7 +107,7 @@ def explain(
             f"{model.card.architecture} has no attention to show. Explain a danet, danet_ocr, ocrnet or non_local."
         )
     chosen = model.classes.label_of(place) if isinstance(place, str) else None
-    box = _window(path, place, Windows(tile, overlap=0).tile)
+    box = _window(path, place, Windows(tile, overlap=0).tile or TILE)
     pixels = read_image(path, bands=bands, expected=model.bands, box=box)
     with evaluating(model), recording(model) as seen:
         scores = scores_of(model, pixels).cpu()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
@@ -36,6 +37,11 @@ def evaluating(model: Segmenter) -> Iterator[Segmenter]:
         model.train(was_training)
 
 
+def views_of(views: Views, model: Segmenter) -> Views:
+    """The views with a window or None for the whole image: as given, else as the model was scored by its card."""
+    return replace(views, window=(model.card.window if views.window is None else views.window) or None)
+
+
 def scores_of(model: Segmenter, pixels: Pixels, views: Views = Views()) -> Float[Tensor, "k h w"]:
     """Class scores of every pixel of an image or window, on the model's device; their softmax is the probability.
 
@@ -54,7 +60,7 @@ def grid_scores(model: Segmenter, windows: Sequence[Pixels], views: Views = View
     """
     images = [prepare(*pixels, model.scaling) for pixels in windows]
     image = (images[0][None] if len(images) == 1 else torch.stack(images)).to(model.device)
-    if views.single and views.window is None and not model.config.align_corners:
+    if views.single and not views.window and not model.config.align_corners:
         return model.logits(image)["main"].float().cpu()
     cells = [length // model.stride for length in image.shape[-2:]]
     return F.interpolate(class_scores(model, image, views), cells, mode="bilinear", align_corners=False).cpu()
@@ -84,7 +90,7 @@ def normalise(
 @torch.inference_mode()
 def class_scores(model: Segmenter, image: Float[Tensor, "b c h w"], views: Views = Views()) -> Float[Tensor, "b k h w"]:
     """Scores of normalised images, at their size; the softmax of the scores is the class probability."""
-    if views.single and (views.fusion == "probabilities" or views.window is None):
+    if views.single and (views.fusion == "probabilities" or not views.window):
         return _by_windows(model, image, views.window)
     if views.fusion != "probabilities":
         network = ExponentialLogits(model, views.flip, 0.5 if views.fusion == "logits" else 1.0)
@@ -141,7 +147,7 @@ def _by_windows(
 ) -> Float[Tensor, "b k h w"]:
     """The network's output for the whole image, or the mean over windows where they overlap; float32 or float64."""
     height, width = image.shape[-2:]
-    if window is None or max(height, width) <= window:
+    if not window or max(height, width) <= window:
         scores = network(image)
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
     dtype = torch.float32 if isinstance(network, Segmenter) else torch.float64

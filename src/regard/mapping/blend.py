@@ -7,6 +7,7 @@ cell), where they are ``stride²`` times fewer, and then brought to full size on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from regard.io.window_reader import piece_bytes, read_windows
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
 from regard.ops.windows import Axis, plan_axis
-from regard.options import ALIGNMENT, Views, Windows
+from regard.options import ALIGNMENT, TILE, Views, Windows
 
 READ_BYTES = 16e6  # of the raster, read at once; twice as much is held
 GRID_ROWS_AT_ONCE = 8
@@ -60,6 +61,15 @@ def axes(size: tuple[int, int], windows: Windows, stride: int) -> tuple[Axis, Ax
         plan_axis(length, windows.tile, windows.overlap, stride=stride, multiple=ALIGNMENT) for length in size
     )
     return height, width
+
+
+def windows_of(windows: Windows, model: Segmenter) -> Windows:
+    """The windows with a side: the one given, else that of the windows in which the model was scored, else 1024."""
+    scored = model.card.window
+    if windows.tile or not scored:
+        return replace(windows, tile=windows.tile or TILE)
+    tile = ALIGNMENT * max(1, round(scored / ALIGNMENT))
+    return replace(windows, tile=tile, overlap=min(windows.overlap, tile // 4 // ALIGNMENT * ALIGNMENT))
 
 
 def memory_needed(model: Segmenter, raster: Raster, windows: Windows) -> float:

@@ -102,6 +102,7 @@ def plan(model: str, source: Source, options: MapOptions, compute: Compute = Com
         return {
             "source": f"{name} ({width} x {height}, {len(raster.bands)} bands)",
             "windows": windows,
+            "tile": fitted.windows.tile,
             "restart_points": len(rows.begins),
             "memory_beside_the_model_mb": round(memory_needed(loaded, raster, fitted.windows) / 1e6),
             "disk_mb": math.ceil(height * width * sum(BYTES_A_PIXEL[name] for name in layers) / 1e6),

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from regard.errors import ConfigError, RegardError
-from regard.inference.scores import evaluating
+from regard.inference.scores import evaluating, views_of
 from regard.inference.segmentation import Segmentation, masked
 from regard.io.ground import ground_resolution
 from regard.io.mosaic import mosaic as mosaic_of
 from regard.io.raster import Raster, open_raster
 from regard.io.source import Source
-from regard.mapping.blend import memory_needed, predict_rows
+from regard.mapping.blend import memory_needed, predict_rows, windows_of
 from regard.mapping.job import PhotographJob, is_scene
 from regard.mapping.scene_check import check_scene
 from regard.mapping.sources import check_failures, targets_of
@@ -130,7 +130,7 @@ def opened(model: Segmenter, source: Source, options: MapOptions) -> Iterator[Ph
         if not is_scene(source, options.outputs.out):
             limits = [name for name in ("aoi", "gsd", "nodata") if getattr(options.input, name) is not None]
             _need_a_map(source, [*limits, *(name for name in options.outputs.extra if name != "confidence")])
-            yield PhotographJob(model, source, options)
+            yield PhotographJob(model, source, replace(options, views=views_of(options.views, model)))
         else:
             with opened_raster(model, source, options) as (raster, fitted):
                 yield (InMemoryJob if options.outputs.out is None else RasterJob)(model, raster, fitted)
@@ -145,7 +145,8 @@ def opened_raster(model: Segmenter, source: Source, options: MapOptions) -> Iter
         raster.no_data = given.nodata
         if given.aoi is not None:
             raster.area = _area(given.aoi, raster)
-        fitted = options if given.gsd is None else at_resolution(options, model, raster)
+        fitted = replace(options, windows=windows_of(options.windows, model))
+        fitted = fitted if given.gsd is None else at_resolution(options, model, raster)
         needed, most = memory_needed(model, raster, fitted.windows) / 1e6, fitted.windows.max_memory
         if needed > most:
             raise ConfigError(
@@ -198,9 +199,14 @@ def at_resolution(options: MapOptions, model: Segmenter, raster: Raster) -> MapO
     """
     wanted, own = options.input.gsd or model.card.ground_resolution, ground_resolution(raster)
     if own is None or not wanted:
-        unknown = raster.source.name if own is None else "the model's card"
-        raise ConfigError(f"{unknown} does not say how many metres a pixel has. Omit gsd, or give metres.")
-    factor, windows = own / wanted, options.windows
+        lacking = f"{raster.source.name} does not say how many metres a pixel has. Omit gsd, or give it a CRS"
+        if own is not None:
+            lacking = (
+                "gsd 0: the model's card does not say how many metres a pixel of its training images has. Omit gsd"
+            )
+            lacking += ", or give the metres"
+        raise ConfigError(f"{lacking}.")
+    factor, windows = own / wanted, windows_of(options.windows, model)
     tile = ALIGNMENT * max(1, round(windows.tile / factor / ALIGNMENT))
     if tile > LARGEST_TILE:
         raise ConfigError(

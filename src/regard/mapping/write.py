@@ -209,6 +209,8 @@ def _stage(job: RasterJob, progress: bool) -> None:
     nodata = label_layer(model.classes, {}).nodata
     megapixels = raster.size[0] * raster.size[1] / 1e6 / (rows * columns)
     with Progress("window", rows * columns, start=columns * first, enabled=progress) as bar:
+        if model.card.window:
+            bar.note(f"windows of {job.options.windows.tile} pixels; the model was scored in {model.card.window}")
         if first:
             bar.note(f"{job.labels.name}: {first} of {rows} rows of windows were done before; resuming")
         predicted = predict_rows(

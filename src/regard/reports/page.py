@@ -19,8 +19,9 @@ from regard.datasets.labelled_data import LabelledData
 from regard.errors import ClassMismatch, ConfigError
 from regard.evaluation.evaluate import Scores, check_classes, evaluate
 from regard.files import check_writable, write_text
-from regard.inference.scores import evaluating
+from regard.inference.scores import evaluating, views_of
 from regard.models import Segmenter
+from regard.options import Views
 from regard.reports import gallery, tables
 from regard.reports.charts import calibration, curves
 from regard.reports.class_map import describe
@@ -137,7 +138,7 @@ def _score(subject: Subject, model: Segmenter, data: LabelledData) -> None:
             f"the scores have {len(scores.classes)} classes ({', '.join(scores.classes.names)}), {data.root.name} has "
             f"{len(data.classes)} ({', '.join(data.classes.names)}). Give the data that was scored."
         )
-    window = subject.saved.get("window") or None
+    window = views_of(Views(window=subject.saved.get("window")), model).window or 0
     with evaluating(model):
         found = evaluate(model, data, window=window)
         subject.extremes = gallery.extremes(model, data, "val", found, window=window)

@@ -101,9 +101,7 @@ class Bookkeeping(pl.Callback):
         try:
             with self.stop.interrupting(allowed=interruptible):
                 if "val" in self.data.splits:
-                    scores = evaluate(
-                        model, self.data, window=task.config.window or None, progress=self.progress.enabled
-                    )
+                    scores = evaluate(model, self.data, window=task.config.window or 0, progress=self.progress.enabled)
         except SignalReceived:
             return
         if not is_first():

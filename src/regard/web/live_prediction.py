@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from regard.inference.scores import scores_of
+from regard.inference.scores import scores_of, views_of
 from regard.inference.segmentation import Segmentation
 from regard.io.image import read_image, slices
 from regard.io.raster import Box
 from regard.mapping.predict import predict
 from regard.mapping.region import Region, Window
 from regard.models import Segmenter
-from regard.options import Windows
+from regard.options import Views, Windows
 
 MOST_WAITING = 32
 BURST, PER_SECOND = 200, 20.0
@@ -99,4 +99,4 @@ class Photograph:
 
     def probabilities(self, x: int, y: int) -> Float[np.ndarray, " k"]:
         pixels = read_image(self.path, bands=self.bands, expected=self.model.bands)
-        return scores_of(self.model, pixels)[:, y, x].softmax(dim=0).cpu().numpy()
+        return scores_of(self.model, pixels, views_of(Views(), self.model))[:, y, x].softmax(dim=0).cpu().numpy()

@@ -92,7 +92,7 @@ def test_all_views_stay_on_the_images_device():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"scales": ()}, {"scales": (1.0, 0.0)}, {"scales": (-1.0,)}, {"window": 1}, {"window": 0}]
+    "settings", [{"scales": ()}, {"scales": (1.0, 0.0)}, {"scales": (-1.0,)}, {"window": 1}, {"window": -1}]
 )
 def test_views_that_cannot_be_are_refused(settings: dict):
     with pytest.raises(ConfigError, match="scales above 0 and a window of 2 pixels or more"):

@@ -200,7 +200,7 @@ def test_empty_pixels_are_not_valid_and_do_not_bleed(tmp_path: Path, tiny_model:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"tile": 100}, {"overlap": 100}, {"tile": 64, "overlap": 64}, {"batch": 0}, {"tile": 0}, {"overlap": -32}],
+    [{"tile": 100}, {"overlap": 100}, {"tile": 64, "overlap": 64}, {"batch": 0}, {"tile": -32}, {"overlap": -32}],
     ids=str,
 )
 def test_impossible_windows_are_refused(wrong: dict) -> None:
