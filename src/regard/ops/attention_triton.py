@@ -145,7 +145,7 @@ def _largest_error(device: torch.device, dtype: torch.dtype, widths: tuple[int, 
         torch.randn(2, *size, generator=draw, device="cpu").to(device, dtype) for size in sizes
     )
     scale = widths[0] ** -0.5
-    out, log_total = torch.empty_like(gradient), torch.empty(2, 150, device=device)
+    out, log_total = torch.empty_like(gradient), torch.empty(2, 150, dtype=torch.float32, device=device)
     attend(query, key, value, scale, out, log_total, plan)
     found = (out, *attend_backward(gradient, (query, key, value), out, log_total, scale, plan))
     exact = [tensor.double().requires_grad_() for tensor in (query, key, value)]
