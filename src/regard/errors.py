@@ -27,8 +27,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
 
 MOST_LISTED = 16  # names in one message
+MOST_COMPARED = 10_000  # names of a folder that a missing one is compared with
 
 
 class RegardError(Exception):
@@ -113,6 +116,16 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     shown = names if len(names) <= MOST_LISTED else difflib.get_close_matches(name, names, n=MOST_LISTED, cutoff=0)
     more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
     return UnknownName(f"no {kind} {name!r}.{hint} Known: {', '.join(shown) or 'none'}{more}.")
+
+
+def near(path: Path) -> str:
+    """`` Did you mean b.tif?`` where the folder of a missing file has one of a similar name; else empty."""
+    try:
+        names = [other.name for other in islice(path.parent.iterdir(), MOST_COMPARED)]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+    return f" Did you mean {path.with_name(close[0])}?" if close else ""
 
 
 def counted(count: int, noun: str) -> str:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from regard.errors import CheckpointError, OutputError, counted, listed
+from regard.errors import CheckpointError, OutputError, counted, listed, near
 from regard.files import replacing
 
 # What training programs store next to the weights (the best score, the arguments): plain data, no code.
@@ -85,7 +85,7 @@ def read_file(path: Path) -> dict[str, Any]:
     A file that is missing, broken, no dict, or would run code when read is a CheckpointError.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist. Give the path of a .safetensors or .pth file.")
+        raise CheckpointError(f"{path} does not exist.{near(path)} Give the path of a .safetensors or .pth file.")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))

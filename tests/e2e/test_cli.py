@@ -142,6 +142,15 @@ def test_train_evaluate_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["evaluate", "dubai", "nowhere"], 1, ["nowhere is not a folder"]),
         (["predict"], 2, ["MODEL", "regard predict --help"]),
         (["predikt"], 2, ["predikt"]),
+        (["predict", "m", "x.jpg", "y.png"], 2, ["--out is missing. Did you mean -o y.png?"]),
+        (["predict", "x.webp", "m", "-o", "y.png"], 2, ["x.webp is an image; the model comes first"]),
+        (["explain", "x.tif", "m", "--at", "1,2", "-o", "y.png"], 2, ["x.tif is an image; the model comes first"]),
+        (["evaluate", "docs", "m"], 2, ["docs is a folder; the model comes first"]),
+        (["compare", "docs"], 2, ["docs is a folder; the model comes first"]),
+        (["train", "m", "docs", "-o", "out"], 2, ["Did you mean: regard train docs --init m?"]),
+        (["train", "docs", "m", "-o", "out"], 2, ["Did you mean: regard train docs --init m?"]),
+        (["export", "no.onnx", "dubai-s"], 2, ["no.onnx does not exist: the model comes first"]),
+        (["convert", "no.safetensors", "README.md"], 2, ["The checkpoint comes first"]),
         (["train", "nowhere", "-o", "out", "--steps", "0"], 2, ["steps"]),
         (["train", "nowhere", "-o", "out", "--steps", "many"], 2, ["many"]),
         (["train", "nowhere", "-o", "out", "--overhead"], 2, ["--overhead is now --rot90"]),
@@ -149,12 +158,26 @@ def test_train_evaluate_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ],
 )
 def test_failures_are_one_line_and_a_code(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: list[str]
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    words: list[str],
 ) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").touch()
+    monkeypatch.chdir(tmp_path)
     found, out, error = run_here(capsys, *arguments)
     assert found == code and not out
     assert error.count("\n") == 1 and "Traceback" not in error
     assert all(word in error for word in words), error
+
+
+def test_the_folder_of_a_run_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "best.safetensors").touch()
+    code, _, error = run_here(capsys, "evaluate", tmp_path, "data")
+    assert code == 2 and f"is a folder that holds a model: give {tmp_path / 'best.safetensors'}." in error
 
 
 def test_failures_as_json_and_with_debug(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from regard.card import Card
 from regard.checkpoints.create import build
 from regard.checkpoints.hub import PREFIX, fetch, readme, upload
 from regard.classes import first_reason
-from regard.errors import CheckpointError, ConfigError, unknown
+from regard.errors import CheckpointError, ConfigError, near, unknown
 from regard.execution import Precision
 from regard.files import digest, write_text
 from regard.inference.optimise import optimise
@@ -76,8 +76,9 @@ def find(source: str | Path) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if path.suffix == ".safetensors" or path.parent != Path():
-        raise CheckpointError(f"{path} does not exist. Give a .safetensors file or one of: {', '.join(bundled())}.")
+    if path.suffix == ".safetensors" or path.parent != Path() or near(path):
+        known = ", ".join(bundled())
+        raise CheckpointError(f"{path} does not exist.{near(path)} Give a .safetensors file or one of: {known}.")
     if str(source) not in bundled():
         raise unknown("model", str(source), bundled())
     return bundled()[str(source)]

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from regard.classes import first_complaint
 from regard.cli import evaluation, images, maps, models, training  # noqa: F401 (they register their commands)
-from regard.cli.app import RENAMED, Answer, app
+from regard.cli.app import RENAMED, Answer, app, misplaced
 from regard.errors import ConfigError, RegardError, SceneWarning, Stopped, UnknownName
 
 INTERRUPTED = 128  # plus the signal's number, as in shells
@@ -51,7 +51,9 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
         command = f" {tokens[0]}" if tokens and tokens[0] in app else ""
         names = [token.partition("=")[0] for token in tokens]
         renamed = [f"{name} is now {RENAMED[name]}." for name in names if name in RENAMED]
-        return _fail("UsageError", f"{' '.join(renamed) or _plain(error)} See: regard{command} --help", 2, json)
+        reason = " ".join(renamed) or _plain(error)
+        advice = misplaced(tokens, reason) or f"See: regard{command} --help"
+        return _fail("UsageError", f"{reason} {advice}", 2, json)
     except KeyboardInterrupt:
         again = f"To resume a map or a training, run: {shlex.join(['regard', *tokens])}"
         return _fail("Interrupted", f"stopped; no incomplete file was left. {again}", INTERRUPTED, json)

@@ -30,12 +30,33 @@ RENAMED = {"--overhead": "--rot90", "--no-overhead": "--no-rot90", "--average": 
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 
 
-def _no_image(_: object, name: str | None) -> None:
-    if name is not None and Path(name).suffix.lower() in (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".jp2"):
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".vrt", ".jsonl")
+
+
+def _is_model(_: object, name: str | None) -> None:
+    path = Path(name or "")
+    if path.suffix.lower() in IMAGES:
         raise ValueError(f"{name} is an image; the model comes first, then the image.")
+    if name and path.is_dir():
+        for inside in ("best.safetensors", "model.safetensors"):
+            if (path / inside).is_file():
+                raise ValueError(f"{name} is a folder that holds a model: give {path / inside}.")
+        raise ValueError(f"{name} is a folder; the model comes first, then images or data.")
 
 
-Model = Annotated[str, Parameter(validator=_no_image)]
+Model = Annotated[str, Parameter(validator=_is_model)]
+
+
+def misplaced(tokens: Sequence[str], reason: str) -> str:
+    """What was meant by a command line that the parser refuses: an output without -o, a model before the data."""
+    options = [place for place, token in enumerate(tokens) if token.startswith("-")]
+    command, *given = tokens[: options[0]] if options else tokens
+    if "--out is missing" in reason and len(given) > 1 and not Path(given[-1]).exists():
+        return f"Did you mean -o {given[-1]}?"
+    if command == "train" and len(given) == 2 and "Unused" in reason:
+        data, model = sorted(given, key=lambda name: not Path(name).is_dir())
+        return f"Did you mean: regard train {data} --init {model}?"
+    return ""
 
 
 class Answer(NamedTuple):

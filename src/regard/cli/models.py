@@ -26,6 +26,8 @@ def convert(
     """
     from regard.checkpoints.foreign.convert import convert as write
 
+    if target.is_file() and not source.exists():
+        raise ConfigError(f"{source} does not exist, {target} does. The checkpoint comes first, then the new file.")
     names = classes.split(",") if classes and "," in classes else classes
     done = write(source, target, classes=names, **settings_of(config))
     facts = done._asdict() | {"card": done.card.model_dump(mode="json")}
@@ -51,6 +53,8 @@ def export(
     from regard.checkpoints.file import load
     from regard.export.export import export as write
 
+    if Path(model).suffix in (".onnx", ".xml", ".pt2") and not Path(model).exists():
+        raise ConfigError(f"{model} does not exist: the model comes first, then the file to write.")
     if int8 is not None:
         from regard.datasets.folder import folder
         from regard.export.quantise import quantise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +27,7 @@ from regard.training.config import recipe as find_recipe
 if TYPE_CHECKING:
     from regard.datasets.labelled_data import LabelledData
     from regard.models import Segmenter
+    from regard.training.record import Run
 
 
 NETWORK = Parameter(group=Group.create_ordered("Network"))
@@ -91,10 +92,8 @@ def train(
     torch.manual_seed((session or Session()).seed)
     network, another = settings_of(config), None
     if init is not None:
-        from regard.checkpoints.adapt import adapt
-
         _leave_to_the_model(architecture=architecture, backbone=backbone, pretrained=pretrained)
-        model, notes = adapt(init, classes=labelled.classes, bands=labelled.band_names(), **network)
+        model, notes = _adapted(init, labelled, network)
     else:
         plan, notes = find_recipe(recipe), ()
         model = _new_model(labelled, plan, architecture, backbone, pretrained, network)
@@ -106,11 +105,15 @@ def train(
     if progress and notes:
         print("\n".join(notes), file=sys.stderr)
     finished = run(model, labelled, out, recipe=recipe, resume=resume, progress=progress, **given)
-    scores = finished.scores.as_dict() if finished.scores else None
-    table = finished.scores.table() if finished.scores else "no split val: no scores"
-    notes = (*notes, *(f"skipped {name}: {fault}" for name, fault in finished.skipped.items()))
-    facts = {"best": str(finished.best), "scores": scores, "notes": list(notes)}
-    return Answer(facts, "\n".join([*notes, table, f"best model: {finished.best}"]))
+    return _finished(finished, notes)
+
+
+def _finished(run: Run, notes: Sequence[str]) -> Answer:
+    scores = run.scores.as_dict() if run.scores else None
+    table = run.scores.table() if run.scores else "no split val: no scores"
+    notes = [*notes, *(f"skipped {name}: {fault}" for name, fault in run.skipped.items())]
+    facts = {"best": str(run.best), "scores": scores, "notes": notes}
+    return Answer(facts, "\n".join([*notes, table, f"best model: {run.best}"]))
 
 
 def _rehearsed(
@@ -150,6 +153,12 @@ def _new_model(
     if is_8_bit(data):
         return model
     return model.with_card(model.card.model_copy(update=unscaled(names)))  # measured by the training
+
+
+def _adapted(init: str, data: LabelledData, network: dict[str, Any]) -> tuple[Segmenter, tuple[str, ...]]:
+    from regard.checkpoints.adapt import adapt
+
+    return adapt(init, classes=data.classes, bands=data.band_names(), **network)
 
 
 def _leave_to_the_model(**given: str | None) -> None:

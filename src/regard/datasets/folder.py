@@ -15,7 +15,7 @@ from regard.datasets.labelled_scene import scene_splits
 from regard.datasets.polygon_description import VECTORS, describe_it
 from regard.datasets.polygon_scenes import polygon_scenes
 from regard.datasets.public import public_folder, public_name
-from regard.errors import ConfigError, DatasetError, RegardError, counted
+from regard.errors import ConfigError, DatasetError, RegardError, counted, listed, near
 from regard.io.image import RASTERS
 from regard.io.source import PHOTOGRAPHS
 from regard.io.vectors import layer_of
@@ -107,13 +107,16 @@ def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -
     if base.suffix == ".json" and not base.exists():
         raise DatasetError(f"{base} does not exist. Give a .json that describes scenes and polygons, or a folder.")
     if not (public or described or base.is_dir()):
-        raise DatasetError(f"{base} is not a folder. Give one with images/, masks/ and classes.json.")
+        model = " It is a model: --init begins with it." if base.suffix in (".safetensors", ".onnx") else near(base)
+        raise DatasetError(f"{base} is not a folder.{model} Give one with images/, masks/ and classes.json.")
     found = Scan(base)
     if public or described:
         with found.catching("layout" if public else "polygons", base.name):
             data = public_folder(root) if public else polygon_scenes(base)
             found.root, found.classes, found.splits, found.gsd = data.root, data.classes, dict(data.splits), data.gsd
         return found
+    if not _has_layout(base):
+        _check_level(base)
     with found.catching("classes", "classes.json"):
         found.classes = ClassMap.of(classes) if classes is not None else ClassMap.read(base / "classes.json")
     with found.catching("layout", base.name):
@@ -124,9 +127,23 @@ def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -
         elif (base / "image.tif").is_file():
             found.splits = scene_splits(base)
         else:
-            message = "has no images/ (or img_dir/, or image.tif). Put the images there and their masks in masks/."
-            raise DatasetError(f"{base} {message}")
+            raise DatasetError(f"{base} has no images/, img_dir/ or image.tif. Put images there and masks in masks/.")
     return found
+
+
+def _has_layout(base: Path) -> bool:
+    return (base / "images").is_dir() or (base / "img_dir").is_dir() or (base / "image.tif").is_file()
+
+
+def _check_level(base: Path) -> None:
+    """Refuse a folder without data whose parents or children have them: it is a level too low or too high."""
+    whole = base.resolve()
+    above = [folder for folder in whole.parents[:2] if _has_layout(folder)]
+    near_by = above[:1] or [folder for folder in sorted(whole.iterdir()) if folder.is_dir() and _has_layout(folder)]
+    if near_by:
+        raise DatasetError(
+            f"{base} lies {'inside a data set' if above else 'above data sets'}. Give {listed(near_by)}."
+        )
 
 
 def _scan_lists(found: Scan) -> None:
@@ -137,14 +154,24 @@ def _scan_lists(found: Scan) -> None:
         message = "there is no train.txt. Write the stems of the training images into it, one per line."
         found.add("error", "splits", message)
     found.splits = {split: _pairs(found, names, images, masks, split) for split, names in stems.items()}
+    if "train" in stems and "val" not in stems:
+        _miss_val(found)
     _check_disjoint(found)
-    listed = {stem for names in stems.values() for stem in names}
-    extra = [stem for stem in images if stem not in listed]
+    taken = {stem for names in stems.values() for stem in names}
+    extra = [stem for stem in images if stem not in taken]
     if extra:
         message = f"{counted(len(extra), 'image')} in no split, not used. Add them to a split, or remove them."
         found.add("note", "splits", message, *(images[stem].name for stem in extra))
         found.splits[NO_SPLIT] = _pairs(found, extra, images, masks, NO_SPLIT)
     _check_masks(found, images, masks, "masks")
+
+
+def _miss_val(found: Scan) -> None:
+    """A list of val under another name is an error; without one no training is scored."""
+    found.add("warning", "splits", "there is no val.txt: no training is scored, and the last model is the best.")
+    for path in found.root.glob("*.txt"):
+        if path.stem.lower() in ("val", "valid", "validation", "dev", "eval"):
+            found.add("error", "splits", f"{path.name} is not read. Name it val.txt.", path.name)
 
 
 def _scan_mmseg(found: Scan) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from regard.errors import UnreadableImage
+from regard.errors import UnreadableImage, near
 
 DRIVERS = {  # GDAL's driver by the first bytes of the file
     b"II*\0": "GTiff",
@@ -186,7 +186,7 @@ def check_exists(source: Source) -> None:
     file = source.local
     if file is not None and not file.is_file():
         reason = "is a folder" if file.is_dir() else "does not exist"
-        raise UnreadableImage(f"{source} {reason}. Give the path of an image.")
+        raise UnreadableImage(f"{source} {reason}.{near(file)} Give the path of an image.")
 
 
 def _archive(name: str) -> Path | None:

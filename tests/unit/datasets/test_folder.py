@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regard.datasets.folder import folder
-from regard.errors import ConfigError, DatasetError, SizeMismatch, UnknownName
+from regard.checkpoints.file import load
+from regard.datasets.folder import folder, scan
+from regard.errors import CheckpointError, ConfigError, DatasetError, SizeMismatch, UnknownName, UnreadableImage
+from regard.io.image import read_image
 from support import NAMES, write_set, write_tif
 
 
@@ -151,3 +153,37 @@ def test_a_public_data_set_that_is_not_known_is_told_with_those_that_are():
         folder("cityscape:somewhere")
     with pytest.raises(DatasetError, match="is not a folder"):
         folder("C:somewhere")
+
+
+@pytest.mark.parametrize(("place", "words"), [("images", "inside a data set"), ("..", "above data sets")])
+def test_a_folder_a_level_too_low_or_too_high_is_told(set_folder: Path, place: str, words: str):
+    with pytest.raises(DatasetError, match=rf"lies {words}\. Give .*{set_folder.name}"):
+        folder(set_folder / place)
+
+
+@pytest.mark.parametrize("name", ["valid", "Validation", "VAL"])
+def test_a_list_of_val_under_another_name_is_an_error(set_folder: Path, name: str):
+    (set_folder / "val.txt").rename(set_folder / f"{name}.txt")
+    with pytest.raises(DatasetError, match=rf"{name}\.txt is not read\. Name it val\.txt"):
+        folder(set_folder)
+
+
+def test_data_without_val_are_warned_of(set_folder: Path):
+    assert not scan(set_folder).findings
+    (set_folder / "val.txt").unlink()
+    warned = [finding.message for finding in scan(set_folder).findings if finding.grade == "warning"]
+    assert warned == ["there is no val.txt: no training is scored, and the last model is the best."]
+
+
+def test_names_of_missing_files_are_corrected(set_folder: Path):
+    with pytest.raises(DatasetError, match=r"toys is not a folder\. Did you mean \S*/toy\?"):
+        folder(set_folder.with_name("toys"))
+    (set_folder / "best.safetensors").touch()
+    with pytest.raises(DatasetError, match=r"best\.safetensors is not a folder\. It is a model: --init begins"):
+        folder(set_folder / "best.safetensors")
+    with pytest.raises(CheckpointError, match=r"Did you mean \S*/best\.safetensors\?"):
+        load(set_folder / "bets.safetensor")
+    with pytest.raises(UnreadableImage, match=r"Did you mean \S*/tile3\.png\?"):
+        read_image(set_folder / "images" / "tile3.jpg")
+    with pytest.raises(UnreadableImage, match=r"does not exist\. Give"):
+        read_image(set_folder / "nowhere" / "tile3.jpg")
