@@ -33,10 +33,13 @@ Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".vrt", ".jsonl")
 
 
-def _is_model(_: object, name: str | None) -> None:
-    path = Path(name or "")
-    if path.suffix.lower() in IMAGES:
+def _no_image(_: object, name: str | None) -> None:
+    if name is not None and Path(name).suffix.lower() in IMAGES:
         raise ValueError(f"{name} is an image; the model comes first, then the image.")
+
+
+def _no_folder(_: object, name: str | None) -> None:
+    path = Path(name or "")
     if name and path.is_dir():
         for inside in ("best.safetensors", "model.safetensors"):
             if (path / inside).is_file():
@@ -44,7 +47,8 @@ def _is_model(_: object, name: str | None) -> None:
         raise ValueError(f"{name} is a folder; the model comes first, then images or data.")
 
 
-Model = Annotated[str, Parameter(validator=_is_model)]
+Model = Annotated[str, Parameter(validator=[_no_image, _no_folder])]
+ModelOrMap = Annotated[str, Parameter(validator=_no_folder)]
 
 
 def misplaced(tokens: Sequence[str], reason: str) -> str:

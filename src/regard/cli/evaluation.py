@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from regard.cli.app import Answer, Bands, Out, app
+from regard.cli.app import Answer, Bands, ModelOrMap, Out, app
 from regard.errors import ConfigError
 from regard.options import Compute, Views
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @app.command
 def evaluate(
-    model: str,
+    model: ModelOrMap,
     data: Path,
     /,
     *,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -158,6 +157,4 @@ def free_memory_mb() -> float:
     if table.is_file():
         entries = dict(line.split(":", 1) for line in table.read_text(encoding="utf-8").splitlines())
         return int(entries["MemAvailable"].split()[0]) / 1024
-    if "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
     return math.inf
