@@ -90,7 +90,7 @@ class Input:
 
     def __post_init__(self) -> None:
         if self.gsd is not None and not 0 <= self.gsd < math.inf:
-            raise ConfigError(f"gsd {self.gsd:g} must be metres per pixel, or 0: those of the training images.")
+            raise ConfigError(f"gsd {self.gsd:g} must be metres per pixel above 0, or 0: as the model was trained.")
 
 
 @dataclass(frozen=True)

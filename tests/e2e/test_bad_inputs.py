@@ -193,7 +193,7 @@ IMAGES = {
     "floats from 0 to 1 for a model of bytes": Case(
         lambda w: w.predict(write_tif(w.root / "f.tif", np.random.default_rng(1).random((3, 64, 64), np.float32))),
         BandMismatch,
-        ("values up to 0.99", "0 to 255", "-scale 0 1 0 255"),
+        ("mostly fractions of 1", "0 to 255", "-scale 0 1 0 255"),
     ),
     "metres per pixel below 0": Case(
         lambda w: w.predict(w.tif(), gsd=-1.0), ConfigError, ("gsd -1 must be", "above 0")
@@ -236,7 +236,9 @@ IMAGES = {
         ("no band 'nir'", "1 red, 2 green, 3 blue"),
     ),
     "16-bit image for an 8-bit model": Case(
-        lambda w: w.predict(w.tif(top=4000, dtype="uint16")), BandMismatch, ("values up to", "8-bit", "Scale it")
+        lambda w: w.predict(w.tif(top=4000, dtype="uint16")),
+        BandMismatch,
+        ("values from 0 to 3999", "8-bit", "Scale it"),
     ),
     "band number 0": Case(
         lambda w: w.predict(w.tif(), bands=(0, 1, 2)), BandMismatch, ("no band '0'", "1 red, 2 green, 3 blue")
