@@ -234,7 +234,7 @@ def test_without_a_validation_part_the_last_model_is_the_best(set_folder: Path, 
 
 def test_a_finished_run_is_not_trained_again(toy: LabelledData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = run(toy, tmp_path / "run")
-    monkeypatch.setattr(module, "_fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(module, "fit", lambda *_, **__: pytest.fail("trained again"))
     again = run(toy, tmp_path / "run")
     assert again.scores is not None and first.scores is not None and again.scores.miou == first.scores.miou
 
