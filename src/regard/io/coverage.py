@@ -8,7 +8,8 @@ overlaps) under any later mapping of points. No data is traced like a class, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
@@ -67,14 +68,21 @@ class Region:
         small.pieces, small._joined = [], large
 
     def polygon(self) -> Any:
-        """The pieces as one polygon."""
-        return self.pieces[0] if len(self.pieces) == 1 else shapely.coverage_union_all(self.pieces)
+        """The pieces as one polygon. Their holes end within their strips, so they are holes of the whole: what is joined
+        are the outer rings, which takes less memory by far.
+        """
+        if len(self.pieces) == 1:
+            return self.pieces[0]
+        whole = shapely.coverage_union_all([shapely.Polygon(piece.exterior) for piece in self.pieces])
+        holes = chain(whole.interiors, *(piece.interiors for piece in self.pieces))
+        return shapely.Polygon(whole.exterior, list(holes))
 
 
 def regions(
-    strips: Iterable[Strip], simplify: float = 0.0, nodata: int | None = None, ground: Ground | None = None
+    strips: Iterable[Strip], simplify: float = 0.0, left_out: Collection[int] = (), ground: Ground | None = None
 ) -> Iterator[list[Region]]:
     """The regions of a map, in lists: those that end with each strip, from top to bottom; ``ground`` gives their areas.
+    Labels that are ``left_out``, such as that for no data, give none.
 
     ``simplify`` (pixels) drops corners whose triangle with their neighbours is smaller than its square, on both sides
     of a border alike; corners where three regions meet or where a border crosses the line between two strips stay.
@@ -89,7 +97,7 @@ def regions(
         assert strip is not None
         below = None if following is None else following.labels[0]
         found, first, last = _traced(strip, above, below, simplify, ground)
-        kept = [NOBODY if region.label == nodata else place for place, region in enumerate(found)]
+        kept = [NOBODY if region.label in left_out else place for place, region in enumerate(found)]
         first, last = _named(first, kept), _named(last, kept)
         for upper, lower in _meetings(owners, first):
             if still_open[upper].label == found[lower].label:
@@ -160,16 +168,17 @@ def _sums(shapes: Any, strip: Strip, ground: Ground | None) -> Float[np.ndarray,
 
 def trace(labels: Shaped[np.ndarray, "h w"], transform: Affine) -> tuple[Any, Shaped[np.ndarray, " n"]]:
     """Polygons around 4-connected equal labels, and their labels."""
-    found = [
-        (shape["coordinates"], value)
-        for shape, value in rasterio.features.shapes(labels, connectivity=4, transform=transform)
-    ]
-    rings = [ring for polygon, _ in found for ring in polygon]
-    points = np.array(list(chain.from_iterable(rings)), float)
-    ring_ends = np.cumsum([0, *map(len, rings)])
-    polygon_ends = np.cumsum([0, *(len(polygon) for polygon, _ in found)])
-    shapes = shapely.from_ragged_array(shapely.GeometryType.POLYGON, points, (ring_ends, polygon_ends))
-    return shapes, np.array([value for _, value in found], labels.dtype)
+    points, values, lengths, counts = array("d"), [], [], []
+    for shape, value in rasterio.features.shapes(labels, connectivity=4, transform=transform):
+        for ring in shape["coordinates"]:  # tuples of Python: an array takes a tenth of the memory
+            points.extend(chain.from_iterable(ring))
+            lengths.append(len(ring))
+        values.append(value)
+        counts.append(len(shape["coordinates"]))
+    ring_ends, polygon_ends = np.cumsum([0, *lengths]), np.cumsum([0, *counts])
+    xy = np.frombuffer(points).reshape(-1, 2)
+    shapes = shapely.from_ragged_array(shapely.GeometryType.POLYGON, xy, (ring_ends, polygon_ends))
+    return shapes, np.array(values, labels.dtype)
 
 
 def _ends(row: Shaped[np.ndarray, " w"]) -> Bool[np.ndarray, " v"]:

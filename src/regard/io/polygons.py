@@ -103,13 +103,13 @@ def _ruled(
 ) -> Iterator[tuple[list[Region], np.ndarray]]:
     """The regions that are written and their polygons in pixels, batch by batch from top to bottom."""
     simplify = rules.simplify and rules.simplify / (ground_resolution(source.raster) or 1.0)
-    wanted = {source.classes.label_of(name) for name in rules.written} or set(range(len(source.classes)))
-    batches: Iterable[list[Region]] = regions(_strips(source, measure), simplify, source.nodata, ground)
+    left_out = {label for label, name in enumerate(source.classes.names) if rules.written and name not in rules.written}
+    left_out |= set() if source.nodata is None else {source.nodata}
+    batches: Iterable[list[Region]] = regions(_strips(source, measure), simplify, left_out, ground)
     if rules.regularise:
-        batches = [[region for batch in batches for region in batch if region.label in wanted]]
+        batches = [[region for batch in batches for region in batch]]
     points = np.empty(0, object)  # one in each polygon that a hole may hold
-    for batch in batches:
-        found = [region for region in batch if region.label in wanted]
+    for found in batches:
         shapes = np.array([region.polygon() for region in found], object)
         if rules.minimum_hole and len(found):
             points = np.concatenate([points, _points(found, shapes, rules)])
@@ -199,7 +199,7 @@ def features(
     """
     place = transform or Affine.identity()
     strip, ground = Strip(0, labels, confidence), Ground.of(crs, place)
-    found = list(chain.from_iterable(regions([strip], simplify, classes.ignore_index, ground)))
+    found = list(chain.from_iterable(regions([strip], simplify, {classes.ignore_index}, ground)))
     shapes = np.array([region.polygon() for region in found], object)
     columns = {
         "pixels": np.array([region.pixels for region in found], int),

@@ -35,7 +35,8 @@ def cut(labels: np.ndarray, height: int, values: np.ndarray | None = None) -> It
 def found(
     labels: np.ndarray, height: int, simplify: float = 0.0, nodata: int | None = None, values: np.ndarray | None = None
 ) -> list[Region]:
-    return [region for some in regions(cut(labels, height, values), simplify, nodata) for region in some]
+    left_out = () if nodata is None else (nodata,)
+    return [region for some in regions(cut(labels, height, values), simplify, left_out) for region in some]
 
 
 def by_gdal(labels: np.ndarray, nodata: int | None = None) -> set[tuple[int, bytes]]:
