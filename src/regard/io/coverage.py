@@ -68,8 +68,8 @@ class Region:
         small.pieces, small._joined = [], large
 
     def polygon(self) -> Any:
-        """The pieces as one polygon. Their holes end within their strips, so they are holes of the whole: what is joined
-        are the outer rings, which takes less memory by far.
+        """The pieces as one polygon: their holes, which end within a strip, are holes of the whole; only the outer rings
+        are joined, which takes far less memory.
         """
         if len(self.pieces) == 1:
             return self.pieces[0]
