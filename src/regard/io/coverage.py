@@ -68,7 +68,7 @@ class Region:
         small.pieces, small._joined = [], large
 
     def polygon(self) -> Any:
-        """The pieces as one polygon: their holes, which end within a strip, are holes of the whole; only the outer rings
+        """The pieces as one polygon: holes, which end within a strip, are holes of the whole; only the outer rings
         are joined, which takes far less memory.
         """
         if len(self.pieces) == 1:
