@@ -16,6 +16,7 @@ from jaxtyping import Bool
 from regard.errors import ConfigError, UnreadableImage, counted, listed
 from regard.io.extent import Grid, reaching
 from regard.io.raster import Box, Raster, to_map
+from regard.io.vector_writer import gdal_name
 
 LAYER = "layername="  # after a file and |, as QGIS names a layer
 IDS = ("id", "@id", "osm_id")  # columns that tell features apart, in this order; else GDAL's FID
@@ -78,7 +79,7 @@ def read_shapes(source: str | Path, columns: Sequence[str] = (), where: str | No
         raise UnreadableImage(f"{path} cannot be read as vectors ({' '.join(str(error).split())[:120]}).") from None
     missing = [name for name in columns if name not in fields]
     if missing:
-        has = listed(pyogrio.read_info(path, layer=layer)["fields"].tolist(), 16) or "none"
+        has = listed(pyogrio.read_info(gdal_name(path), layer=layer)["fields"].tolist(), 16) or "none"
         raise ConfigError(f"{path.name} has no column {missing[0]!r}; it has {has}. Choose one of them.")
     shapes = filled(raw)
     kept = shapely.area(shapes) > 0
@@ -95,7 +96,7 @@ def read_shapes(source: str | Path, columns: Sequence[str] = (), where: str | No
 
 def _chosen_layer(path: Path, named: str | None) -> str | None:
     """The layer that is named, or the only one that can hold polygons."""
-    layers = {name: kind for name, kind in pyogrio.list_layers(path).tolist() if kind is not None}
+    layers = {name: kind for name, kind in pyogrio.list_layers(gdal_name(path)).tolist() if kind is not None}
     polygonal = [name for name, kind in layers.items() if "Point" not in kind and "Line" not in kind]
     if named is not None and named not in layers:
         raise ConfigError(f"{path.name} has no layer {named!r}; it has {listed([*layers], 16)}. Choose one of them.")
@@ -113,12 +114,12 @@ def _read(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Several features with id|.*does not have a.*field", RuntimeWarning)
             about, fids, geometry, values = pyogrio.raw.read(
-                path, layer=layer, columns=columns, where=where, return_fids=True, force_2d=True
+                gdal_name(path), layer=layer, columns=columns, where=where, return_fids=True, force_2d=True
             )
     except (ValueError, *BROKEN) as error:
         if where is None or "SQL" not in str(error):
             raise
-        fields = listed(pyogrio.read_info(path, layer=layer)["fields"].tolist(), 16)
+        fields = listed(pyogrio.read_info(gdal_name(path), layer=layer)["fields"].tolist(), 16)
         example = "building IS NOT NULL AND \"roof:material\" = 'tin'"
         raise ConfigError(
             f"{path.name}: where {where!r} is not a condition; write {example}. Columns: {fields}."

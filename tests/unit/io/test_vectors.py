@@ -77,6 +77,19 @@ def empty_scene(tmp_path: Path) -> Path:
     return write_tif(tmp_path / "scene.tif", np.zeros((1, SIDE, SIDE), np.uint8), transform=GRID)
 
 
+@pytest.mark.parametrize("name", ["x;y.gpkg", "x!y.gpkg", "x?y.gpkg", "s3:/x.gpkg", "x%3By.gpkg", "x#y.gpkg"])
+def test_any_name_of_a_file_is_that_file(tmp_path: Path, empty_scene: Path, name: str) -> None:
+    plain = write(tmp_path / "plain.gpkg", [on_map(SQUARE)], layer="fields")
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    plain.rename(path)
+    assert covered(path, empty_scene).sum() == covered(f"{path}|layername=fields", empty_scene).sum() == 18 * 18
+    with pytest.raises(ConfigError, match=r"has no column 'kind'"):
+        read_shapes(path, ["kind"])
+    with pytest.raises(ConfigError, match="is not a condition"):
+        read_shapes(path, where="=")
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_an_invalid_polygon_covers_what_gdal_rasterises(tmp_path: Path, empty_scene: Path, name: str) -> None:
     shape, other = on_map(ODD[name]), on_map(shapely.box(1, 36, 4, 39))
