@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,14 @@ def marked_valid(dataset: Any, ways: Sequence[str], **where: Any) -> Bool[np.nda
         found.append(dataset.read_masks(1, **where) > 0)
     if "nodata" in ways:
         bands = [number for number in dataset.indexes if number not in alpha]
-        empty = [equal(dataset.read(number, **where), dataset.nodatavals[number - 1]) for number in bands]
-        found.append(~np.logical_and.reduce(empty))
+        values = (dataset.read(number, **where) for number in bands)
+        found.append(~all_nodata(values, [dataset.nodatavals[number - 1] for number in bands]))
     return np.logical_and.reduce(found)
+
+
+def all_nodata(bands: Iterable[Shaped[np.ndarray, "h w"]], nodata: Sequence[float | None]) -> Bool[np.ndarray, "h w"]:
+    """Where every band holds its value for no data: one band alone may be dark there."""
+    return np.logical_and.reduce([equal(values, value) for values, value in zip(bands, nodata, strict=True)])
 
 
 def measured(

@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from jaxtyping import Bool, Shaped
+from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
 from regard.io.gdal import refusing
+from regard.io.no_data import all_nodata, measured
 from regard.io.raster import Box, Pixels, Raster
 from regard.io.source import Source
 
 PLACEHOLDER = Affine(1, 0, 1, 0, -1, 1)  # of images without a transform: rasterio warns of the identity
 ALONG, SIDE = 8, 128  # boxes of a sparse look along each axis, and their pixels along a side
 STATISTICS = ("STATISTICS_MINIMUM", "STATISTICS_MAXIMUM")
+Bounds = tuple[float, float, float, float]
 ROWS_AT_ONCE = 512e6  # bytes that a piece may take where a file has full-width blocks, which its parts would all decode
 
 
@@ -104,20 +108,56 @@ def stored_range(raster: Raster) -> tuple[float, float] | None:
     return min(low), max(high)
 
 
-def read_web_mercator(raster: Raster, bounds: tuple[float, float, float, float], side: int, *, nearest: bool) -> Pixels:
+def measured_in(raster: Raster, pixels: Shaped[np.ndarray, "c h w"]) -> Bool[np.ndarray, "h w"]:
+    """Which pixels of the chosen bands have a value in each, as in :meth:`~regard.io.raster.Raster.read`."""
+    return measured(pixels, [raster._dataset.nodatavals[number - 1] for number in raster.bands], raster.no_data)
+
+
+def read_web_mercator(raster: Raster, bounds: Bounds, side: int, *, nearest: bool) -> Pixels:
     """The chosen bands in ``side`` x ``side`` pixels over ``bounds`` (left, bottom, right, top) in EPSG:3857, from the
     overview that fits, and which pixels hold data.
     """
+    nan = math.nan if np.issubdtype(np.dtype(raster.dtypes[0]), np.floating) and raster.nodata is None else None
+    options = _unmarked(raster) if len(raster.missing_data) > 1 else {}
+    values = _warped(raster, bounds, side, raster.bands, "nearest" if nearest else "bilinear", options, nan)
+    return Pixels(values, _warped_valid(raster, bounds, side))
+
+
+def _warped_valid(raster: Raster, bounds: Bounds, side: int) -> Bool[np.ndarray, "h w"]:
+    """Which pixels over ``bounds`` hold data: those whose nearest pixel of the file does, by the rule of a map."""
+    nodata, colours = raster._dataset.nodatavals, raster._dataset.colorinterp
+    bands = [number for number, colour in enumerate(colours, 1) if colour != ColorInterp.alpha]
+    alpha = next((number for number, colour in enumerate(colours, 1) if colour == ColorInterp.alpha), len(colours) + 1)
+    read = bands if "nodata" in raster.missing_data else list(raster.bands)
+    order = (*read, alpha)
+    values = _warped(raster, bounds, side, order, "nearest", _unmarked(raster), None)
+    valid = (values[-1] > 0) & measured_in(raster, values[[order.index(number) for number in raster.bands]])
+    if read is bands:
+        valid &= ~all_nodata(values[:-1], [nodata[number - 1] for number in bands])
+    return valid
+
+
+def _unmarked(raster: Raster) -> dict[str, Any]:
+    """Warp every value, nodata too; where there is a pixel, and the file's mask, become an alpha band."""
+    return {"src_nodata": None, "nodata": None, "add_alpha": "alpha" not in raster.missing_data}
+
+
+def _warped(
+    raster: Raster,
+    bounds: Bounds,
+    side: int,
+    bands: Sequence[int],
+    resampling: Any,
+    options: dict[str, Any],
+    nodata: Any,
+) -> Shaped[np.ndarray, "c h w"]:
     from rio_tiler.reader import part  # of the extra "web"
 
-    resampling: Any = "nearest" if nearest else "bilinear"
-    nan = math.nan if np.issubdtype(np.dtype(raster.dtypes[0]), np.floating) and raster.nodata is None else None
     with refusing(raster.source, "a tile"):
-        tile = part(
-            raster._dataset, bounds, side, side, dst_crs="EPSG:3857", bounds_crs="EPSG:3857",
-            indexes=raster.bands, resampling_method=resampling, reproject_method=resampling, nodata=nan,
-        )  # fmt: skip
-    return Pixels(tile.array.data, np.asarray(~np.ma.getmaskarray(tile.array).any(axis=0)))
+        return part(
+            raster._dataset, bounds, side, side, dst_crs="EPSG:3857", bounds_crs="EPSG:3857", indexes=bands,
+            resampling_method=resampling, reproject_method=resampling, vrt_options=options, nodata=nodata,
+        ).array.data  # fmt: skip
 
 
 def in_memory(pixels: Pixels, crs: Any = None, transform: Any = PLACEHOLDER) -> Callable[[], Raster]:

@@ -14,7 +14,7 @@ import numpy as np
 from regard.errors import UnreadableImage
 from regard.io.image import Pixels
 from regard.io.raster import Box, Raster
-from regard.io.window_reader import RasterPool, in_memory, read_web_mercator
+from regard.io.window_reader import RasterPool, in_memory, measured_in, read_web_mercator
 from regard.web.grid import SIDE, Address, Grid, PixelGrid
 
 READERS = 4  # tiles read at the same time
@@ -98,7 +98,7 @@ class RasterLayer:
 
     def _read(self, raster: Raster, shape: tuple[int, int], box: Sequence[Any]) -> Pixels:
         values = raster.read_scaled(shape, box, nearest=self.nearest)
-        return Pixels(values, raster.valid(box, shape) & np.isfinite(values).all(axis=0))
+        return Pixels(values, raster.valid(box, shape) & measured_in(raster, values))
 
     def _empty(self) -> Pixels:
         return Pixels(np.zeros((self.bands, SIDE, SIDE), self.dtype), np.zeros((SIDE, SIDE), bool))

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import Affine
-from rasterio.warp import reproject
+from rasterio.warp import reproject, transform_bounds
 from rasterio.windows import Window
 
 from regard.errors import UnreadableImage
+from regard.io.gdal import not_georeferenced_is_fine
 from regard.io.raster import Box, open_raster
+from regard.io.window_reader import read_web_mercator
 from regard.web import raster_layer
 from regard.web.grid import HALF_EARTH, SIDE, Address, grid_of
 from regard.web.raster_layer import RasterLayer
@@ -65,6 +67,42 @@ def test_pixel_tiles_are_windows(tmp_path: Path, nearest: bool) -> None:
         assert inside.all()
     else:
         assert np.abs(half.values[:, :150].astype(float) - blocks.mean(axis=(2, 4))).max() <= 0.5
+
+
+def marked(path: Path, way: str, crs: str | None) -> Path:
+    """A scene with 8 rows that are 0 in one band, 8 in the first three, 8 in all; its left columns by another way."""
+    is_float = way in ("-9999", "nan")
+    values = np.maximum(noise((64, 64)), 1).astype("float32" if is_float else "uint8")
+    if way in ("alpha", "further band"):
+        values = np.concatenate([values, np.full((1, 64, 64), 255, "uint8")])
+    nodata = float(way) if is_float else 0
+    values[0, :8], values[:3, 8:16], values[:, 16:24] = nodata, nodata, nodata
+    place = {"crs": crs, "transform": crs and Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    write_tif(path, values, nodata=nodata, photometric="MINISBLACK" if is_float else "RGB", **place)
+    with not_georeferenced_is_fine(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        if way == "mask":
+            file.write_mask(np.arange(64)[None] >= np.full((64, 1), 10))
+        if way == "alpha":
+            file.colorinterp = [*file.colorinterp[:3], ColorInterp.alpha]
+            file.write(np.broadcast_to(np.where(np.arange(64) < 10, 0, 100).astype("uint8"), (64, 64)), 4)
+    return path
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:32633", None])
+@pytest.mark.parametrize("way", ["nodata", "alpha", "mask", "further band", "-9999", "nan"])
+def test_tiles_hold_data_where_the_map_has_data(tmp_path: Path, way: str, crs: str | None) -> None:
+    path = marked(tmp_path / "scene.tif", way, crs)
+    with open_raster(path, bands=(1, 2, 3)) as raster:
+        expected, bounds, size = raster.read(Box(0, 0, 64, 64)).valid, raster.bounds, raster.size
+        if crs is None:
+            layer = RasterLayer(
+                partial(open_raster, path), grid_of(size, None, raster.transform), (1, 2, 3), nearest=False
+            )
+            found = layer.tile(Address(layer.grid.finest, 0, 0)).valid[:64, :64]
+        else:
+            found = read_web_mercator(raster, transform_bounds(crs, "EPSG:3857", *bounds), 64, nearest=False).valid
+    assert 0 < expected.sum() < expected.size
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_an_aligned_scene_in_web_mercator_is_read_as_it_is(tmp_path: Path) -> None:
