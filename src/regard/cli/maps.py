@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from regard.cli.app import Answer, Bands, Model, Out, app
 from regard.errors import MissingExtra
-from regard.options import Outputs, PolygonRules
+from regard.options import Outputs, PolygonRules, Windows
 
 RULES = Parameter(name="*", group=Group("Rules, in their order", sort_key=1))
 
@@ -145,8 +145,8 @@ def view(
     confidence: Path | None = None,
     labels: Path | None = None,
     bands: Bands = None,
-    tile: int = 512,
-    overlap: int = 128,
+    tile: int = Windows.tile,
+    overlap: int = Windows.overlap,
     host: str = "127.0.0.1",
     port: int = 0,
     browser: bool = True,
@@ -160,8 +160,8 @@ def view(
         confidence: The confidence raster that was written with the map.
         labels: Reference labels on the same grid: adds them and the misclassified pixels as layers.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
-        tile: Side of the windows in pixels, for rasters.
-        overlap: Pixels that neighbouring windows share and blend.
+        tile: Side of the windows in pixels, for rasters; 0: as the model was scored (see its card), else 512.
+        overlap: Pixels that neighbouring windows share and blend; at most a quarter of windows of the card's size.
         host: Address that the server listens on; the default accepts connections from this machine only.
         port: Port that the server listens on; 0: any free one.
         browser: Open the page in the browser.
@@ -175,7 +175,6 @@ def view(
         ) from None
     from regard.checkpoints.file import load
     from regard.memory import keep_freed_memory
-    from regard.options import Windows
 
     sources = Sources(source, map_, confidence, labels, bands)
     keep_freed_memory(shared_arena=True)

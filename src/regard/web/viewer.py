@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -21,6 +21,7 @@ from regard.io.image import image_size, is_placed, read_image
 from regard.io.raster import Box, Raster, open_raster
 from regard.io.source import is_photograph
 from regard.io.window_reader import in_memory
+from regard.mapping.blend import windows_of
 from regard.mapping.region import Region, Regions
 from regard.mapping.scene_check import check_scene
 from regard.models import Segmenter
@@ -32,6 +33,7 @@ from regard.web.png import NOTHING, classes_png, errors_png, heat_png, labels_of
 from regard.web.raster_layer import RasterLayer
 
 SCENE_TILES, MAP_TILES = 512, 512
+QUICK = 512  # pixels: the side of windows that nothing else decides, so that one is soon shown
 MOST_WINDOWS = 36  # of the model for one tile; coarser tiles are not predicted
 
 
@@ -53,11 +55,19 @@ class Answer(NamedTuple):
     confidence: UInt8[np.ndarray, "h w"]
 
 
+def windows_shown(windows: Windows, model: Segmenter) -> Windows:
+    """The windows with a side, as :func:`regard.predict` takes them; but small ones where nothing decides it."""
+    if windows.tile or model.card.window:
+        return windows_of(windows, model)
+    return replace(windows, tile=QUICK, overlap=min(windows.overlap, QUICK // 4))
+
+
 class Viewer:
     """One model, one scene, and its map, confidence and labels."""
 
     def __init__(self, model: Segmenter, sources: Sources, windows: Windows) -> None:
-        self.model, self.sources, self.windows = model.eval(), sources, windows
+        self.model, self.sources = model.eval(), sources
+        self.windows = windows = windows_shown(windows, model)
         self.is_photograph = is_photograph(sources.scene) and not is_placed(sources.scene)
         self.open_scene = self._opener()
         self.raster = self.open_scene()

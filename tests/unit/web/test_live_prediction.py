@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cachetools import LRUCache
 
 from regard.io.raster import Box
+from regard.mapping.predict import predict
+from regard.options import Windows
 from regard.web.grid import Address
 from regard.web.live_prediction import Busy, Disconnected, Gate
-from regard.web.viewer import Answer, Viewer
-from web_support import always
+from regard.web.viewer import Answer, Sources, Viewer
+from support import tiny, write_tif
+from web_support import always, picture
 
 
 def test_one_at_a_time_few_wait_and_who_leaves_is_let_go() -> None:
@@ -77,3 +82,14 @@ def test_the_oldest_answers_are_dropped(plain: Viewer, monkeypatch: pytest.Monke
     for tile in (a, b, a, c, a, b):
         plain.answer(tile, always)
     assert made == [a, b, c, b] and set(plain._maps) == {a, b}
+
+
+@pytest.mark.parametrize(("scored", "windows"), [(64, Windows(64, 0)), (None, Windows(512, 128))])
+def test_windows_are_those_that_the_model_was_scored_in(tmp_path: Path, scored: int | None, windows: Windows) -> None:
+    model, scene = tiny(), write_tif(tmp_path / "plain.tif", picture((150, 256)), crs=None, transform=None)
+    model.card = model.card.model_copy(update={"window": scored})
+    with closing(Viewer(model, Sources(scene), Windows())) as viewer:
+        assert viewer.windows == windows and viewer.regions.tile == windows.tile
+        labels = viewer.answer(Address(viewer.grid.finest, 0, 0), always).labels[:150]
+    if scored:  # the map of predict, whose windows are chosen alike
+        np.testing.assert_array_equal(labels, predict(model, scene).labels)

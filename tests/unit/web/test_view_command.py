@@ -31,7 +31,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line(tmp_path: Path, capsys: pyt
     scene = write_tif(tmp_path / "s.tif", picture((40, 40)))
     for arguments, words, code in (
         ([tmp_path / "none.tif"], "none.tif does not exist", 1),
-        ([scene, "--tile", 100], "tile 100 and overlap 128 must be multiples of 32", 2),
+        ([scene, "--tile", 100], "tile 100 and overlap 256 must be multiples of 32", 2),
         ([scene, "--labels", write_tif(tmp_path / "l.tif", picture((9, 9))[:1])], "Give files on the same grid", 1),
         ([scene, "--port", 70_000], "cannot listen at 127.0.0.1, port 70000", 2),
     ):
