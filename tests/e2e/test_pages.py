@@ -1,0 +1,74 @@
+"""The commands of the step-by-step pages run in their order, on a small part of their data and with a small network."""
+
+from __future__ import annotations
+
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rasterio
+from rasterio.windows import Window
+
+import regard.cli as cli
+from page_support import Shown, commands_of, copy_banepa
+from regard.training.callbacks import Bookkeeping
+from regard.web.viewer import Viewer
+from web_support import client_of
+
+BUILDINGS = "docs/buildings.md"
+SMALL = {
+    "--init dubai-s": "--backbone test_resnet --config.width 16 --workers 0 --warmup 2",
+    "--steps 120": "--steps 6",
+    "--evaluate-every 60": "--evaluate-every 3",
+    "--crop 256": "--crop 64",
+    "--steps 300": "--steps 8",
+}
+
+
+WORLD = 2 * math.pi * 6_378_137.0  # metres around the equator of web mercator
+
+
+def visit(viewer: Viewer, **_: Any) -> str:
+    """In place of a server that waits for Ctrl-C: its page, and each layer where the middle of the scene is."""
+    client, zoom = client_of(viewer), 20
+    with rasterio.open(viewer.sources.scene) as scene:
+        left, bottom, right, top = scene.bounds
+    column = int(((left + right) / 2 / WORLD + 0.5) * 2**zoom)
+    row = int((0.5 - (bottom + top) / 2 / WORLD) * 2**zoom)
+    answers = [client.get(f"/{layer}/{zoom}/{column}/{row}.png") for layer in ("scene", "prediction", "confidence")]
+    assert "text/html" in client.get("/").headers["content-type"]
+    assert [answer.headers["content-type"] for answer in answers] == 3 * ["image/png"]
+    return "http://127.0.0.1/"
+
+
+def run(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command; where the page shows ``^C`` it is interrupted after its second step."""
+    keeping = Bookkeeping.on_train_batch_end
+
+    def interrupted(self: Bookkeeping, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == 2:
+            signal.raise_signal(signal.SIGINT)
+        keeping(self, trainer, *rest)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as end:
+        if shown.is_interrupted:
+            patched.setattr(Bookkeeping, "on_train_batch_end", interrupted)
+        cli.main(shown.arguments)
+    return int(end.value.code or 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # in rasterio
+def test_the_commands_about_buildings_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_banepa(tmp_path, Window(512, 640, 320, 320))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("regard.web.serve.serve", visit)
+    commands = commands_of(BUILDINGS, SMALL)
+    for shown in commands:
+        code, expected = run(shown, monkeypatch), 130 if shown.is_interrupted else 0
+        assert code == expected, (shown.arguments, capsys.readouterr().err)
+    assert [shown.is_interrupted for shown in commands].count(True) == 1
