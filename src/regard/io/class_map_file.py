@@ -18,6 +18,7 @@ from rasterio.transform import Affine
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, ConfigError, OutputError, SizeMismatch
 from regard.io.raster import Box, Raster, open_raster
+from regard.io.source import is_photograph
 
 STRIP = 512  # rows: the height of a block of the maps that we write, so that each block is decoded once
 
@@ -114,6 +115,11 @@ def _stored_classes(raster: Raster) -> ClassMap:
     try:
         classes = ClassMap.of(json.loads(raster.tags()["regard_classes"]))
     except (KeyError, ValueError, TypeError):
+        if is_photograph(raster.source):
+            raise ClassMismatch(
+                f"{raster.source.name} is a picture, which names no classes; need a map in GeoTIFF (.tif). Polygons of "
+                "a photograph: regard.predict(model, photograph).to_polygons(), in pixels."
+            ) from None
         raise ClassMismatch(
             f"{raster.source.name} does not say which classes it shows (no tag regard_classes). Give a map of regard."
         ) from None

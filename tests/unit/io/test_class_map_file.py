@@ -13,6 +13,7 @@ from rasterio.transform import Affine
 
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, OutputError
+from regard.inference.segmentation import Segmentation
 from regard.io.class_map_file import open_label_map, sieved
 from regard.io.cog_writer import RasterWriter, label_layer
 
@@ -55,6 +56,13 @@ def test_a_raster_that_names_no_classes_is_refused(tmp_path: Path) -> None:
     with rasterio.open(path, "w", **profile) as file:
         file.write(np.zeros((1, 2, 2), np.uint8))
     with pytest.raises(ClassMismatch, match="no tag regard_classes"), open_label_map(path):
+        pass
+
+
+def test_the_map_of_a_photograph_is_refused_with_what_can_be_had(tmp_path: Path) -> None:
+    labels = np.zeros((2, 3), np.int64)
+    path = Segmentation(labels, np.ones((2, 3), np.float32), CLASSES).save(tmp_path / "map.png")
+    with pytest.raises(ClassMismatch, match=r"map\.png is a picture.*GeoTIFF.*to_polygons"), open_label_map(path):
         pass
 
 
