@@ -118,8 +118,9 @@ def read_web_mercator(raster: Raster, bounds: Bounds, side: int, *, nearest: boo
     overview that fits, and which pixels hold data.
     """
     nan = math.nan if np.issubdtype(np.dtype(raster.dtypes[0]), np.floating) and raster.nodata is None else None
-    options = _unmarked(raster) if len(raster.missing_data) > 1 else {}
-    values = _warped(raster, bounds, side, raster.bands, "nearest" if nearest else "bilinear", options, nan)
+    resampling = "nearest" if nearest else "bilinear"
+    how = {"indexes": raster.bands, "resampling_method": resampling, "reproject_method": resampling, "nodata": nan}
+    values = _warped(raster, bounds, side, **how, vrt_options=_unmarked(raster) if len(raster.missing_data) > 1 else {})
     return Pixels(values, _warped_valid(raster, bounds, side))
 
 
@@ -130,33 +131,23 @@ def _warped_valid(raster: Raster, bounds: Bounds, side: int) -> Bool[np.ndarray,
     alpha = next((number for number, colour in enumerate(colours, 1) if colour == ColorInterp.alpha), len(colours) + 1)
     read = bands if "nodata" in raster.missing_data else list(raster.bands)
     order = (*read, alpha)
-    values = _warped(raster, bounds, side, order, "nearest", _unmarked(raster), None)
+    values = _warped(raster, bounds, side, indexes=order, vrt_options=_unmarked(raster))  # nearest by default
     valid = (values[-1] > 0) & measured_in(raster, values[[order.index(number) for number in raster.bands]])
     if read is bands:
         valid &= ~all_nodata(values[:-1], [nodata[number - 1] for number in bands])
     return valid
 
 
-def _unmarked(raster: Raster) -> dict[str, Any]:
-    """Warp every value, nodata too; where there is a pixel, and the file's mask, become an alpha band."""
+def _unmarked(raster: Raster) -> dict[str, Any]:  # warps every value, nodata too; the file's mask becomes an alpha band
     return {"src_nodata": None, "nodata": None, "add_alpha": "alpha" not in raster.missing_data}
 
 
-def _warped(
-    raster: Raster,
-    bounds: Bounds,
-    side: int,
-    bands: Sequence[int],
-    resampling: Any,
-    options: dict[str, Any],
-    nodata: Any,
-) -> Shaped[np.ndarray, "c h w"]:
+def _warped(raster: Raster, bounds: Bounds, side: int, **how: Any) -> Shaped[np.ndarray, "c h w"]:
     from rio_tiler.reader import part  # of the extra "web"
 
     with refusing(raster.source, "a tile"):
         return part(
-            raster._dataset, bounds, side, side, dst_crs="EPSG:3857", bounds_crs="EPSG:3857", indexes=bands,
-            resampling_method=resampling, reproject_method=resampling, vrt_options=options, nodata=nodata,
+            raster._dataset, bounds, side, side, dst_crs="EPSG:3857", bounds_crs="EPSG:3857", **how
         ).array.data  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from regard.web.png import NOTHING, classes_png, errors_png, heat_png, labels_of
 from regard.web.raster_layer import RasterLayer
 
 SCENE_TILES, MAP_TILES = 512, 512
-QUICK = 512  # pixels: the side of windows that nothing else decides, so that one is soon shown
+QUICK = {"tile": 512, "overlap": 128}  # windows that nothing else decides, so that one is soon shown
 MOST_WINDOWS = 36  # of the model for one tile; coarser tiles are not predicted
 
 
@@ -55,19 +55,13 @@ class Answer(NamedTuple):
     confidence: UInt8[np.ndarray, "h w"]
 
 
-def windows_shown(windows: Windows, model: Segmenter) -> Windows:
-    """The windows with a side, as :func:`regard.predict` takes them; but small ones where nothing decides it."""
-    if windows.tile or model.card.window:
-        return windows_of(windows, model)
-    return replace(windows, tile=QUICK, overlap=min(windows.overlap, QUICK // 4))
-
-
 class Viewer:
     """One model, one scene, and its map, confidence and labels."""
 
     def __init__(self, model: Segmenter, sources: Sources, windows: Windows) -> None:
         self.model, self.sources = model.eval(), sources
-        self.windows = windows = windows_shown(windows, model)
+        quick = windows if windows.tile or model.card.window else replace(windows, **QUICK)  # else as predict does
+        self.windows = windows = windows_of(quick, model)
         self.is_photograph = is_photograph(sources.scene) and not is_placed(sources.scene)
         self.open_scene = self._opener()
         self.raster = self.open_scene()
