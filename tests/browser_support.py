@@ -1,7 +1,13 @@
-"""Pages in a headless Chromium: the devices they are looked at with, and what axe-core says of them."""
+"""The viewer as a process; and its pages in a headless Chromium: devices, and what axe-core says of them."""
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,3 +20,22 @@ def faults(page: Any) -> list[list[str]]:
     page.evaluate(AXE.read_text() + "; 0")
     found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.impact, v.id, v.nodes[0].html])")
     return [fault for fault in found if fault[0] in ("serious", "critical")]
+
+
+@contextmanager
+def viewing(*arguments: object) -> Iterator[str]:
+    """The address of a running viewer, which then ends by Ctrl-C and without a complaint."""
+    command = [sys.executable, "-m", "regard", "view", *map(str, arguments), "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", first)
+        assert found, first + process.stderr.read()
+        yield found[0]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0 and "Traceback" not in errors, errors
+    finally:
+        process.kill()
+        process.communicate()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from regard.training.callbacks import Bookkeeping
 from support import write_tif
 
 ROOT = Path(__file__).parents[1]
@@ -51,3 +54,15 @@ def copy_banepa(folder: Path, window: Window | None = None) -> None:
         grid = {"crs": image.crs, "transform": image.transform @ Affine.translation(window.col_off, window.row_off)}
         values: np.ndarray = image.read(window=window)
     write_tif(folder / "ortho.tif", values, **grid)
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Ctrl-C after that step of a training in this process."""
+    keeping = Bookkeeping.on_train_batch_end
+
+    def interrupted(self: Bookkeeping, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == step:
+            signal.raise_signal(signal.SIGINT)
+        keeping(self, trainer, *rest)
+
+    monkeypatch.setattr(Bookkeeping, "on_train_batch_end", interrupted)

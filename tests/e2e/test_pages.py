@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import rasterio
 from rasterio.windows import Window
 
 import regard.cli as cli
-from page_support import Shown, commands_of, copy_banepa
-from regard.training.callbacks import Bookkeeping
+from page_support import Shown, commands_of, copy_banepa, interrupt_at
 from regard.web.viewer import Viewer
 from web_support import client_of
 
@@ -45,16 +43,9 @@ def visit(viewer: Viewer, **_: Any) -> str:
 
 def run(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> int:
     """The exit code of a command; where the page shows ``^C`` it is interrupted after its second step."""
-    keeping = Bookkeeping.on_train_batch_end
-
-    def interrupted(self: Bookkeeping, trainer: Any, *rest: Any) -> None:
-        if trainer.global_step == 2:
-            signal.raise_signal(signal.SIGINT)
-        keeping(self, trainer, *rest)
-
     with monkeypatch.context() as patched, pytest.raises(SystemExit) as end:
         if shown.is_interrupted:
-            patched.setattr(Bookkeeping, "on_train_batch_end", interrupted)
+            interrupt_at(patched, step=2)
         cli.main(shown.arguments)
     return int(end.value.code or 0)
 

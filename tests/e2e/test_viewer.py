@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,32 +14,13 @@ import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from browser_support import PHONE, faults
+from browser_support import PHONE, faults, viewing
 from regard.checkpoints.file import bundled
 from support import write_tif
 
 pytestmark = pytest.mark.slow
 SAMPLE = next(iter(bundled().values())).parent
 LAPTOP = {"viewport": {"width": 1366, "height": 768}}
-
-
-@contextmanager
-def viewing(*arguments: object) -> Iterator[str]:
-    """The address of a running viewer, which then ends by Ctrl-C and without a complaint."""
-    command = [sys.executable, "-m", "regard", "view", *map(str, arguments), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", first)
-        assert found, first + process.stderr.read()
-        yield found[0]
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0 and "Traceback" not in errors, errors
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @contextmanager
