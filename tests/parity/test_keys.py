@@ -15,9 +15,10 @@ from regard.checkpoints.create import build
 from regard.checkpoints.foreign.config_from_tensors import count_classes
 from regard.checkpoints.foreign.convert import _config, recognise
 from regard.checkpoints.foreign.metadata import evidence
-from regard.checkpoints.foreign.rename import reconcile, rename, strip
+from regard.checkpoints.foreign.rename import reconcile, rename
 from regard.classes import ClassMap
 from regard.errors import CheckpointError
+from regard.tensor_files import strip
 
 LISTINGS = json.loads(gzip.decompress((fixtures.HERE / "keys.json.gz").read_bytes()))
 # Listing: backbone, parameters in millions that were folded away, biases folded.
