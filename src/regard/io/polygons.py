@@ -20,15 +20,18 @@ from rasterio.transform import Affine
 
 from regard.classes import ClassMap
 from regard.errors import ConfigError, MissingExtra
-from regard.io.class_map_file import LabelMap, open_confidence, open_label_map, sieved
+from regard.io.class_map_file import STRIP, LabelMap, open_confidence, open_label_map, sieved
 from regard.io.coverage import Region, Strip, regions
 from regard.io.ground import Ground, ground_resolution
 from regard.io.raster import Box, Raster, apply, to_map
 from regard.io.right_angles import right_angled
 from regard.io.vector_writer import Columns, VectorWriter, check_vector_target, description_of
+from regard.memory import give_back_freed_memory
 from regard.options import PolygonRules
 
 MODIFIED_TAG = "regard_source_modified"  # of a map: when its scene was modified
+STRIP_PIXELS = 2**21  # about 60 bytes a pixel while a strip is traced
+PIECES = 500  # of regions, joined and written at a time
 NO_RULES = PolygonRules()
 
 
@@ -95,6 +98,7 @@ def write_polygons(
             large = areas >= rules.minimum_area
             kept = [region for region, keep in zip(found, large, strict=True) if keep]
             writer.write(_placed(shapes[large], source.transform), columns(kept, areas[large]))
+            give_back_freed_memory()  # a strip leaves many small holes in it
     return writer.count
 
 
@@ -108,6 +112,8 @@ def _ruled(
     batches: Iterable[list[Region]] = regions(_strips(source, measure), simplify, left_out, ground)
     if rules.regularise:
         batches = [[region for batch in batches for region in batch]]
+    elif not rules.minimum_hole:  # for which all polygons of a batch count
+        batches = chain.from_iterable(map(_of_few_pieces, batches))
     points = np.empty(0, object)  # one in each polygon that a hole may hold
     for found in batches:
         shapes = np.array([region.polygon() for region in found], object)
@@ -118,6 +124,13 @@ def _ruled(
         if rules.regularise and len(found):
             shapes = right_angled(shapes, _plane(source))
         yield found, shapes
+
+
+def _of_few_pieces(found: Sequence[Region]) -> Iterator[list[Region]]:
+    """The regions in their order, a few at a time: the last batch holds all that reach the lower edge of the map."""
+    pieces = np.cumsum([len(region.pieces) for region in found])
+    for few in np.split(np.array(found, object), np.unique(pieces // PIECES, return_index=True)[1][1:]):
+        yield list(few)
 
 
 def _points(found: Sequence[Region], shapes: np.ndarray, rules: PolygonRules) -> np.ndarray:
@@ -235,7 +248,10 @@ def _areas(found: Sequence[Region], shapes: np.ndarray) -> Float[np.ndarray, " n
 
 
 def _strips(source: LabelMap, measure: Raster | None) -> Iterator[Strip]:
-    for top, labels in source.strips():
+    height = STRIP
+    while height > 128 and height * source.size[1] > STRIP_PIXELS:
+        height //= 2  # rows of one block: GDAL's cache keeps it decoded
+    for top, labels in source.strips(height):
         yield Strip(top, labels, None if measure is None else measure.read_band(Box(top, 0, *labels.shape)))
 
 

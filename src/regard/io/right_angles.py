@@ -44,13 +44,17 @@ def right_angled(shapes: np.ndarray, plane: Affine) -> np.ndarray:
 
 def _squared(shape: Any) -> Any:
     """The polygon with right angles, or None where none is close enough."""
+    around = None
     for tolerance in TOLERANCES:
         simple = shapely.simplify(shape, tolerance)
         tried = [_scaled(_along(simple, angle), shape.area) for angle in _directions(simple)]
-        close = [(_closeness(polygon, shape), polygon) for polygon in tried if polygon is not None]
-        overlap, best = max(close, key=lambda pair: pair[0], default=(0.0, None))
-        if overlap >= LEAST_OVERLAP:
-            return best
+        close = [(_overlap(polygon, shape), polygon) for polygon in tried if polygon is not None]
+        for overlap, polygon in sorted(close, key=lambda pair: -pair[0]):
+            if overlap < LEAST_OVERLAP:
+                break
+            around = around or shape.buffer(REACH)  # takes longer than all the rest
+            if around.covers(polygon):
+                return polygon
     return None
 
 
@@ -101,9 +105,7 @@ def _scaled(shape: Any, area: float) -> Any:
     return shapely.transform(shape, lambda xy: to_map(xy, around)) if is_close else None
 
 
-def _closeness(shape: Any, outline: Any) -> float:
-    """Intersection over union with the outline; 0 beyond its reach."""
-    if not outline.buffer(REACH).covers(shape):
-        return 0.0
+def _overlap(shape: Any, outline: Any) -> float:
+    """Intersection over union."""
     both = shape.intersection(outline).area
     return both / (shape.area + outline.area - both)

@@ -22,7 +22,7 @@ from regard.errors import ConfigError, MissingExtra, OutputError
 from regard.files import FileWriter, check_writable
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
-BATCH = 20_000  # polygons
+BATCH, BATCH_BYTES = 20_000, 2**22  # polygons, and bytes of their geometry, that are written at a time
 BROKEN = (RuntimeError, OSError, IndexError, sqlite3.Error)  # raised where a file cannot be written or is cut short
 RESERVED = re.compile(r"gpkg|sqlite_|rtree_", re.IGNORECASE)  # how no table of a GeoPackage may begin
 PARSED = re.compile(r"[;!?\n\r\t]|://")  # of a path: what pyogrio takes for a part of a URL
@@ -108,31 +108,33 @@ class VectorWriter(FileWriter):
         self._crs = None if crs is None else crs.to_wkt()
         self._layer = {"layer": layer_name(path), "crs": self._crs, "geometry_type": "Polygon"}
         self._waiting: list[tuple[Any, Columns]] = [(np.empty(0, object), empty)]
-        self._held = 0
-        self._bounds: list[Any] = []  # of each batch
+        self._held = self._bytes = 0
+        self._bounds: list[Any] = []  # of the polygons of each call
 
     def write(self, shapes: Any, columns: Columns) -> None:
         """Some polygons in the map's coordinates, and as many values in each column."""
-        self._waiting.append((shapes, columns))
-        self._held += len(shapes)
-        if self._held >= BATCH:
+        geometry = shapely.to_wkb(shapes)  # smaller than the objects of GEOS
+        self._waiting.append((geometry, columns))
+        self._held += len(geometry)
+        self._bytes += sum(map(len, geometry))
+        if len(shapes):
+            self._bounds.append(shapely.total_bounds(shapes))
+        if self._held >= BATCH or self._bytes >= BATCH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        shapes = np.concatenate([part for part, _ in self._waiting])
+        geometry = np.concatenate([part for part, _ in self._waiting])
         names = list(self._waiting[0][1])
         values = [np.concatenate([columns[name] for _, columns in self._waiting]) for name in names]
         exists = self._work.exists()
         with self._checked():
-            geometry = shapely.to_wkb(shapes)
             about = {} if exists else {"DESCRIPTION": self._description}
             _pyogrio().raw.write(
                 self._work, geometry, values, names, driver="GPKG", append=exists, **self._layer, **about
             )
-        self.count += len(shapes)
-        if len(shapes):
-            self._bounds.append(shapely.total_bounds(shapes))
-        self._waiting, self._held = [(shapes[:0], dict(zip(names, (v[:0] for v in values), strict=True)))], 0
+        self.count += len(geometry)
+        self._waiting = [(geometry[:0].copy(), dict(zip(names, (v[:0].copy() for v in values), strict=True)))]
+        self._held = self._bytes = 0
 
     def _publish(self) -> None:
         self._flush()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -172,10 +170,3 @@ def check_outputs(outputs: Outputs, sources: Sequence[Path]) -> None:
 def as_bytes(share: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """0..1 in steps of 1/255; 0 where there is no data, at least 1 elsewhere."""
     return np.where(valid, np.clip(np.rint(share * 255), 1, 255), 0).astype(np.uint8)
-
-
-def give_back_freed_memory() -> None:
-    """Give the system what is freed, also between what is in use; nothing where the C library is not glibc."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)

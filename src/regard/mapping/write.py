@@ -22,10 +22,11 @@ from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer
 from regard.io.polygons import check_rules
 from regard.io.raster import Raster
 from regard.mapping.blend import Rows, axes, predict_rows
-from regard.mapping.job import as_bytes, check_outputs, give_back_freed_memory, is_complete, model_tags, source_tags
+from regard.mapping.job import as_bytes, check_outputs, is_complete, model_tags, source_tags
 from regard.mapping.journal import Journal, journal_folder, key_of
 from regard.mapping.scene_check import check_scene
 from regard.mapping.side_files import add_sides, missing_sides
+from regard.memory import give_back_freed_memory
 from regard.models import Segmenter
 from regard.options import MapOptions
 from regard.progress import Progress

@@ -11,9 +11,10 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from rasterio.transform import Affine
 
 from regard.errors import ConfigError
-from regard.io.coverage import Region, Strip, regions
+from regard.io.coverage import Region, Strip, joined, regions
 
 RASTERS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 13), st.integers(1, 13)), elements=st.integers(0, 3))
 
@@ -108,6 +109,23 @@ def test_a_patch_over_many_strips_is_one_polygon() -> None:
     labels[3:37, 2] = labels[3:37, 6] = labels[36, 2:7] = 1  # a U: two pieces until its lowest row
     ring = [region for region in found(labels, 4) if region.label == 1]
     assert len(ring) == 1 and ring[0].polygon().area == (labels == 1).sum() == ring[0].pixels
+
+
+@given(arrays.arrays(bool, st.tuples(st.integers(2, 9), st.integers(1, 9))))
+def test_joined_rings_are_the_union_that_shapely_makes(area: np.ndarray) -> None:
+    """Each 4-connected area, its rows traced one by one, with vertices at every pixel."""
+    for whole, value in rasterio.features.shapes(area.astype(np.uint8), connectivity=4):
+        rows = np.repeat(
+            rasterio.features.geometry_mask([whole], area.shape, Affine.identity(), invert=True)[None], len(area), 0
+        )
+        rows &= np.eye(len(area), dtype=bool)[:, :, None]
+        pairs = [pair for row in rows for pair in rasterio.features.shapes(row.astype(np.uint8), connectivity=4)]
+        pieces = [shapely.segmentize(shapely.geometry.shape(shape), 1) for shape, inside in pairs if inside]
+        pieces = shapely.transform(pieces, np.rint)
+        if value and len(pieces) > 1:
+            expected = shapely.coverage_union_all(pieces)
+            shape = joined(shapely.get_exterior_ring(pieces))
+            assert shape.is_valid and shape.normalize() == expected.normalize()
 
 
 def test_regions_come_as_soon_as_they_are_whole() -> None:

@@ -20,6 +20,7 @@ from rasterio.transform import Affine
 
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, ConfigError, MissingExtra, OutputError, SizeMismatch, UnreadableImage
+from regard.io import polygons
 from regard.io import vector_writer as vector_file
 from regard.io.areas import class_areas
 from regard.io.cog_writer import RasterWriter, label_layer, measure_layer
@@ -192,6 +193,27 @@ def test_batches_are_appended(tmp_path: Path, suffix: str, monkeypatch: pytest.M
     columns, shapes, _ = read(tmp_path / f"map{suffix}")
     assert count == len(shapes) and shapely.coverage_is_valid(shapes)
     assert columns["area_m2"].sum() == pytest.approx((labels != 255).sum() * 0.25 / CENTRAL_SCALE**2)
+
+
+@pytest.mark.parametrize("rules", [PolygonRules(), PolygonRules(minimum_hole=30.0, only=("land", "road"))])
+def test_however_many_are_held_the_file_is_the_same(
+    tmp_path: Path, rules: PolygonRules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = a_map(tmp_path / "map.tif", patches(11, 1100, 40))
+    once, again = (tmp_path / name / "map.fgb" for name in ("once", "again"))
+    count = write_polygons(path, once, rules)
+    monkeypatch.setattr(polygons, "PIECES", 1)
+    monkeypatch.setattr(vector_file, "BATCH_BYTES", 500)
+    assert write_polygons(path, again, rules) == count > 50
+    assert once.read_bytes() == again.read_bytes()
+
+
+def test_strips_of_a_wide_map_are_as_low_as_its_blocks_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen = a_map(tmp_path / "map.tif", patches(12, 530, 40)), []
+    monkeypatch.setattr(polygons, "STRIP_PIXELS", 40 * 300)
+    monkeypatch.setattr(polygons, "regions", lambda strips, *_: seen.extend(strips) or [])
+    write_polygons(path, tmp_path / "map.gpkg")
+    assert [(strip.top, len(strip.labels)) for strip in seen] == [(0, 256), (256, 256), (512, 18)]
 
 
 def test_a_geopackage_has_the_date_of_its_scene_and_the_same_bytes(tmp_path: Path) -> None:
