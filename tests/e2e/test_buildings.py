@@ -189,7 +189,8 @@ def test_sixty_steps_interrupted_and_resumed_find_buildings(tmp_path: Path) -> N
         found = made.read(1)
     both, either = ((found == 1) & (truth == 1)).sum(), ((found == 1) | (truth == 1))[truth != 255].sum()
     assert scores["iou"]["building"] == pytest.approx(both / either, abs=1e-3)
-    assert both / either > 0.45 > (truth == 1).sum() / (truth != 255).sum()  # better than building everywhere
+    share, accuracy = (truth == 1).sum() / (truth != 255).sum(), (found == truth)[truth != 255].mean()
+    assert accuracy > max(share, 1 - share) + 0.05  # better than one class everywhere
     assert pyogrio.read_info(tmp_path / "found.gpkg")["features"] > 3
     with viewing(*(tmp_path / name for name in (*best, "map.tif"))) as url:
         about = json.load(urllib.request.urlopen(f"{url}about.json"))
