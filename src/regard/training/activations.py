@@ -7,7 +7,7 @@ of norm, activation and convolution); 0.7 GB in the heads, and 0.08 GB in the lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -15,6 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+
+@contextmanager
+def with_forwards(replaced: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Within the ``with`` block modules compute by another function than their class's ``forward``."""
+    for module, forward in replaced.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module in replaced:
+            del module.forward  # the class's own again
 
 
 @contextmanager
@@ -30,13 +42,8 @@ def lean(backbone: nn.Module, *, recompute: bool) -> Iterator[None]:
             replaced[module] = _ReLU6.apply
     if recompute:
         replaced |= {block: _recomputed(block) for block in residual_blocks(backbone)}
-    for module, forward in replaced.items():
-        module.forward = forward
-    try:
+    with with_forwards(replaced):
         yield
-    finally:
-        for module in replaced:
-            del module.forward  # the class's own again
 
 
 class _ReLU6(torch.autograd.Function):

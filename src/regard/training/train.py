@@ -24,9 +24,10 @@ from regard.evaluation.evaluate import check_classes
 from regard.memory import keep_freed_memory
 from regard.models import Segmenter
 from regard.progress import Progress
-from regard.training.activations import lean
+from regard.training.activations import lean, with_forwards
 from regard.training.callbacks import Bookkeeping, is_first, open_logger
 from regard.training.config import TrainConfig, with_recipe
+from regard.training.convolutions import faster_forwards
 from regard.training.faults import AtomicCheckpoints, one_line_errors
 from regard.training.loader import TrainingStream, draw_batch, training_batches
 from regard.training.optimizer import criterion_of
@@ -142,7 +143,8 @@ def fit(
     model = model.to(memory_format=torch.channels_last).train()
     task = SegmentationTask(model, config, criterion_of(model, config, pixels))
     bar = Progress("step", config.steps, start=done, enabled=progress)
-    with bar, lean(model.backbone, recompute=config.recompute):
+    faster = {} if torch.cuda.is_available() else faster_forwards(model)
+    with bar, lean(model.backbone, recompute=config.recompute), with_forwards(faster):
         trainer = pl.Trainer(
             max_steps=config.steps,
             precision=PRECISION[config.precision],  # type: ignore[arg-type]
