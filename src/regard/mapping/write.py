@@ -109,8 +109,7 @@ class RasterJob:
                     file=sys.stderr,
                 )
             write_style(self.labels, self.model.classes)
-            outputs = self.options.outputs
-            if outputs.sides:
+            if (outputs := self.options.outputs).sides:
                 add_sides(outputs, self.options.rules, outputs.sides, confidence=self.layers.get("confidence"))
         return self.labels
 
