@@ -30,15 +30,6 @@ ROWS = 1024
 KEYS = 512
 
 
-torch.library.define("regard::attend", "(Tensor query, Tensor key, Tensor value, float scale) -> (Tensor, Tensor)")
-torch.library.define(
-    "regard::attend_backward",
-    "(Tensor gradient, Tensor query, Tensor key, Tensor value, Tensor out, Tensor log_total, float scale)"
-    " -> (Tensor, Tensor, Tensor)",
-)
-
-
-@torch.library.impl("regard::attend", "default")
 def attend_by_blocks(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m c"], scale: float
 ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n"]]:
@@ -91,7 +82,6 @@ def _attend_rows(
     return log_total
 
 
-@torch.library.impl("regard::attend_backward", "default")
 def attend_backward_by_blocks(
     gradient: Float[Tensor, "b n c"],
     query: Float[Tensor, "b n d"],
@@ -196,6 +186,14 @@ def _blocks(length: int, most: int) -> Iterator[slice]:
     return (slice(start, min(start + size, length)) for start in range(0, length, size))
 
 
+torch.library.define("regard::attend", "(Tensor query, Tensor key, Tensor value, float scale) -> (Tensor, Tensor)")
+torch.library.impl("regard::attend", "default", attend_by_blocks)
+torch.library.define(
+    "regard::attend_backward",
+    "(Tensor gradient, Tensor query, Tensor key, Tensor value, Tensor out, Tensor log_total, float scale)"
+    " -> (Tensor, Tensor, Tensor)",
+)
+torch.library.impl("regard::attend_backward", "default", attend_backward_by_blocks)
 torch.library.register_fake("regard::attend", _outputs)
 torch.library.register_autograd("regard::attend", _backward, setup_context=_keep)
 
