@@ -22,6 +22,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = regard.nothing_here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imported", ["regard", "regard, regard.explain.explain, regard.export.export"])
 def test_a_name_is_a_function_each_time_also_where_a_package_has_it(imported: str) -> None:
     program = f"import {imported}; print([callable(verb) for verb in (regard.explain, regard.explain, regard.export)])"

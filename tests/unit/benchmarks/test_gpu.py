@@ -19,6 +19,8 @@ from benchmarks.gpu import LIMITS, markdown, merged, pivoted, run_all, run_part
 from benchmarks.gpu_measure import TOY, measured
 from regard.errors import ConfigError, RegardError
 
+pytestmark = pytest.mark.slow
+
 NOT_ON_A_CPU = {"SDPA flash", "SDPA efficient", "SDPA cuDNN", "SDPA cuDNN, 8 heads"}
 
 

@@ -17,6 +17,7 @@ from regard.inference.scores import prepare
 from support import tiny, write_set
 
 
+@pytest.mark.slow
 def test_labels_and_scores_are_those_of_each_way(tmp_path: Path) -> None:
     data = regard.folder(write_set(tmp_path / "set"))
     path = save(tiny(), tmp_path / "m.safetensors")

@@ -195,6 +195,7 @@ def test_batches_are_appended(tmp_path: Path, suffix: str, monkeypatch: pytest.M
     assert columns["area_m2"].sum() == pytest.approx((labels != 255).sum() * 0.25 / CENTRAL_SCALE**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [PolygonRules(), PolygonRules(minimum_hole=30.0, only=("land", "road"))])
 def test_however_many_are_held_the_file_is_the_same(
     tmp_path: Path, rules: PolygonRules, monkeypatch: pytest.MonkeyPatch

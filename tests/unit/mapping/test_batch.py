@@ -140,6 +140,7 @@ def test_a_scene_that_no_worker_survives_is_named(world: tuple[str, Path], monke
     assert list(made(root / "out")) == [good.name]
 
 
+@pytest.mark.slow
 def test_the_end_of_another_run_of_a_scene_is_waited_for(world: tuple[str, Path]) -> None:
     model, root = world
     target = root / "out" / "tile0.tif"

@@ -16,6 +16,8 @@ pytest.importorskip("triton", reason="Triton comes with PyTorch for Linux")
 
 from regard.ops import attention, attention_triton
 
+pytestmark = pytest.mark.slow
+
 LARGEST = {"torch.float32": 1e-5, "torch.float16": 3e-3}
 
 

@@ -23,6 +23,8 @@ from regard.training.record import Record, Run, best_line, read_metrics, read_ru
 from regard.training.train import completed, train
 from support import tiny
 
+pytestmark = pytest.mark.slow
+
 QUICK: dict[str, Any] = {"steps": 6, "batch": 2, "crop": 32, "workers": 0, "evaluate_every": 2, "seed": 1, "warmup": 2}
 
 

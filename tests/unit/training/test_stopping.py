@@ -20,6 +20,8 @@ from regard.training.callbacks import Bookkeeping
 from regard.training.record import read_metrics
 from support import write_set
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 
 

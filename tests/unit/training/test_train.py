@@ -65,6 +65,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(Bookkeeping, "on_train_batch_end", then_stop)
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_to_the_same_weights_bit_for_bit(toy: LabelledData, tmp_path: Path):
     first, again, other = (run(toy, tmp_path / name, seed=seed).folder for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     assert not differing(weights(first), weights(again))
@@ -96,6 +97,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_a_run_folder_of_version_0_1_resumes_bit_for_bit(
     toy: LabelledData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -189,6 +191,7 @@ def test_what_a_run_leaves_behind(toy: LabelledData, tmp_path: Path):
     assert evaluate(best, toy).miou == pytest.approx(result.scores.miou)
 
 
+@pytest.mark.slow
 def test_val_is_scored_in_windows_of_the_crop_where_it_is_cut_from_a_scene_or_as_told(
     toy: LabelledData, tmp_path: Path
 ):
