@@ -26,6 +26,7 @@ PROGRAMS = dict.fromkeys(COMPUTATIONS, "computations") | {
         "polygons",
         "qgis_tiles",
         "scenes",
+        "training_step",
         "two_processes",
         "viewer",
     )
