@@ -102,12 +102,16 @@ def _numbers(activation: nn.Module) -> list[float]:
     return [activation.negative_slope] if isinstance(activation, nn.LeakyReLU) else []
 
 
+def is_dilated_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether it is a dilated depthwise convolution that keeps the size of a map: one that phases can compute."""
+    taps, step = conv.kernel_size[0], conv.dilation[0]
+    square = conv.kernel_size == (taps, taps) and conv.dilation == (step, step) and taps % 2 == 1
+    same = conv.stride == (1, 1) and conv.padding == (step * (taps // 2),) * 2
+    return conv.groups == conv.in_channels and step > 1 and square and same
+
+
 def _has_far_taps(conv: nn.Conv2d) -> bool:
-    """Whether it is a dilated depthwise convolution that keeps the size of a map, and one that oneDNN is slow at."""
-    reach = tuple(step * (taps // 2) for step, taps in zip(conv.dilation, conv.kernel_size, strict=True))
-    depthwise = conv.groups == conv.in_channels and conv.stride == (1, 1)
-    even = len(set(reach)) == len(set(conv.dilation)) == 1 and conv.dilation[0] > 1
-    return depthwise and even and conv.padding == reach and reach[0] >= FAR
+    return is_dilated_depthwise(conv) and conv.dilation[0] * (conv.kernel_size[0] // 2) >= FAR
 
 
 def phases(x: Float[Tensor, "b c h w"], step: int) -> Float[Tensor, "_ c _ _"]:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.inference.fast_conv import joined, phases
+from regard.inference.fast_conv import is_dilated_depthwise, joined, phases
 from regard.ops.products import multiply
 
 
@@ -27,21 +27,13 @@ def faster_forwards(model: nn.Module) -> dict[nn.Module, Callable[[Tensor], Tens
         if type(module) is nn.Conv2d and module.padding_mode == "zeros":
             if _is_pointwise(module):
                 forwards[module] = _as_product(module)
-            elif _is_dilated_depthwise(module):
+            elif is_dilated_depthwise(module):
                 forwards[module] = _by_phases(module)
     return forwards
 
 
 def _is_pointwise(conv: nn.Conv2d) -> bool:
     return conv.kernel_size == conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
-
-
-def _is_dilated_depthwise(conv: nn.Conv2d) -> bool:
-    """One that keeps the size of a map."""
-    step, taps = conv.dilation[0], conv.kernel_size[0]
-    square = conv.kernel_size == (taps, taps) and conv.dilation == (step, step)
-    same = conv.stride == (1, 1) and conv.padding == (step * (taps // 2),) * 2
-    return conv.groups == conv.in_channels > 1 < step and square and same
 
 
 def _as_product(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
@@ -77,18 +69,18 @@ class _Phased(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Float[Tensor, "b c h w"], weight: Float[Tensor, "c 1 k k"], bias: Tensor | None, step: int
-    ) -> Float[Tensor, "b c h w"]:
+        ctx: Any, x: Float[Tensor, "b c h w"], weight: Float[Tensor, "o 1 k k"], bias: Tensor | None, step: int
+    ) -> Float[Tensor, "b o h w"]:
         ctx.save_for_backward(x, weight)
         ctx.step, ctx.has_bias = step, bias is not None
-        parts = F.conv2d(phases(x, step), weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+        parts = F.conv2d(phases(x, step), weight, bias, padding=weight.shape[-1] // 2, groups=x.shape[1])
         return joined(parts, step, x.shape)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Float[Tensor, "b c h w"]) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Float[Tensor, "b o h w"]) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         bias_sizes, padding = ([len(weight)] if ctx.has_bias else None), [weight.shape[-1] // 2] * 2
         parts = phases(gradient, ctx.step), phases(x, ctx.step), weight
-        settings = (bias_sizes, [1, 1], padding, [1, 1], False, [0, 0], len(weight), ctx.needs_input_grad[:3])
+        settings = (bias_sizes, [1, 1], padding, [1, 1], False, [0, 0], x.shape[1], ctx.needs_input_grad[:3])
         for_parts, for_weight, for_bias = torch.ops.aten.convolution_backward(*parts, *settings)
         return None if for_parts is None else joined(for_parts, ctx.step, x.shape), for_weight, for_bias, None

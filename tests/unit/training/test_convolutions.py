@@ -14,6 +14,7 @@ FASTER = {
     "1x1": nn.Conv2d(6, 10, 1),
     "1x1 without bias": nn.Conv2d(6, 10, 1, bias=False),
     "dilated 3x3": nn.Conv2d(6, 6, 3, padding=2, dilation=2, groups=6, bias=False),
+    "dilated 3x3, two maps a channel": nn.Conv2d(6, 12, 3, padding=2, dilation=2, groups=6),
     "dilated 5x5": nn.Conv2d(6, 6, 5, padding=8, dilation=4, groups=6),
 }
 AS_THEY_ARE = {
@@ -23,6 +24,7 @@ AS_THEY_ARE = {
     "dilated, all channels": nn.Conv2d(6, 6, 3, padding=2, dilation=2),
     "depthwise": nn.Conv2d(6, 6, 3, padding=1, groups=6),
     "dilated, not padded": nn.Conv2d(6, 6, 3, dilation=2, groups=6),
+    "dilated 4x4": nn.Conv2d(6, 6, 4, padding=4, dilation=2, groups=6),
     "dilated with stride": nn.Conv2d(6, 6, 3, padding=2, dilation=2, stride=2, groups=6),
 }
 
