@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     image = torch.randn(given.batch, 3, given.crop, given.crop).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, CLASSES, (given.batch, given.crop, given.crop))
     losses, seconds = zip(
-        *(_timed(model, image, labels, ours) for _ in range(1 + given.pairs) for ours in (False, True)), strict=False
+        *(_timed(model, image, labels, ours) for _ in range(1 + given.pairs) for ours in (False, True)), strict=True
     )
     plain, ours = (statistics.median(seconds[2 + side :: 2]) for side in (0, 1))
     print(f"losses {losses[0]:.6f} and {losses[1]:.6f}; {torch.get_num_threads()} threads")

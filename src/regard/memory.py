@@ -24,9 +24,7 @@ def keep_freed_memory(*, shared_arena: bool = False) -> bool:
     machines (2 to 7 times a training step's on a virtual one). ``shared_arena``: all threads share one malloc arena;
     else each keeps its own. False where the C library is not glibc.
     """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _glibc("mallopt")
     if mallopt is None:
         return False
     settings = [(M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26), *[(M_ARENA_MAX, 1)] * shared_arena]
@@ -35,9 +33,14 @@ def keep_freed_memory(*, shared_arena: bool = False) -> bool:
 
 def give_back_freed_memory() -> None:
     """Give the system what is freed, also between what is in use; nothing where the C library is not glibc."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def _glibc(name: str) -> Any:
+    """A function of the C library, or None where it has none of this name: where it is not glibc."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def peak_memory_mb() -> float:
@@ -58,12 +61,16 @@ def import_timm_without_compiler() -> None:
 
     if "torch._dynamo" in sys.modules or "timm" in sys.modules:
         return
-    utils = {"is_compile_supported": lambda device: _imported("torch._dynamo.utils").is_compile_supported(device)}
+    utils = {
+        "is_compile_supported": lambda device: importlib.import_module("torch._dynamo.utils").is_compile_supported(
+            device
+        )
+    }
     sys.modules["torch._dynamo.utils"] = _StandIn("torch._dynamo.utils", utils)
     compiler = _StandIn("torch._dynamo", {"disable": lambda function, *_, **__: function})
     sys.modules["torch._dynamo"] = torch._dynamo = compiler
     try:
-        _imported("timm")
+        importlib.import_module("timm")
     finally:
         _forget_stand_ins()
 
@@ -79,11 +86,7 @@ class _StandIn(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         _forget_stand_ins()
-        return getattr(_imported(self.__name__), name)
-
-
-def _imported(name: str) -> Any:
-    return importlib.import_module(name)
+        return getattr(importlib.import_module(self.__name__), name)
 
 
 def _forget_stand_ins() -> None:

@@ -11,12 +11,13 @@ from regard.cli.app import Answer, Bands, Model, Out, app
 from regard.errors import MissingExtra
 from regard.options import Outputs, PolygonRules, Windows
 
+Map = Annotated[Path, Parameter(name="MAP")]
 RULES = Parameter(name="*", group=Group("Rules, in their order", sort_key=1))
 
 
 @app.command
 def polygons(
-    map_: Annotated[Path, Parameter(name="MAP")],
+    map_: Map,
     /,
     *,
     out: Out,
@@ -40,10 +41,10 @@ def polygons(
 
 @app.command
 def areas(
-    map_: Annotated[Path, Parameter(name="MAP")],
+    map_: Map,
     /,
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Out | None = None,
     overwrite: bool = False,
 ) -> Answer:
     """Print the area of each class of a finished class map, or write it as predict --areas does.
@@ -63,7 +64,7 @@ def areas(
 
 @app.command
 def stac(
-    map_: Annotated[Path, Parameter(name="MAP")],
+    map_: Map,
     /,
     *,
     out: Out,
@@ -94,10 +95,10 @@ def stac(
 
 @app.command
 def style(
-    map_: Annotated[Path, Parameter(name="MAP")],
+    map_: Map,
     /,
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Out | None = None,
     overwrite: bool = False,
 ) -> Answer:
     """Write the style for QGIS of a finished class map.
@@ -113,7 +114,7 @@ def style(
 
 
 @app.command
-def preview(map_: Annotated[Path, Parameter(name="MAP")], /, *, out: Out, overwrite: bool = False) -> Answer:
+def preview(map_: Map, /, *, out: Out, overwrite: bool = False) -> Answer:
     """Write a small picture of a finished class map in its colours.
 
     Args:

@@ -17,10 +17,8 @@ BYTE = 255.0
 DEPTHS = {BYTE: "8-bit", 65535.0: "16-bit"}  # divisors of images whose values go from 0 to the divisor
 ROUNDING = 0.5  # a value so little below 0 or above the highest is one of them, resampled
 SPREADS = 20  # standard deviations from the mean of the training images: no value of an image lies there
-BRIGHT, RARE = (
-    8,
-    0.02,
-)  # an image of fractions of 1 has hardly a value above; clouds and metal roofs are a little over 1
+BRIGHT = 8  # clouds and metal roofs are a little over 1 in an image of fractions of 1
+RARE = 0.02  # share of its values that may be bright
 REPEATED = 16  # pixels of one extreme value in all bands: it stands for something
 FILLS = {
     *(10.0**digits - 1 for digits in range(3, 8)),

@@ -145,8 +145,10 @@ def opened_raster(model: Segmenter, source: Source, options: MapOptions) -> Iter
         raster.no_data = given.nodata
         if given.aoi is not None:
             raster.area = _area(given.aoi, raster)
-        fitted = replace(options, windows=windows_of(options.windows, model))
-        fitted = fitted if given.gsd is None else at_resolution(options, model, raster)
+        if given.gsd is None:
+            fitted = replace(options, windows=windows_of(options.windows, model))
+        else:
+            fitted = at_resolution(options, model, raster)
         needed, most = memory_needed(model, raster, fitted.windows) / 1e6, fitted.windows.max_memory
         if needed > most:
             raise ConfigError(

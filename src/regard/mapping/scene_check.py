@@ -34,9 +34,8 @@ def check_scene(model: Segmenter, raster: Raster, given: Input = Input()) -> Non
         if value != raster.no_data and values.pixels:
             values.low, values.high = min(values.low, value), max(values.high, value)
     check_values(values, scaling, name)
-    for text in (*_resolution(model, raster, given), *_colours(model, raster), *_depth(model, raster, values)):
-        warnings.warn(text, SceneWarning, stacklevel=2)
-    for text in _plain(raster, values):
+    of_model = *_resolution(model, raster, given), *_colours(model, raster)
+    for text in (*of_model, *_depth(model, raster, values), *_plain(raster, values)):
         warnings.warn(text, SceneWarning, stacklevel=2)
 
 
