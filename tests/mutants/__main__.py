@@ -64,7 +64,7 @@ def _pass_unchanged(mutants: Iterable[Mutant], folder: Path, *, slow: bool) -> b
         if outcome.code:
             print(f"{outcome.output}\nThe tests do not pass on the unchanged source.")
         else:
-            print(f"The tests pass on the unchanged source ({outcome.seconds:.0f} s).", flush=True)
+            print(f"The tests pass on the unchanged source ({outcome.seconds:.0f} s of CPU).", flush=True)
         return outcome.code == 0
     return False
 
@@ -78,7 +78,7 @@ def _outcomes(
         found[outcome.mutant] = outcome
         verdict = "killed" if outcome.is_killed else "BROKEN" if outcome.is_broken else "SURVIVED"
         print(
-            f"{verdict:9}{outcome.mutant.room}/{outcome.mutant.name}  {outcome.noticed_by} ({outcome.seconds:.0f} s)",
+            f"{verdict:9}{outcome.mutant.room}/{outcome.mutant.name}  {outcome.noticed_by} ({outcome.seconds:.1f} s)",
             flush=True,
         )
         if options.only or outcome.is_broken:

@@ -1,12 +1,16 @@
-"""Trials of mutants: each one in a forked process that has the libraries loaded and sees a changed copy of the source.
+"""Trials of mutants: each in a forked process that sees a changed copy of the source and has everything else loaded.
 
 A trial never touches the working tree. It is limited in CPU time, so a mutant that runs for ever is noticed whatever
-else the machine does.
+else the machine does. Mutants of one file are tried by one server, a process that has loaded the libraries and the
+modules of regard that do not depend on this file; each trial is a fork of it.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
+import pickle
 import re
 import resource
 import shutil
@@ -15,6 +19,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from tests.mutants.lists import ROOT, Mutant
@@ -22,6 +27,10 @@ from tests.mutants.lists import ROOT, Mutant
 FAST, SLOW = "not slow and not gpu", "slow and not gpu"
 CPU_SECONDS = 180
 NOTHING_RAN, CANNOT_RUN = 5, (2, 3, 4)  # exit codes of pytest
+SHARED = (
+    "regard.datasets.folder",
+    "regard.checkpoints.file",
+)  # with all that they import: what the tests' fixtures need
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Outcome:
     mutant: Mutant | None
     code: int  # the exit code of pytest; negative: the signal that ended it
     output: str
-    seconds: float
+    seconds: float  # of CPU time
 
     @property
     def is_killed(self) -> bool:
@@ -57,57 +66,98 @@ class Trial:
     tests: tuple[str, ...]
     marker: str = FAST
 
+    @property
+    def file(self) -> str:
+        return self.mutant.file if self.mutant else ""
+
 
 def load_libraries() -> None:
     """What every trial needs, loaded before the first fork; nothing of regard."""
-    import torchvision  # noqa: F401
+    for name in ("hypothesis", "lightning.pytorch", "pyogrio", "rasterio", "scipy.stats", "timm", "torchmetrics"):
+        importlib.import_module(name)
+    gc.freeze()
 
 
 def try_all(trials: Sequence[Trial], folder: Path, *, jobs: int = 1) -> Iterator[Outcome]:
-    """The outcomes, each when its trial has ended; ``folder`` takes a copy of the source for each job."""
-    copies = [folder / f"source{job}" for job in range(jobs)]
-    for copy in copies:
-        shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    waiting, running = list(reversed(trials)), dict[int, tuple[Trial, Path, float]]()
+    """The outcomes, each when its trial has ended; ``folder`` takes a copy of the source for each file that changes."""
+    groups = [
+        list(group) for _, group in groupby(sorted(trials, key=lambda trial: trial.file), lambda trial: trial.file)
+    ]
+    for first in range(0, len(groups), jobs):
+        running = [
+            _server(group, folder / f"{first + number}") for number, group in enumerate(groups[first : first + jobs])
+        ]
+        for outcomes in running:
+            yield from outcomes
+
+
+def _server(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
+    """The outcomes of one file's mutants, from a process of their own, which begins at once."""
+    source = folder / "src"
+    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+    reading, writing = os.pipe()
+    pid = _fork(lambda: _serve(trials, source, writing))
+    os.close(writing)
+    return _received(reading, pid, len(trials))
+
+
+def _received(reading: int, pid: int, count: int) -> Iterator[Outcome]:
+    with os.fdopen(reading, "rb") as pipe:
+        for _ in range(count):
+            yield pickle.load(pipe)  # made by our own fork
+    os.waitpid(pid, 0)
+
+
+def _serve(trials: Sequence[Trial], source: Path, writing: int) -> int:
+    os.environ["PYTHONPATH"] = f"{source}{os.pathsep}{ROOT}"  # of the commands that tests start
+    sys.path.insert(0, str(source))
+    os.chdir(ROOT)
+    _load_unchanged(trials[0].file)
     age = int(time.time()) - 10**8
-    while waiting or running:
-        while waiting and copies:
-            trial, copy, age = waiting.pop(), copies.pop(), age + 1
-            _change(copy, trial.mutant, age)
-            running[_fork(copy, trial)] = trial, copy, time.monotonic()
-        pid, status = os.wait()
-        trial, copy, begun = running.pop(pid)
-        output = _log(copy).read_text(encoding="utf-8", errors="replace")
-        yield Outcome(trial.mutant, os.waitstatus_to_exitcode(status), output, time.monotonic() - begun)
-        _restore(copy, trial.mutant)
-        copies.append(copy)
+    with os.fdopen(writing, "wb") as pipe:
+        for trial in trials:
+            age += 1
+            pipe.write(pickle.dumps(_try(trial, source, age)))
+            pipe.flush()
+    return 0
 
 
-def _change(copy: Path, mutant: Mutant | None, age: int) -> None:
-    """Write the mutant into the copy. Its time of change is new, so that Python compiles it again."""
-    if mutant is not None:
-        path = copy / "regard" / mutant.file
-        path.write_text(mutant.text(copy / "regard"), encoding="utf-8")
+def _load_unchanged(file: str) -> None:
+    """The modules of regard that do not import ``file``, not even through others."""
+    import grimp
+    import jaxtyping
+
+    changed = ".".join(["regard", *Path(file).with_suffix("").parts]).removesuffix(".__init__")
+    graph = grimp.build_graph("regard", cache_dir=None)
+    wanted = set(SHARED).union(*(graph.find_upstream_modules(name) for name in SHARED))
+    if changed in graph.modules:
+        wanted -= {changed, *graph.find_downstream_modules(changed)}
+    jaxtyping.install_import_hook("regard", "beartype.beartype")  # as the tests do
+    for name in sorted(wanted):
+        importlib.import_module(name)
+    assert changed not in sys.modules, f"{changed} was loaded before it was changed"
+    gc.freeze()
+
+
+def _try(trial: Trial, source: Path, age: int) -> Outcome:
+    mutant, log = trial.mutant, source.with_suffix(".log")
+    if mutant is not None:  # its time of change is new, so that Python compiles it again
+        path = source / "regard" / mutant.file
+        path.write_text(mutant.text(), encoding="utf-8")
         os.utime(path, (age, age))
+    _, status, used = os.wait4(_fork(lambda: _run(trial, log)), 0)
+    output = log.read_text(encoding="utf-8", errors="replace")
+    return Outcome(mutant, os.waitstatus_to_exitcode(status), output, used.ru_utime + used.ru_stime)
 
 
-def _restore(copy: Path, mutant: Mutant | None) -> None:
-    if mutant is not None:
-        shutil.copy2(ROOT / "src" / "regard" / mutant.file, copy / "regard" / mutant.file)
-
-
-def _log(copy: Path) -> Path:
-    return copy.with_suffix(".log")
-
-
-def _fork(copy: Path, trial: Trial) -> int:
-    """The process that runs the trial."""
+def _fork(function) -> int:
+    """The process that runs a function, whose result is its exit code."""
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
         code = CANNOT_RUN[0]
         try:
-            code = _run(copy, trial)
+            code = function()
         except BaseException:
             traceback.print_exc()
         finally:
@@ -116,16 +166,25 @@ def _fork(copy: Path, trial: Trial) -> int:
     return pid
 
 
-def _run(copy: Path, trial: Trial) -> int:
+def _run(trial: Trial, log: Path) -> int:
     import pytest
 
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with _log(copy).open("wb") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    os.environ["PYTHONPATH"] = f"{copy}{os.pathsep}{ROOT}"  # of the commands that tests start
-    sys.path.insert(0, str(copy))
-    os.chdir(ROOT)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     loaded = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
-    return int(pytest.main(["-x", "-p", "no:cacheprovider", "-W", loaded, "-m", trial.marker, *trial.tests]))
+    arguments = ["-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", loaded, "-m", trial.marker, *trial.tests]
+    return int(pytest.main(arguments, plugins=[FirstFailure()]))
+
+
+class FirstFailure:
+    """A plugin of pytest: hypothesis stops at the first example that fails, and looks for no smaller one."""
+
+    def pytest_collection(self) -> None:
+        from hypothesis import Phase, settings
+
+        profile, phases = settings.get_profile("regard"), (Phase.explicit, Phase.generate)
+        settings.register_profile("mutants", profile, phases=phases, report_multiple_bugs=False)
+        settings.load_profile("mutants")
