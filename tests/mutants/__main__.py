@@ -100,4 +100,6 @@ def _print_scores(names: Sequence[str], fast: dict[Mutant, Outcome], slow: dict[
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # some of the libraries complain at an orderly end about what they leave behind

@@ -66,10 +66,6 @@ class Trial:
     tests: tuple[str, ...]
     marker: str = FAST
 
-    @property
-    def file(self) -> str:
-        return self.mutant.file if self.mutant else ""
-
 
 def load_libraries() -> None:
     """What every trial needs, loaded before the first fork; nothing of regard."""
@@ -80,15 +76,16 @@ def load_libraries() -> None:
 
 def try_all(trials: Sequence[Trial], folder: Path, *, jobs: int = 1) -> Iterator[Outcome]:
     """The outcomes, each when its trial has ended; ``folder`` takes a copy of the source for each file that changes."""
-    groups = [
-        list(group) for _, group in groupby(sorted(trials, key=lambda trial: trial.file), lambda trial: trial.file)
-    ]
+    groups = [list(group) for _, group in groupby(sorted(trials, key=file_of), file_of)]
     for first in range(0, len(groups), jobs):
-        running = [
-            _server(group, folder / f"{first + number}") for number, group in enumerate(groups[first : first + jobs])
-        ]
-        for outcomes in running:
+        begun = enumerate(groups[first : first + jobs], start=first)
+        for outcomes in [_server(group, folder / str(number)) for number, group in begun]:
             yield from outcomes
+
+
+def file_of(trial: Trial) -> str:
+    """The file that the mutant changes, if there is one."""
+    return trial.mutant.file if trial.mutant else ""
 
 
 def _server(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
@@ -112,7 +109,7 @@ def _serve(trials: Sequence[Trial], source: Path, writing: int) -> int:
     os.environ["PYTHONPATH"] = f"{source}{os.pathsep}{ROOT}"  # of the commands that tests start
     sys.path.insert(0, str(source))
     os.chdir(ROOT)
-    _load_unchanged(trials[0].file)
+    _load_unchanged(file_of(trials[0]))
     age = int(time.time()) - 10**8
     with os.fdopen(writing, "wb") as pipe:
         for trial in trials:
@@ -127,7 +124,7 @@ def _load_unchanged(file: str) -> None:
     import grimp
     import jaxtyping
 
-    changed = ".".join(["regard", *Path(file).with_suffix("").parts]).removesuffix(".__init__")
+    changed = f"regard/{file}".removesuffix(".py").replace("/", ".").removesuffix(".__init__")
     graph = grimp.build_graph("regard", cache_dir=None)
     wanted = set(SHARED).union(*(graph.find_upstream_modules(name) for name in SHARED))
     if changed in graph.modules:
