@@ -19,7 +19,7 @@ from regard.io.image import Pixels
 from regard.io.raster import Box, open_raster
 from regard.io.window_reader import padded
 from regard.mapping import blend
-from regard.mapping.blend import axes, confidence, entropy, predict_rows
+from regard.mapping.blend import axes, confidence, entropy, labels_and_measures, memory_needed, predict_rows
 from regard.models import Segmenter
 from regard.ops.windows import ramp
 from regard.options import Views, Windows
@@ -81,6 +81,17 @@ def test_rows_equal_the_whole_canvas(tmp_path: Path, tiny_model: Segmenter, size
     top_two = reference.topk(2, dim=0).values
     clear = (top_two[0] - top_two[1] > 3e-3).numpy()  # where float32 cannot tip the balance
     assert np.array_equal(labels[clear], best.indices.numpy()[clear])
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_no_seam_where_rows_are_upsampled_a_few_at_a_time(
+    tmp_path: Path, tiny_model: Segmenter, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Each pixel is interpolated between the cells above and below, also at the edge of what is done at once."""
+    path = scene_of(tmp_path, (150, 70))
+    reference = whole_canvas(tiny_model, path).softmax(dim=0).amax(dim=0)
+    monkeypatch.setattr(blend, "GRID_ROWS_AT_ONCE", at_once)
+    np.testing.assert_allclose(by_rows(tiny_model, path)[1], reference.numpy(), atol=3e-4)
 
 
 def averaged_by_hand(model: Segmenter, windows: list[Pixels], views: Views) -> torch.Tensor:
@@ -183,6 +194,40 @@ def test_models_with_aligned_corners_run_on_the_same_grid(tmp_path: Path) -> Non
     _, confidence, _ = by_rows(model, path)
     expected = whole_canvas(model, path).softmax(dim=0).max(dim=0).values
     np.testing.assert_allclose(confidence, expected.numpy(), atol=3e-4)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_scores_on_the_grid_are_those_of_the_pixels_around_the_centre_of_each_cell(align_corners: bool) -> None:
+    """With aligned corners the network's own cells lie elsewhere, so its answer at full size is taken."""
+    model = tiny(align_corners=align_corners)
+    values = np.random.default_rng(3).integers(0, 256, size=(3, 64, 96), dtype=np.uint8)
+    pixels = Pixels(values, np.ones((64, 96), bool))
+    found = grid_scores(model, [pixels])[0]
+    with torch.inference_mode():
+        image = prepare(*pixels, model.scaling)[None]
+        full, own = model(image)[0], model.logits(image)["main"][0]
+    half, stride = model.stride // 2, model.stride
+    near = [full[:, row::stride, column::stride] for row in (half - 1, half) for column in (half - 1, half)]
+    expected = torch.stack(near).mean(dim=0) if align_corners else own
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(found, own, atol=1e-3) != align_corners
+
+
+def test_more_than_256_classes_have_labels_of_16_bits() -> None:
+    cells = torch.zeros(300, 2, 3)
+    cells[299] = 1.0
+    labels, _ = labels_and_measures(cells, 4, slice(0, 8), 12, ())
+    assert labels.dtype == np.uint16 and (labels == 299).all()
+
+
+def test_the_memory_of_a_map_counts_a_float_for_each_class_and_cell(tmp_path: Path) -> None:
+    """Of all that is counted the canvas alone depends on the classes: one row of windows of them."""
+    with open_raster(scene_of(tmp_path, (300, 4000))) as raster:
+        few, many = (
+            memory_needed(tiny(classes=[f"c{n}" for n in range(count)]), raster, Windows(128, 64)) for count in (2, 102)
+        )
+        narrow = memory_needed(tiny(), raster, Windows(64, 32))
+    assert many - few == 100 * 4 * (128 // 16) * (4000 // 16) and narrow < few
 
 
 def test_empty_pixels_are_not_valid_and_do_not_bleed(tmp_path: Path, tiny_model: Segmenter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import IO
@@ -46,6 +47,36 @@ def test_an_interrupted_run_keeps_its_parts(tmp_path: Path, count: int, at_once:
             assert {len(rows) for rows in found[:-1]} <= {at_once}
             assert found[0].dtype == expected.dtype and np.array_equal(np.concatenate(found), expected)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_part_is_on_the_disk_before_its_line_and_that_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    with Journal(tmp_path / "map.tif", JOB) as journal:
+        monkeypatch.setattr(os, "fsync", lambda number: synced.append((os.fstat(number).st_ino, journal.done)))
+        journal.keep([layers(0)])
+        inodes = {path.stat().st_ino: path.name for path in journal.folder.iterdir()}
+    names = [inodes[number] for number, _ in synced]
+    assert names == ["000000.labels.gz", "000000.entropy.gz", "journal.jsonl"] and {done for _, done in synced} == {0}
+
+
+def test_parts_without_a_layer_that_is_wanted_are_done_again(tmp_path: Path) -> None:
+    interrupted(tmp_path, 2)
+    with Journal(tmp_path / "map.tif", JOB, ["labels", "entropy", "confidence"]) as wanting:
+        assert wanting.done == 0
+    interrupted(tmp_path, 2)
+    with Journal(tmp_path / "map.tif", JOB, ["labels"]) as fewer:
+        assert fewer.done == 2
+
+
+@pytest.mark.parametrize(("error", "kept"), [(OutputError("full"), 1), (KeyboardInterrupt(), 1), (ValueError(), 0)])
+def test_parts_are_kept_after_a_full_disk_or_a_signal(tmp_path: Path, error: BaseException, kept: int) -> None:
+    with pytest.raises(type(error)), Journal(tmp_path / "map.tif", JOB) as journal:
+        journal.keep([layers(0)])
+        raise error
+    with Journal(tmp_path / "map.tif", JOB) as again:
+        assert again.done == kept
 
 
 def test_another_job_starts_anew(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from regard.card import Scaling
 from regard.datasets.labelled_data import Sample
 from regard.inference.scores import normalise, prepare
-from regard.training.augment import drop_band, generator, random_view
+from regard.training.augment import _is_useful, _largest_share, drop_band, generator, random_view
 from regard.training.config import Augmentation
 
 PLAIN = {"colour": 0.0, "flip": False, "scale": (1.0, 1.0)}
@@ -129,6 +129,14 @@ def test_crops_that_one_class_fills_are_drawn_again():
     assert not view(flat, crop=9, class_ratio=0.5, **PLAIN)[1].any()  # after ten draws, the last one
     void = Sample(flat.image, np.full((20, 20), 255), flat.valid, "void")
     assert (view(void, crop=9, class_ratio=0.5, **PLAIN)[1] == 255).all()
+
+
+def test_the_largest_class_is_measured_among_what_is_labelled():
+    """Of the labelled pixels three in four are of one class, of all pixels three in sixteen."""
+    labels = np.full((4, 4), 255)
+    labels[0] = [1, 1, 1, 2]
+    assert _largest_share(labels, 255) == 0.75 and not _is_useful(labels, 255, 0.75) and _is_useful(labels, 255, 0.76)
+    assert _is_useful(labels, 255, 1.0) and not _is_useful(np.full((4, 4), 255), 255, 1.0)
 
 
 def test_each_band_has_its_own_gain_and_offset():
