@@ -18,7 +18,7 @@ from regard.training.callbacks import Bookkeeping
 from support import write_tif
 
 ROOT = Path(__file__).parents[1]
-BANEPA = ROOT / "examples" / "banepa"
+BANEPA = ROOT / "src" / "regard" / "bundled" / "banepa"
 
 
 class Shown(NamedTuple):

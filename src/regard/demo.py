@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
 
 from regard.checkpoints.create import create
 from regard.checkpoints.file import load
@@ -19,20 +22,24 @@ from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
 from regard.datasets.mask import read_mask
 from regard.evaluation.evaluate import evaluate
+from regard.evaluation.finished import ALL, evaluate_map
 from regard.files import check_writable
-from regard.inference.pictures import blend, colourise, panel
+from regard.inference.pictures import colourise, panel
 from regard.inference.segmentation import Segmentation
-from regard.io.image import read_image, read_small
+from regard.io.image import read_image
+from regard.io.raster import open_raster
+from regard.io.vectors import read_polygons
 from regard.mapping.predict import predict
 from regard.models import Segmenter
 from regard.reports.page import report
 from regard.training.record import Run, read_metrics
 from regard.training.train import train
 
-SCENE = "globe/americas_atlantic.tif"
-TILE = "t4_p2"
+SAMPLE = ("ortho.tif", "buildings.geojson", "mapped.geojson", "labels.json")  # of Banepa, a town that is mapped
+TILE = "t4_p2"  # of Dubai
 STEPS = 40
-WIDTH = 900  # pixels of the pictures of the scene
+PICTURE = 1100  # pixels of the image that a picture of the sample shows, from its top left corner
+DRAWN, FOUND = (255, 220, 0), (255, 45, 85)  # colours of outlines
 
 
 def run(out: Path) -> dict[str, Any]:
@@ -53,8 +60,8 @@ def run(out: Path) -> dict[str, Any]:
         yield
         seconds[name] = time.perf_counter() - began
 
-    with step("map", "1  Mapping land cover from 60 N to the equator with globe-s: a 1800 x 900 GeoTIFF"):
-        files |= map_globe(sample / SCENE, out)
+    with step("map", "1  Mapping the buildings of a drone's orthophoto with buildings-s, next to OpenStreetMap's"):
+        files |= map_buildings(sample / "banepa", out)
     with step("city", "2  Mapping a tile of Dubai with dubai-s"):
         city = folder(sample / "city")
         model = load("dubai-s")
@@ -67,22 +74,48 @@ def run(out: Path) -> dict[str, Any]:
         files["scores"] = str(scores.save(out / "scores.json"))
         print(scores.table(), file=sys.stderr)
     with step("report", "5  Writing the report"):
-        pictures = [("Land cover by globe-s", out / "globe.png"), ("A tile of Dubai by dubai-s", out / "city.png")]
+        pictures = [
+            ("Buildings by buildings-s", out / "buildings.png"),
+            ("A tile of Dubai by dubai-s", out / "city.png"),
+        ]
         files["report"] = str(report(finished, out / "report.html", data=city, pictures=pictures))
     return {"files": files, "scores": scores.as_dict(), "losses": losses(finished), "seconds": seconds}
 
 
-def map_globe(scene: Path, out: Path) -> dict[str, str]:
-    """The class map of the georeferenced scene, its confidence, and pictures of both."""
-    model = load("globe-s", fast=True)
-    class_map, confidence = out / "map.tif", out / "confidence.tif"
-    predict(model, scene, class_map, confidence=confidence, tile=512, overlap=128, overwrite=True)
-    image = read_small(scene, WIDTH)[:3].transpose(1, 2, 0)
-    labels = colourise(read_small(class_map, WIDTH, nearest=True)[0], model.classes)
-    globe = panel([("scene", image), ("map", labels)], model.classes, out / "globe.png", columns=1)
-    overlay = panel([("overlay", blend(image, labels))], model.classes, out / "overlay.png")
-    written = {"map": class_map, "style for QGIS": class_map.with_suffix(".qml"), "confidence": confidence}
-    return {name: str(path) for name, path in {**written, "globe": globe, "overlay": overlay}.items()}
+def map_buildings(sample: Path, out: Path) -> dict[str, str]:
+    """The class map, its polygons and areas, and a picture of them; the sample is copied for further commands."""
+    model, here = load("buildings-s", fast=True), out / "banepa"
+    here.mkdir(parents=True, exist_ok=True)
+    for name in SAMPLE:
+        shutil.copyfile(sample / name, here / name)
+    scene, class_map, polygons = here / "ortho.tif", out / "map.tif", out / "buildings.gpkg"
+    asked = {"confidence": out / "confidence.tif", "polygons": polygons, "areas": out / "areas.csv"}
+    predict(model, scene, class_map, **asked, regularise=["building"], minimum_area=4.0, overwrite=True)
+    scores = evaluate_map(class_map, here / "labels.json", split=ALL, progress=False).scores
+    print(f"IoU with OpenStreetMap's buildings: {100 * scores.iou['building']:.1f}", file=sys.stderr)
+    image = read_image(scene).values[:, :PICTURE, :PICTURE].transpose(1, 2, 0)
+    pictures = [
+        ("drone image: OpenAerialMap, HOT (CC-BY)", image),
+        ("buildings of OpenStreetMap contributors", outlined(image, scene, here / "buildings.geojson", DRAWN)),
+        ("buildings found by regard", outlined(image, scene, polygons, FOUND)),
+    ]
+    picture = panel(pictures, None, out / "buildings.png")
+    written = {"map": class_map, "style for QGIS": class_map.with_suffix(".qml"), **asked, "picture": picture}
+    return {name: str(path) for name, path in written.items()}
+
+
+def outlined(
+    image: UInt8[np.ndarray, "h w 3"], scene: Path, polygons: Path, colour: tuple[int, int, int]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The top left part of a scene with the outlines of polygons."""
+    picture = Image.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    with open_raster(scene) as raster:
+        shapes = read_polygons(polygons, raster).shapes
+    for part in shapely.get_parts(shapes):
+        for ring in (part.exterior, *part.interiors):
+            pen.line([*ring.coords], fill=colour, width=5, joint="curve")
+    return np.asarray(picture)
 
 
 def map_city(model: Segmenter, city: LabelledData, out: Path) -> dict[str, str]:

@@ -22,9 +22,9 @@ from web_support import client_of
 
 BUILDINGS, LANDCOVER = "docs/buildings.md", "docs/landcover.md"
 SMALL = {
-    "--init dubai-s": "--backbone test_resnet --config.width 16 --workers 0 --warmup 2",
+    "--init buildings-s": "--backbone test_resnet --config.width 16 --workers 0 --warmup 2",
     "--steps 120": "--steps 6",
-    "--evaluate-every 60": "--evaluate-every 3",
+    "--evaluate-every 40": "--evaluate-every 3",
     "--crop 256": "--crop 64",
     "--steps 300": "--steps 8",
 }

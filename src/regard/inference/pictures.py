@@ -70,8 +70,8 @@ def blend(image: UInt8[np.ndarray, "h w 3"], colours: UInt8[np.ndarray, "h w 3"]
     return ((image.astype(np.uint16) + colours) // 2).astype(np.uint8)
 
 
-def panel(pictures: Sequence[Picture], classes: ClassMap, path: Path, *, columns: int | None = None) -> Path:
-    """Pictures side by side under their titles, with the legend of the classes, as one PNG without background."""
+def panel(pictures: Sequence[Picture], classes: ClassMap | None, path: Path, *, columns: int | None = None) -> Path:
+    """Pictures side by side under their titles, with the legend of any classes, as one PNG without background."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -79,7 +79,7 @@ def panel(pictures: Sequence[Picture], classes: ClassMap, path: Path, *, columns
     rows = -(-len(pictures) // columns)
     height, width = pictures[0][1].shape[:2]
     cell = 4.2
-    legend = 0.3 + 0.25 * -(-len(classes) // (4 * columns))
+    legend = 0.3 + 0.25 * -(-len(classes or ()) // (4 * columns))
     figure = Figure(figsize=(cell * columns, cell * height / width * rows + legend), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axis, (title, image) in zip(axes, pictures, strict=False):
@@ -87,12 +87,13 @@ def panel(pictures: Sequence[Picture], classes: ClassMap, path: Path, *, columns
         axis.set_title(title, fontsize=9, loc="left", color=INK)
     for axis in axes:
         axis.set_axis_off()
-    colours = [(red / 255, green / 255, blue / 255) for red, green, blue in classes.palette]
-    patches = [Patch(color=colour, label=name) for name, colour in zip(classes.names, colours, strict=True)]
-    figure.legend(
-        handles=patches, loc="outside lower center", ncols=min(4 * columns, len(classes)), frameon=False, fontsize=8,
-        labelcolor=INK,
-    )  # fmt: skip
+    if classes is not None:
+        colours = [(red / 255, green / 255, blue / 255) for red, green, blue in classes.palette]
+        patches = [Patch(color=colour, label=name) for name, colour in zip(classes.names, colours, strict=True)]
+        figure.legend(
+            handles=patches, loc="outside lower center", ncols=min(4 * columns, len(classes)), frameon=False,
+            fontsize=8, labelcolor=INK,
+        )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, transparent=True, metadata={"Software": None})
     return path
