@@ -89,10 +89,10 @@ def map_buildings(sample: Path, out: Path) -> dict[str, str]:
     for name in SAMPLE:
         shutil.copyfile(sample / name, here / name)
     scene, class_map, polygons = here / "ortho.tif", out / "map.tif", out / "buildings.gpkg"
-    asked = {"confidence": out / "confidence.tif", "polygons": polygons, "areas": out / "areas.csv"}
+    asked: dict[str, Any] = {"confidence": out / "confidence.tif", "polygons": polygons, "areas": out / "areas.csv"}
     predict(model, scene, class_map, **asked, regularise=["building"], minimum_area=4.0, overwrite=True)
     scores = evaluate_map(class_map, here / "labels.json", split=ALL, progress=False).scores
-    print(f"IoU with OpenStreetMap's buildings: {100 * scores.iou['building']:.1f}", file=sys.stderr)
+    print(f"\nThe map against OpenStreetMap's buildings\n\n{scores.table()}", file=sys.stderr)
     image = read_image(scene).values[:, :PICTURE, :PICTURE].transpose(1, 2, 0)
     pictures = [
         ("drone image: OpenAerialMap, HOT (CC-BY)", image),
