@@ -226,6 +226,12 @@ def test_classes_missing_from_a_split(broken: Path) -> None:
     assert has(found, "error", "absent class", "", "'blue thing' (2) is scored but never in train")
 
 
+def test_a_training_without_validation_is_named(broken: Path) -> None:
+    assert not any(one.kind == "no val" for one in audit(broken).findings)
+    (broken / "val.txt").unlink()
+    assert has(audit(broken), "warning", "no val", "", "there is no split val")
+
+
 def test_gradients_of_one_class_are_no_mirrored_copies(broken: Path) -> None:
     """Open sea, brighter to the south-east in one image and to the south-west in another."""
     down, right = np.mgrid[:SIDE, :SIDE, :3][:2]
