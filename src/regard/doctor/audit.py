@@ -188,7 +188,7 @@ def _check_values(inspections: Sequence[Inspection], classes: ClassMap) -> Itera
 def _check_splits(inspections: Sequence[Inspection], pixels: Mapping[str, Int[np.ndarray, " k"]]) -> Iterator[Finding]:
     """Splits without a label, where that of a test split may be kept secret; a training without validation."""
     if "train" in pixels and "val" not in pixels:
-        message = "there is no split val, so a training would have no score. Name images in val.txt; make blocks smaller."
+        message = "there is no split val: a training would have no score. Name images in val.txt; make blocks smaller."
         yield Finding("warning", "no val", message)
     for split, counts in pixels.items():
         read = [item.counts is not None for item in inspections if item.split == split]
