@@ -126,6 +126,10 @@ def _load_unchanged(file: str) -> None:
 
     changed = f"regard/{file}".removesuffix(".py").replace("/", ".").removesuffix(".__init__")
     graph = grimp.build_graph("regard", cache_dir=None)
+    for name in graph.modules - {"regard"}:
+        package = name.rpartition(".")[0]
+        if package != "regard":  # whose own file imports nothing
+            graph.add_import(importer=name, imported=package)
     wanted = set(SHARED).union(*(graph.find_upstream_modules(name) for name in SHARED))
     if changed in graph.modules:
         wanted -= {changed, *graph.find_downstream_modules(changed)}

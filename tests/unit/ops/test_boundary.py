@@ -49,3 +49,14 @@ def test_a_shift_within_reach_is_perfect_and_one_beyond_it_is_not():
     assert near.tolist() == [1, 1] and (far > 0.4).all() and (far < 0.7).all()
     missed = boundary_f1(boundary_counts(truth, torch.zeros_like(truth), classes=2))
     assert missed.tolist() == [0, 0]
+
+
+def test_three_pixels_are_near():
+    truth = torch.zeros(9, 40, dtype=torch.int64)
+    truth[:, 20:] = 1
+    counts = {}
+    for shift in (3, 4, 5):
+        predicted = torch.zeros_like(truth)
+        predicted[:, 20 + shift :] = 1
+        counts[shift] = boundary_counts(truth, predicted, classes=2).tolist()
+    assert counts == {3: [[9, 9, 9, 9], [9, 9, 9, 9]], 4: [[0, 9, 0, 9]] * 2, 5: [[0, 9, 0, 9]] * 2}

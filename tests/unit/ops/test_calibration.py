@@ -58,3 +58,11 @@ def test_the_error_by_hand_and_of_nothing():
     assert calibration_error(counts) == 0
     counts[8], counts[14] = torch.tensor([4, 1, int(2.25 * ONE)]), torch.tensor([6, 6, 6 * ONE])
     assert calibration_error(counts) == pytest.approx(1.25 / 10)
+
+
+def test_the_bins_are_those_of_the_paper():
+    scores = torch.tensor([[[0.0, 0.0]], [[0.15, 0.25]]])  # 0.537 and 0.562: one on each side of 8/15 and of 9/15
+    counts = reliability_counts(scores, torch.ones(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.int64))
+    assert len(counts) == 15 and counts[:, 0].nonzero().flatten().tolist() == [8]
+    confidence = scores.softmax(dim=0)[1].double().flatten()
+    assert calibration_error(counts) == pytest.approx(float((1 - confidence).mean()), abs=1e-6)

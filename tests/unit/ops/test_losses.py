@@ -98,6 +98,36 @@ def test_hard_pixels_as_the_authors_choose_them(below: float, least: int):
     assert hard_cross_entropy(logits, labels, how).item() == pytest.approx(sum(kept) / len(kept), rel=1e-12)
 
 
+@pytest.mark.parametrize("least", [2, 1000])
+def test_hard_pixels_are_chosen_by_probability_and_weighted(least: int):
+    logits, labels, every = pixels()
+    limit = max(sorted(p[k] for p, k in every)[min(least, len(every) - 1)], 0.3)
+    kept = [-WEIGHTS[k] * math.log(p[k]) for p, k in every if p[k] < limit]
+    how = Criterion("ohem", class_weights=WEIGHTS, hard_below=0.3, hard_pixels=least)
+    assert hard_cross_entropy(logits, labels, how).item() == pytest.approx(sum(kept) / len(kept), rel=1e-12)
+
+
+def test_the_authors_settings():
+    how = Criterion()
+    assert (how.name, how.ignore_index, how.focal_power) == ("ce", 255, 2.0)
+    assert (how.hard_below, how.hard_pixels) == (0.9, 131_072)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_loss_has_the_ignore_index_of_its_criterion(name: str):
+    logits, labels, _ = pixels()
+    usual = Criterion(name, class_weights=WEIGHTS, hard_below=0.5, hard_pixels=4)
+    other = Criterion(name, ignore_index=3, class_weights=WEIGHTS, hard_below=0.5, hard_pixels=4)
+    renamed = labels.where(labels != 255, 3)
+    torch.testing.assert_close(other.main(logits, renamed), usual.main(logits, labels))
+
+
+def test_auxiliary_losses_are_weighted_by_class():
+    logits, labels, _ = pixels()
+    losses = weighted_sum({"regions": logits}, labels, {"regions": 0.4}, Criterion("focal", class_weights=WEIGHTS))
+    torch.testing.assert_close(losses["regions"], cross_entropy(logits, labels, class_weights=WEIGHTS))
+
+
 def test_dice_by_class():
     logits, labels, every = pixels()
     scores = [

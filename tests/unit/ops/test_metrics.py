@@ -12,7 +12,7 @@ from torchmetrics.functional import classification as reference
 
 from regard.errors import ClassMismatch
 from regard.ops import metrics as confusion
-from regard.ops.metrics import confusion_matrix, f1, intersection_over_union, precision, recall
+from regard.ops.metrics import confusion_matrix, f1, intersection_over_union, intervals, precision, recall
 from regard.ops.resize import most_likely, resize_logits
 
 
@@ -90,6 +90,61 @@ def test_small_integers_do_not_overflow(dtype: torch.dtype):
 def test_a_label_outside_the_classes_is_refused(truth: int, predicted: int, which: str):
     with pytest.raises(ClassMismatch, match=rf"the {which} holds labels .* 3 classes allow 0 to 2"):
         confusion_matrix(torch.tensor([[truth]]), torch.tensor([[predicted]]), classes=3)
+
+
+@pytest.mark.parametrize("predicted", [torch.uint8, torch.int64])
+def test_the_ignore_index_may_not_be_predicted(predicted: torch.dtype):
+    truth = torch.tensor([[0, 1]], dtype=torch.uint8)
+    with pytest.raises(ClassMismatch, match="the prediction holds labels 1 to 255"):
+        confusion_matrix(truth, torch.tensor([[255, 1]], dtype=predicted), classes=3)
+
+
+@pytest.mark.parametrize("which", ["truth", "prediction"])
+def test_the_first_label_beyond_a_byte_is_refused(which: str):
+    labels = {"truth": torch.zeros(1, 2, dtype=torch.int64), "prediction": torch.zeros(1, 2, dtype=torch.int64)}
+    labels[which][0, 1] = 256
+    with pytest.raises(ClassMismatch, match=f"the {which} holds labels 0 to 256"):
+        confusion_matrix(labels["truth"], labels["prediction"], classes=256)
+
+
+@pytest.mark.parametrize(("classes", "ignored"), [(256, -1), (300, -1), (300, 299), (4, 1000)])
+def test_any_ignore_index_is_left_out_alone(classes: int, ignored: int):
+    rng = np.random.default_rng(classes)
+    truth, predicted = (torch.from_numpy(rng.integers(classes, size=(40, 50))) for _ in range(2))
+    truth[3:9] = ignored
+    counted = (truth != ignored).flatten()
+    pairs = truth.flatten()[counted] * classes + predicted.flatten()[counted]
+    expected = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    assert torch.equal(confusion_matrix(truth, predicted, classes=classes, ignore_index=ignored), expected)
+
+
+def drawn(images: np.ndarray, counted: list[int] | None) -> list[tuple[float, float] | None]:
+    """The bootstrap one draw at a time, over the same draws."""
+    count, classes = len(images), images.shape[1]
+    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=1000)
+    rows: list[list[float]] = []
+    for draw in times:
+        total = sum(number * image for number, image in zip(draw, images, strict=True))
+        iou = [
+            total[k, k] / either if (either := total[k].sum() + total[:, k].sum() - total[k, k]) else float("nan")
+            for k in range(classes)
+        ]
+        rows.append([*iou, float(np.nanmean([iou[k] for k in (counted or range(classes))]))])
+    columns = [column[~np.isnan(column)] for column in np.array(rows).T]
+    return [(np.quantile(one, 0.025), np.quantile(one, 0.975)) if len(one) else None for one in columns]
+
+
+@pytest.mark.parametrize("counted", [None, [0, 2], [0, 3]])
+def test_intervals_equal_the_bootstrap_draw_by_draw(counted: list[int] | None):
+    rng = np.random.default_rng(4)
+    images = rng.integers(0, 30, size=(6, 4, 4))
+    images[:, 1], images[:, :, 1] = 0, 0  # a class that no image has
+    images[1:, 2], images[1:, :, 2] = 0, 0  # and one of a single image, which a third of the draws miss
+    found = intervals(images, counted)
+    expected = drawn(images, counted)
+    assert [one is None for one in found] == [one is None for one in expected] == [False, True, False, False, False]
+    for mine, wanted in zip(found, expected, strict=True):
+        assert mine is None or mine == pytest.approx(wanted)
 
 
 def test_most_likely_is_argmax_and_the_first_of_equals():

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regard.ops.windows import blend_weights, ramp, starts
+from regard.ops.windows import Axis, blend_weights, plan_axis, ramp, starts
 
 lengths, windows = st.integers(1, 300), st.integers(1, 80)
 
@@ -53,3 +53,46 @@ def test_the_ramp_is_symmetric_positive_and_flat_inside(window: int, overlap: in
 def test_two_ramps_that_overlap_are_a_partition_by_themselves():
     falling, rising = ramp(40, 12)[-12:], ramp(40, 12)[:12]
     torch.testing.assert_close(falling + rising, torch.ones(12, dtype=torch.float64))  # sin² + cos²
+
+
+@given(
+    length=st.integers(1, 400),
+    stride=st.sampled_from([1, 2, 8]),
+    multiple=st.sampled_from([1, 2, 4]),
+    tile=st.integers(1, 12),
+    overlap=st.integers(0, 6),
+)
+def test_an_axis_in_cells(length: int, stride: int, multiple: int, tile: int, overlap: int):
+    multiple, tile = multiple * stride, 4 * tile * stride
+    overlap = min(overlap * stride, tile // 2)
+    axis = plan_axis(length, tile, overlap, stride=stride, multiple=multiple)
+    needed = next(cells for cells in range(1, 401) if cells * stride >= length)
+    padded = next(size for size in range(multiple, 500, multiple) if size >= length)
+    assert axis.window * stride == min(tile, padded)
+    assert axis.cells == max(needed, axis.window)
+    assert axis.begins == starts(needed, axis.window, axis.window - (overlap // stride if padded >= tile else 0))
+    for found, wanted in zip(
+        axis.weights, blend_weights(axis.begins, axis.window, overlap // stride, needed), strict=True
+    ):
+        assert torch.equal(found, wanted)
+
+
+@given(length=st.integers(1, 60), window=st.integers(1, 20), overlap=st.integers(0, 12))
+def test_which_windows_reach_which_cells(length: int, window: int, overlap: int):
+    begins = starts(length, window, window - min(overlap, window - 1))
+    axis = Axis(begins, window, [], max(length, window))
+    cells = [range(begin, begin + window) for begin in begins]
+    for row in range(len(begins) + 1):
+        ahead = [cell for reached in cells[row:] for cell in reached]
+        assert axis.finalised(row) == min(ahead, default=axis.cells)
+    for cell in range(axis.cells):
+        reaching = [n for n, reached in enumerate(cells) if cell in reached]
+        assert axis.first_reaching(cell) == reaching[0] and axis.reaching(range(cell, cell + 1)) == reaching
+    part = range(length // 3, length // 2 + 1)
+    assert axis.reaching(part) == [n for n, reached in enumerate(cells) if set(reached) & set(part)]
+
+
+def test_the_ramp_by_hand():
+    sines = [0.5 * (1 - np.cos(np.pi * (place + 0.5) / 4)) for place in range(4)]
+    expected = [*sines, 1, 1, *sines[::-1]]
+    torch.testing.assert_close(ramp(10, 4), torch.tensor(expected, dtype=torch.float64))
