@@ -44,6 +44,22 @@ def test_the_map_is_scaled_and_not_rounded_under_autocast(scale: float):
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("as_map", [True, False])
+def test_a_small_problem_is_not_rounded_under_autocast(as_map: bool):
+    query, key, value = parts(9, 12, 30, 5)
+    query = query.mT.contiguous().mT if as_map else query
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attend(query, key, value)
+    torch.testing.assert_close(found.double(), exactly(query, key, value), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("as_map", [True, False])
+def test_weights_are_rounded_after_the_softmax(as_map: bool):
+    query, key, value = parts(60, 50, 30, 5, torch.bfloat16)
+    query = query.mT.contiguous().mT if as_map else query
+    assert error(attend(4 * query, key, value), exactly(4 * query, key, value)) < 2 * 2**-9
+
+
 @pytest.mark.parametrize("scale", [1.0, -1.0])
 @pytest.mark.parametrize(("width", "size"), [(1, 1e20), (2, 1.5e19), (8, 1e19)], ids=["product", "below", "sum"])
 @pytest.mark.usefixtures("blocks")
