@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -23,8 +22,8 @@ from regard.errors import ConfigError, MissingExtra
 from regard.io.class_map_file import STRIP, LabelMap, open_confidence, open_label_map, sieved
 from regard.io.coverage import Region, Strip, regions
 from regard.io.ground import Ground, ground_resolution
-from regard.io.raster import Box, Raster, apply, to_map
-from regard.io.right_angles import right_angled
+from regard.io.raster import Box, Raster, to_map
+from regard.io.right_angles import plane_of, right_angled
 from regard.io.vector_writer import Columns, VectorWriter, check_vector_target, description_of
 from regard.memory import give_back_freed_memory
 from regard.options import PolygonRules
@@ -122,7 +121,7 @@ def _ruled(
             limits = rules.minimum_hole * np.array([region.pixels / region.area for region in found])
             shapes = without_holes(shapes, limits, points)
         if rules.regularise and len(found):
-            shapes = right_angled(shapes, _plane(source))
+            shapes = right_angled(shapes, plane_of(source.raster))
         yield found, shapes
 
 
@@ -149,14 +148,6 @@ def without_holes(shapes: np.ndarray, limits: Float[np.ndarray, " n"], points: n
         if not stay.all():
             result[number] = shapely.Polygon(shapes[number].exterior, [hole.exterior for hole in holes[stay]])
     return result
-
-
-def _plane(source: LabelMap) -> Affine:
-    """From pixels to a plane in which right angles are those of the map; in degrees, of the ground at its centre."""
-    column, row = source.size[1] / 2, source.size[0] / 2
-    is_geographic = source.crs is not None and source.crs.is_geographic
-    width = math.cos(math.radians(apply(source.transform, column, row)[1])) if is_geographic else 1.0
-    return Affine.scale(max(width, 1e-3), 1.0) @ source.transform
 
 
 def description(source: LabelMap, rules: PolygonRules) -> str:

@@ -8,6 +8,7 @@ would overlap a neighbour, stays as it was. Lengths are in pixels.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,11 +17,13 @@ import shapely
 from jaxtyping import Float
 from rasterio.transform import Affine
 
-from regard.io.raster import to_map
+from regard.errors import SceneWarning
+from regard.io.raster import Raster, apply, to_map
 
-TOLERANCES = (3.0, 2.0, 1.5, 1.0)  # of the simplified outline, the coarsest that is close enough is taken
+TOLERANCES = (14.0, 10.0, 7.0, 5.0, 3.0, 2.0, 1.5, 1.0)  # of the simplified outline, the coarsest that fits is taken
 LEAST_OVERLAP = 0.9  # intersection over union of outline and result
-REACH = 3.0  # the result lies within this distance of the outline
+REACH = 0.2  # the result lies that near to the outline: a share of the root of its area, within these limits
+LEAST_REACH, LARGEST_REACH = 3.0, 30.0
 LARGEST_SCALING = 1.1  # to the area of the outline
 NOTHING = 1e-9  # square pixels: rounding errors where polygons touch
 
@@ -28,22 +31,37 @@ NOTHING = 1e-9  # square pixels: rounding errors where polygons touch
 def right_angled(shapes: np.ndarray, plane: Affine) -> np.ndarray:
     """Polygons in pixels (column, row), which do not overlap, with right angles in the plane that ``plane`` takes
     pixels to. Each has the area of what is given, and an intersection over union with it of 0.9 or more; none overlap.
+
+    Warns:
+        SceneWarning: most of them are not near any such polygon, and stay as they are.
     """
     unit = Affine.scale(1 / math.sqrt(abs(plane.determinant))) @ plane
     given = shapely.transform(shapes, lambda xy: to_map(xy, unit))
     tree, result = shapely.STRtree(given), given.copy()
+    reach, made = max((_reach(shape) for shape in given), default=0), 0
     for number, shape in enumerate(given):
-        squared = _squared(shape)
-        if squared is not None:
-            near = tree.query(squared, predicate="dwithin", distance=REACH)  # results lie that far from what is given
-            overlaps = shapely.area(shapely.intersection(result[near[near != number]], squared))
-            if not (overlaps > NOTHING).any():
-                result[number] = squared
+        near = tree.query(shape, predicate="dwithin", distance=2 * reach)  # each lies within reach of what is given
+        others = result[near[near != number]]
+        for squared in _squared(shape):
+            if not (shapely.area(shapely.intersection(others, squared)) > NOTHING).any():
+                result[number], made = squared, made + 1
+                break
+    if 2 * made < len(given):
+        text = f"right angles for {made} of {len(given)} polygons; the others, such as joined roofs, keep their outline"
+        warnings.warn(f"{text}. Use simplify too, which takes away its steps of pixels.", SceneWarning, stacklevel=2)
     return shapely.transform(result, lambda xy: to_map(xy, ~unit))
 
 
-def _squared(shape: Any) -> Any:
-    """The polygon with right angles, or None where none is close enough."""
+def plane_of(raster: Raster) -> Affine:
+    """From pixels to a plane in which right angles are those of the map; in degrees, of the ground at its centre."""
+    column, row = raster.size[1] / 2, raster.size[0] / 2
+    is_geographic = raster.crs is not None and raster.crs.is_geographic
+    width = math.cos(math.radians(apply(raster.transform, column, row)[1])) if is_geographic else 1.0
+    return Affine.scale(max(width, 1e-3), 1.0) @ raster.transform
+
+
+def _squared(shape: Any) -> Iterator[Any]:
+    """Polygons with right angles that are close to a polygon: the simplest first, of these the closest."""
     around = None
     for tolerance in TOLERANCES:
         simple = shapely.simplify(shape, tolerance)
@@ -52,10 +70,13 @@ def _squared(shape: Any) -> Any:
         for overlap, polygon in sorted(close, key=lambda pair: -pair[0]):
             if overlap < LEAST_OVERLAP:
                 break
-            around = around or shape.buffer(REACH)  # takes longer than all the rest
+            around = around or shape.buffer(_reach(shape))  # takes longer than all the rest
             if around.covers(polygon):
-                return polygon
-    return None
+                yield polygon
+
+
+def _reach(shape: Any) -> float:
+    return min(max(LEAST_REACH, REACH * math.sqrt(shape.area)), LARGEST_REACH)
 
 
 def _directions(shape: Any) -> Iterator[float]:
