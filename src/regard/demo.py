@@ -35,7 +35,13 @@ from regard.reports.page import report
 from regard.training.record import Run, read_metrics
 from regard.training.train import train
 
-SAMPLE = ("ortho.tif", "buildings.geojson", "mapped.geojson", "labels.json")  # of Banepa, a town that is mapped
+SAMPLE = (
+    "ortho.tif",
+    "buildings.geojson",
+    "mapped.geojson",
+    "labels.json",
+    "SOURCE.txt",
+)  # of Banepa, a town that is mapped
 TILE = "t4_p2"  # of Dubai
 STEPS = 40
 PICTURE = 1100  # pixels of the image that a picture of the sample shows, from its top left corner

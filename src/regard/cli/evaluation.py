@@ -76,7 +76,7 @@ def evaluate(
             scores = score(network, labelled, split=split, **options)
         if not first:
             return None
-        facts, seen = _seen_by(network, views)
+        facts, seen = _seen_by(network, views, windows=any(pair.box for pair in labelled.split(split)))
     scores = scores.without(*leave_out)
     if save is not None:
         scores.save(save)
@@ -93,14 +93,14 @@ def _score_map(
     return scores, {"unmapped": unmapped}, f"{100 * unmapped:.2f} % of the labelled pixels have no data in the map"
 
 
-def _seen_by(network: Segmenter, views: Views) -> tuple[dict[str, Any], str]:
-    """In which windows a model was evaluated, as a fact and in words."""
+def _seen_by(network: Segmenter, views: Views, *, windows: bool) -> tuple[dict[str, Any], str]:
+    """In which windows a model was evaluated, as a fact and in words; the data may be windows themselves."""
     from regard.inference.scores import views_of
 
     window = views_of(views, network).window or 0
-    words = f"windows of {window} pixels" if window else "whole images"
+    words = f"windows of {window} pixels" if window else "windows as the data have them" if windows else "whole images"
     by_card = views.window is None and network.card.window is not None
-    return {"window": window}, f"{words}, as the model's card says" if by_card else words
+    return {"window": window}, f"{words}, as the model's card says" if by_card and (window or not windows) else words
 
 
 @app.command

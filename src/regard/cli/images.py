@@ -76,7 +76,7 @@ def predict(
     Run the same command again to resume the interrupted map of a raster. A complete map is kept unless --overwrite.
 
     Args:
-        model: A bundled model (dubai-s, globe-s), a .safetensors file, or an exported .onnx or .xml.
+        model: A bundled model (buildings-s, dubai-s, globe-s), a .safetensors file, or an exported .onnx or .xml.
         sources: Photographs (.jpg, .png, ...) or rasters (.tif, .jp2); quoted patterns: 'tiles/*.tif'; or a manifest
             (.jsonl) with one JSON object a line: "source" and, optionally, "target".
         outputs: The files to write.

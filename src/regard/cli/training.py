@@ -169,7 +169,7 @@ def _leave_to_the_model(**given: str | None) -> None:
 
 @app.command
 def demo(*, out: Out = Path("demo")) -> Answer:
-    """Map, fine-tune, evaluate and report with bundled models and images; about two minutes, no network access.
+    """Map, fine-tune, evaluate and report with bundled models and images; about a minute, no network access.
 
     Args:
         out: The folder for the results.

@@ -83,6 +83,11 @@ class Pair:
     polygons: PolygonLabels | None = None
     gsd: float | None = None
 
+    @property
+    def title(self) -> str:
+        """The image's file name; of a window of a scene, its own name."""
+        return self.image.name if self.box is None else self.name
+
     def band_names(self, bands: Sequence[int | str] | None) -> tuple[str, ...]:
         """The names of the image's bands, or of those chosen."""
         return image_bands(self.image, bands=bands)

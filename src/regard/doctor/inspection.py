@@ -62,8 +62,7 @@ class Inspection:
 
     @property
     def name(self) -> str:
-        """The image's file name; of a window of a scene, its own name."""
-        return self.pair.image.name if self.pair.box is None else self.pair.name
+        return self.pair.title
 
     def add(self, grade: Grade, kind: str, message: str) -> None:
         """Add a finding about this pair."""

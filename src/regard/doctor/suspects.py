@@ -27,9 +27,9 @@ OUTLIER = 4.0  # robust standard deviations of the logarithm of the loss
 
 
 class Suspect(NamedTuple):
-    """One image: its mean loss in nats, and the largest confident contradiction of its labels in words."""
+    """An image or window: its mean loss in nats, and the largest confident contradiction of its labels in words."""
 
-    name: str
+    pair: Pair
     loss: float
     contradiction: str
 
@@ -62,7 +62,9 @@ def _most_doubtful(suspects: list[Suspect]) -> list[Finding]:
 
 
 def _finding(suspect: Suspect, limit: float) -> Finding:
-    message, files = f"{suspect.name}: loss {suspect.loss:.2f}{suspect.contradiction}.", (suspect.name,)
+    name, box = suspect.pair.title, suspect.pair.box
+    place = f" (from row {box.top}, column {box.left})" if box else ""
+    message, files = f"{name}{place}: loss {suspect.loss:.2f}{suspect.contradiction}.", (name,)
     if suspect.loss > limit:
         return Finding("warning", "doubtful labels", f"{message} Far above the other images: please check.", files)
     return Finding("note", "highest loss", message, files)
@@ -79,7 +81,7 @@ def _suspect(model: Segmenter, data: LabelledData, pair: Pair) -> Suspect | None
     with torch.inference_mode():
         scores = scores_of(model, sample.pixels).cpu()
         loss = cross_entropy(scores[None], labels[None], ignore_index=ignore)
-        return Suspect(pair.image.name, float(loss), _contradiction(scores.softmax(dim=0), labels, data.classes))
+        return Suspect(pair, float(loss), _contradiction(scores.softmax(dim=0), labels, data.classes))
 
 
 def _contradiction(probabilities: Float[Tensor, "k h w"], labels: Int[Tensor, "h w"], classes: ClassMap) -> str:

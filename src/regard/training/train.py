@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import pickle
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,6 +136,8 @@ def fit(
     balanced = config.balance or config.class_weights == "balanced"
     pixels = class_pixels(data, skip=config.on_bad_image == "skip") if balanced else None
     stream = TrainingStream(data, config, scaling=model.scaling, bands=model.bands, pixels=pixels)
+    if progress and done and is_first():
+        print(f"resuming after step {done} of {config.steps}", file=sys.stderr, flush=True)
     if is_first() and not done:
         draw_batch(stream, record.folder / "batch.png")
     keep = ModelCheckpoint(
