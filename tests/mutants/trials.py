@@ -120,7 +120,7 @@ def _serve(trials: Sequence[Trial], source: Path, writing: int) -> int:
 
 
 def _load_unchanged(file: str) -> None:
-    """The modules of regard that do not import ``file``, not even through others."""
+    """The modules of regard that do not import ``file``, not even through others or by the package they lie in."""
     import grimp
     import jaxtyping
 
@@ -132,7 +132,8 @@ def _load_unchanged(file: str) -> None:
             graph.add_import(importer=name, imported=package)
     wanted = set(SHARED).union(*(graph.find_upstream_modules(name) for name in SHARED))
     if changed in graph.modules:
-        wanted -= {changed, *graph.find_downstream_modules(changed)}
+        left_out = {changed, *(graph.find_downstream_modules(changed) - {"regard"})}  # which imports by need
+        wanted = {name for name in wanted if not {name, name.rpartition(".")[0]} & left_out}
     jaxtyping.install_import_hook("regard", "beartype.beartype")  # as the tests do
     for name in sorted(wanted):
         importlib.import_module(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from regard.checkpoints.file import save
 from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
 from regard.io.source import Source
 from regard.mapping import batch as many
-from regard.mapping.batch import Scene, predict_many, predict_scene, run_on_cluster
+from regard.mapping.batch import Scene, SceneResult, _summary, network, predict_many, predict_scene, run_on_cluster
 from regard.mapping.journal import Journal
+from regard.mapping.sources import check_failures, listed, targets_of
 from regard.models import Segmenter
-from regard.options import Sharing
+from regard.options import Compute, Outputs, Sharing
 from support import map_options, write_tif
 
 SMALL = {"tile": 64, "overlap": 32}
@@ -172,3 +174,36 @@ def test_processes_give_the_same_bytes(world: tuple[str, Path], sharing: dict) -
         assert not result.failed and result.pixels == 70 * 60
     predict_many(model, [root / "tiles" / "*.tif"], map_options(root / "shared", **SMALL), sharing=Sharing(**sharing))
     assert made(root / "shared") == made(root / "serial") and len(made(root / "serial")) == 5
+
+
+def test_a_network_is_loaded_as_it_is_to_be_computed(world: tuple[str, Path]) -> None:
+    """Once in each process for each device and precision."""
+    plain, rounded = (network(world[0], Compute(precision=way, plain=True)) for way in ("float32", "bfloat16"))
+    assert network(world[0], Compute(plain=True)) is plain is not rounded
+    assert type(rounded) is not type(plain) and plain.fast != network(world[0]).fast
+
+
+def test_the_rate_counts_millions_of_pixels() -> None:
+    results = [SceneResult("a.tif", "b.tif", ["b.tif"], pixels, 2.0, memory) for pixels, memory in ((3, 9.0), (5, 7.0))]
+    facts = _summary([replace(result, pixels=result.pixels * 10**6) for result in results], 4.0)
+    assert facts == {"files": ["b.tif"] * 2, "mpx_per_s": 2.0, "seconds": 4.0, "peak_memory_mb": 9.0}
+    with pytest.raises(ScenesFailed, match=r"1 of 2 sources failed.*a\.tif: dark"):
+        _summary([results[0], replace(results[1], failed="dark")], 1.0)
+
+
+def test_patterns_are_in_order_and_two_names_of_one_map_are_refused(tmp_path: Path) -> None:
+    for name in ("b", "c", "a"):
+        write_tif(tmp_path / f"{name}.tif", np.zeros((1, 4, 4), np.uint8))
+    assert [source.stem for source in listed([f"{tmp_path}/*.tif"])] == ["a", "b", "c"]
+    rows = [{"source": "a.tif", "target": "m/x.tif"}, {"source": "b.tif", "target": "m/../m/x.tif"}]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(OutputError, match=r"a\.tif and b\.tif would both become m/\.\./m/x\.tif"):
+        targets_of([tmp_path / "all.jsonl"], Outputs(tmp_path))
+
+
+def test_of_many_failures_the_first_are_told(tmp_path: Path) -> None:
+    failed = {f"scene{number}": "dark" for number in range(7)}
+    with pytest.raises(ScenesFailed, match=r"7 of 9 sources failed.*scene4: dark And 2 more, see r\.jsonl\.") as told:
+        check_failures(failed, 9, Path("r.jsonl"))
+    assert "scene5" not in str(told.value)
+    check_failures({}, 9)

@@ -190,3 +190,22 @@ def test_polygons_cover_what_the_map_covers(tmp_path: Path, scene: Path, tiny_mo
     assert meta["crs"] == "EPSG:32633"
     with pytest.raises(ConfigError, match="written map"):
         predict(tiny_model, scene, polygons=tmp_path / "other.gpkg")
+
+
+def test_what_takes_more_memory_than_allowed_is_refused(
+    scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"takes about \d+ MB besides the model; 20 are allowed.*--max-memory"):
+        predict(tiny_model, scene, tmp_path / "map.tif", max_memory=20.0)
+    monkeypatch.setattr("regard.mapping.predict.IN_MEMORY", 70 * 90 - 1)
+    with pytest.raises(ConfigError, match=r"too many for memory. Name a file: out='map\.tif'"):
+        predict(tiny_model, scene)
+    assert not list(tmp_path.glob("map*"))
+
+
+def test_pixels_without_data_have_no_confidence(tmp_path: Path, tiny_model: Segmenter) -> None:
+    values = np.random.default_rng(4).integers(1, 256, size=(3, 40, 50), dtype=np.uint8)
+    values[:, :7] = 0
+    found = predict(tiny_model, write_tif(tmp_path / "a.tif", values, nodata=0), tile=64, overlap=0)
+    assert isinstance(found, Segmentation) and (found.labels[:7] == 255).all()
+    assert not found.confidence[:7].any() and (found.confidence[7:] > 0).all()

@@ -24,7 +24,7 @@ from regard.io.polygons import PolygonList, write_polygons
 from regard.mapping import blend
 from regard.mapping.journal import Journal
 from regard.mapping.predict import predict
-from regard.mapping.side_files import item, style, write_preview, write_sides
+from regard.mapping.side_files import item, missing_sides, style, write_preview, write_sides
 from regard.models import Segmenter
 from regard.options import Outputs, PolygonRules
 from support import tiny, write_tif
@@ -220,6 +220,23 @@ def test_reserved_names_of_layers_alone(tmp_path: Path, suffix: str) -> None:
         os.replace(tmp_path / f"{stem}{suffix}", plain)
         assert pyogrio.list_layers(plain)[0][0]
     assert {path.name for path in tmp_path.iterdir()} == {"map.tif", "map.tif.aux.xml", f"plain{suffix}"}
+
+
+def test_side_files_older_than_the_map_or_of_other_columns_are_missing(tmp_path: Path) -> None:
+    path, table, picture = a_map(tmp_path / "map.tif", np.zeros((9, 9))), tmp_path / "a.csv", tmp_path / "a.png"
+    outputs = Outputs(path, areas=table, preview=picture)
+    assert missing_sides(outputs, PolygonRules()) == [table, picture]
+    write_sides(outputs)
+    assert missing_sides(outputs, PolygonRules()) == []
+    made = path.stat().st_mtime_ns
+    os.utime(picture, ns=(made, made))
+    assert missing_sides(outputs, PolygonRules()) == []
+    os.utime(picture, ns=(made - 1, made - 1))
+    assert missing_sides(outputs, PolygonRules()) == [picture]
+    with_polygons = Outputs(path, areas=table, polygons=tmp_path / "p.gpkg")
+    write_polygons(path, tmp_path / "p.gpkg")
+    assert missing_sides(with_polygons, PolygonRules()) == [table], "it has no column of polygons"
+    assert missing_sides(with_polygons, PolygonRules(sieve=3)) == [tmp_path / "p.gpkg", table], "by other rules"
 
 
 def test_the_preview_has_the_colours_of_the_map(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ import rasterio.warp
 import shapely
 
 from regard.errors import OutputError
+from regard.io.polygons import MODIFIED_TAG
 from regard.mapping.predict import predict
+from regard.mapping.stac import _taken
 from regard.models import Segmenter
 from support import tiny, write_tif
 
@@ -96,6 +98,13 @@ def test_without_a_place_or_a_date(tiny_model: Segmenter, tmp_path: Path) -> Non
     assert abs(datetime.now(UTC) - taken) < timedelta(hours=1)
     with pytest.raises(OutputError, match=r"a STAC item is a \.json"):
         predict(tiny_model, scene, tmp_path / "map.tif", stac=tmp_path / "map.txt", **VIEW)
+
+
+def test_when_a_scene_was_modified_is_told_in_utc() -> None:
+    """Where its own date is missing or none."""
+    modified = {MODIFIED_TAG: "2024-02-03T23:30:00-05:00"}
+    assert _taken(modified) == _taken({**modified, "TIFFTAG_DATETIME": "yesterday"}) == "2024-02-04T04:30:00Z"
+    assert _taken({**modified, "TIFFTAG_DATETIME": "2020:01:02 03:04:05"}) == "2020-01-02T03:04:05Z"
 
 
 def test_a_scene_across_the_180th_meridian_has_a_part_on_either_side(tiny_model: Segmenter, tmp_path: Path) -> None:

@@ -132,8 +132,8 @@ def test_crops_that_one_class_fills_are_drawn_again():
 
 
 def test_the_largest_class_is_measured_among_what_is_labelled():
-    """Of the labelled pixels three in four are of one class, of all pixels three in sixteen."""
-    labels = np.full((4, 4), 255)
+    """Of the labelled pixels three in four are of one class, of all pixels three in eight."""
+    labels = np.full((2, 4), 255)
     labels[0] = [1, 1, 1, 2]
     assert _largest_share(labels, 255) == 0.75 and not _is_useful(labels, 255, 0.75) and _is_useful(labels, 255, 0.76)
     assert _is_useful(labels, 255, 1.0) and not _is_useful(np.full((4, 4), 255), 255, 1.0)
@@ -141,7 +141,8 @@ def test_the_largest_class_is_measured_among_what_is_labelled():
 
 def test_each_band_has_its_own_gain_and_offset():
     rng = np.random.default_rng(1)
-    image = rng.integers(0, 200, size=(6, 40, 40)).astype(np.uint16)
+    spreads = np.array([200, 200, 200, 5, 5, 5])[:, None, None]
+    image = (spreads * rng.random((6, 40, 40)) + 100).astype(np.float32)
     sample = Sample(image, np.zeros((40, 40), int), np.ones((40, 40), bool), "six")
     plain, jittered = (view(sample, crop=40, band_jitter=s, **PLAIN)[0].flatten(1) for s in (0.0, 0.2))
     lines = [np.polyfit(before, after, 1) for before, after in zip(plain.numpy(), jittered.numpy(), strict=True)]
