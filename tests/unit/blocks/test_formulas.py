@@ -123,10 +123,11 @@ def test_deeplab_tail():
 
 @torch.no_grad()
 def test_squeeze_excite():
-    layers, x = ready(SqueezeExcite(C, 2)), pixels()
+    layers, x = ready(SqueezeExcite(20, 2)), pixels(20)
     _, narrow, _, wide, _ = layers.excite
-    hidden = RECIPES["in_celu"](conv(narrow, x.mean((2, 3), keepdim=True)))
-    torch.testing.assert_close(layers(x), x / (1 + torch.exp(-conv(wide, hidden))))
+    hidden = conv(narrow, x.mean((2, 3), keepdim=True))
+    assert hidden.min() < 0 < hidden.max()
+    torch.testing.assert_close(layers(x), x / (1 + torch.exp(-conv(wide, RECIPES["in_celu"](hidden)))))
 
 
 @torch.no_grad()

@@ -74,3 +74,18 @@ def test_pretrained_weights_of_a_compiled_backbone_in_a_wrapper_and_broken_ones(
     torch.save(weights, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"w\.pth holds nan or infinity in 1 tensor \(conv1\.0\.weight\)"):
         create("danet", classes=NAMES, backbone="test_resnet", pretrained=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(("share", "fits"), [(0.8, False), (0.95, True)])
+def test_nine_in_ten_of_a_backbones_pretrained_tensors_must_be_there(share: float, fits: bool, tmp_path: Path):
+    whole = timm.create_model("test_resnet", features_only=True).state_dict()
+    torch.save(dict(list(whole.items())[: int(share * len(whole))]), tmp_path / "w.pth")
+    ask = {"classes": NAMES, "backbone": "test_resnet", "output_stride": None, "pretrained": tmp_path / "w.pth"}
+    if fits:
+        name = next(iter(whole))
+        assert torch.equal(create("danet", **ask).backbone.state_dict()[name], whole[name])
+    else:
+        with pytest.raises(
+            CheckpointError, match=r"w\.pth does not fit backbone test_resnet: it holds \d+ of \d+ tensors"
+        ):
+            create("danet", **ask)

@@ -33,7 +33,13 @@ def test_another_card_is_of_the_same_network():
 
 
 @pytest.mark.parametrize(
-    "update", [{"classes": ClassMap.of(["a", "b"])}, {"architecture": "deeplab"}, {"config": {"backbone": "resnet18"}}]
+    "update",
+    [
+        {"classes": ClassMap.of(["a", "b"])},
+        {"architecture": "deeplab"},
+        {"config": {"backbone": "resnet18"}},
+        {"bands": ("red", "green"), "mean": (0.0, 0.0), "std": (1.0, 1.0)},
+    ],
 )
 def test_a_card_of_another_network_is_refused(update: dict):
     model = tiny()
