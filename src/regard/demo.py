@@ -41,7 +41,7 @@ SAMPLE = (
     "mapped.geojson",
     "labels.json",
     "SOURCE.txt",
-)  # of Banepa, a town that is mapped
+)  # of Banepa
 TILE = "t4_p2"  # of Dubai
 STEPS = 40
 PICTURE = 1100  # pixels of the image that a picture of the sample shows, from its top left corner
