@@ -59,7 +59,7 @@ def run(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # in rasterio
 @pytest.mark.filterwarnings(
     "ignore:right angles for:regard.errors.SceneWarning"
-)  # an untrained network finds no houses
+)  # its network is untrained
 def test_the_commands_about_buildings_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
