@@ -30,7 +30,7 @@ def read_mask(path: Path, classes: ClassMap, *, box: Box | None = None) -> Int[n
     return labels_of_colours(path, values, classes) if values.ndim == 3 else labels_of(path, values, classes)
 
 
-def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, ...]:
+def mask_values(path: Path, box: Box | None) -> Shaped[np.ndarray, "..."]:
     """A mask as it is stored: values ``(h, w)``, or colours ``(h, w, 3)``.
 
     Two bands, or a file that is compressed with loss (JPEG, WebP, ...), are a ClassMismatch.

@@ -34,6 +34,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+MOST_REQUESTS = 64  # answered at the same time
 MAX_URL = 2048  # bytes of a path with its query
 CACHED = {"cache-control": "private, max-age=86400"}  # the token is new at every start, and so are the addresses
 NOT_CACHED = {"cache-control": "no-store"}
@@ -152,7 +153,7 @@ class Guard:
     """Refuses foreign host names (DNS rebinding), cross-site requests, a wrong token, and requests with a body."""
 
     def __init__(self, app: FastAPI, token: str, hosts: frozenset[str]) -> None:
-        self.app, self.token, self.hosts = app, token, hosts
+        self.app, self.token, self.hosts, self.running = app, token, hosts, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -164,17 +165,23 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        if status:
-            return await Response(status_code=status)(scope, receive, send_with_headers)
+        if status:  # a body may follow: it is not read
+            return await Response(status_code=status, headers={"connection": "close"})(
+                scope, receive, send_with_headers
+            )
         path: str = scope["path"].removeprefix(f"/{self.token}")
-        return await self.app({**scope, "path": path, "raw_path": path.encode()}, receive, send_with_headers)
+        self.running += 1
+        try:
+            await self.app({**scope, "path": path, "raw_path": path.encode()}, receive, send_with_headers)
+        finally:
+            self.running -= 1
 
     def _refusal(self, scope: Scope) -> int:
         headers = Headers(scope=scope)
         given, slash, _ = scope["path"].removeprefix("/").partition("/")
         if not self._is_ours(headers.get("host", "")):
             return 421
-        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
             return 403
         if not slash or not secrets.compare_digest(given.encode(), self.token.encode()):
             return 404
@@ -182,7 +189,9 @@ class Guard:
             return 405
         if len(scope["path"]) + len(scope["query_string"]) > MAX_URL:
             return 414
-        return 413 if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers else 0
+        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+            return 413
+        return 503 if self.running >= MOST_REQUESTS else 0
 
     def _is_ours(self, host: str) -> bool:
         """Whether the host is localhost, an IP address or a given name; a rebound DNS name is none of them."""

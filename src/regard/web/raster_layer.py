@@ -1,4 +1,4 @@
-"""Tiles of one raster file of any size, with or without overviews, in bounded memory."""
+"""The files of a viewer, and the tiles of one of any size, with or without overviews, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from regard.errors import UnreadableImage
 from regard.io.image import Pixels
 from regard.io.raster import Box, Raster
+from regard.io.source import Fingerprint, Source
 from regard.io.window_reader import RasterPool, in_memory, measured_in, read_web_mercator
 from regard.web.grid import SIDE, Address, Grid, PixelGrid
 
@@ -22,6 +25,22 @@ READ_WHOLE = 4096  # pixels: larger files without overviews get one of at most F
 FAR = 2048
 CHUNK = 512  # pixels: about what is read of such a file at a time
 FIRST, AGAIN = 0.7, 3.0  # seconds of reading until the rough copy is shown, and until it is shown again
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of a viewer; they must not change while it runs."""
+
+    scene: Path
+    labels_map: Path | None = None
+    confidence: Path | None = None
+    labels: Path | None = None
+    bands: tuple[int | str, ...] | None = None
+
+    def fingerprints(self) -> list[Fingerprint]:
+        """Those of all files as they are now."""
+        files = (self.scene, self.labels_map, self.confidence, self.labels)
+        return [Source.of(path).fingerprint() for path in files if path is not None]
 
 
 class RasterLayer:

@@ -20,38 +20,57 @@ from regard.web.app import Guard, create_app
 from regard.web.viewer import Viewer
 
 REQUEST_TIMEOUT = 10.0  # seconds that a request may take to arrive
-MOST_CONNECTIONS = 64
+ANSWER_TIMEOUT = 60.0  # seconds that a client may take to read what was sent to it
+MOST_CONNECTIONS = 128
 LONGEST_HEADER = 16_384
 
 
 class TimeoutProtocol(H11Protocol):
-    """Disconnects clients that do not finish a request."""
+    """Disconnects clients that finish no request or read no answer; beyond ``MOST_CONNECTIONS``, who waits longest."""
 
-    request_timeout = REQUEST_TIMEOUT
+    request_timeout, answer_timeout = REQUEST_TIMEOUT, ANSWER_TIMEOUT
+    _awaited: float | None = None  # the seconds of the timer that runs
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
+        transport.set_write_buffer_limits(high=0)  # writing pauses until all is sent
         super().connection_made(transport)
-        self._start()
+        self.began = self.loop.time()
+        self._watch()
+        if len(self.connections) > MOST_CONNECTIONS:
+            idle = [other for other in self.connections if other.conn.their_state is h11.IDLE]
+            oldest = min(idle, key=lambda other: other.began)
+            self.connections.discard(oldest)
+            oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:  # the whole header is here
-            self._cancel()
-        elif self._timer is None:
-            self._start()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel()
         super().connection_lost(exc)
+        self._set(None)
 
-    def _start(self) -> None:
-        self._timer = self.loop.call_later(self.request_timeout, self.transport.close)
+    def _watch(self) -> None:
+        """Wait no longer than allowed for the rest of a request, or until the answer is read; no byte buys time."""
+        unread, unfinished = self.flow.write_paused, self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        self._set(self.answer_timeout if unread else self.request_timeout if unfinished else None)
 
-    def _cancel(self) -> None:
+    def _set(self, seconds: float | None) -> None:
+        if seconds == self._awaited:
+            return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+        self._awaited = seconds
 
 
 class Server(uvicorn.Server):
@@ -82,9 +101,9 @@ def server_of(viewer: Viewer, token: str, *, host: str = "127.0.0.1") -> Server:
     """The server of a viewer."""
     guard = create_app(viewer, token, frozenset({host}))
     config = uvicorn.Config(
-        guard, http=TimeoutProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
-        server_header=False, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=5, timeout_graceful_shutdown=3,
-        h11_max_incomplete_event_size=LONGEST_HEADER,
+        guard, http=TimeoutProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="error",
+        access_log=False, server_header=False, proxy_headers=False, backlog=MOST_CONNECTIONS, timeout_keep_alive=5,
+        timeout_graceful_shutdown=3, h11_max_incomplete_event_size=LONGEST_HEADER,
     )  # fmt: skip
     server = Server(config)
     server.guard = guard

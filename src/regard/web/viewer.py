@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from cachetools import LRUCache, cachedmethod
 from jaxtyping import Bool, Float, Integer, UInt8
 
-from regard.errors import ClassMismatch, SizeMismatch
+from regard.errors import ClassMismatch, SizeMismatch, UnreadableImage
 from regard.inference.pictures import shown_bands
 from regard.io.image import image_size, is_placed, read_image
 from regard.io.raster import Box, Raster, open_raster
@@ -30,22 +30,11 @@ from regard.web.grid import SIDE, Address, Grid, grid_of
 from regard.web.live_prediction import Connected, Disconnected, Gate, Photograph
 from regard.web.pixel_query import inspect
 from regard.web.png import NOTHING, classes_png, errors_png, heat_png, labels_of, scene_png, stretch_of_scene
-from regard.web.raster_layer import RasterLayer
+from regard.web.raster_layer import RasterLayer, Sources
 
 SCENE_TILES, MAP_TILES = 512, 512
 QUICK = {"tile": 512, "overlap": 128}  # windows that nothing else decides, so that one is soon shown
 MOST_WINDOWS = 36  # of the model for one tile; coarser tiles are not predicted
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The files of a viewer; they must not change while it runs."""
-
-    scene: Path
-    labels_map: Path | None = None
-    confidence: Path | None = None
-    labels: Path | None = None
-    bands: tuple[int | str, ...] | None = None
 
 
 class Answer(NamedTuple):
@@ -59,7 +48,7 @@ class Viewer:
     """One model, one scene, and its map, confidence and labels."""
 
     def __init__(self, model: Segmenter, sources: Sources, windows: Windows) -> None:
-        self.model, self.sources = model.eval(), sources
+        self.model, self.sources, self._opened = model.eval(), sources, sources.fingerprints()
         quick = windows if windows.tile or model.card.window else replace(windows, **QUICK)  # else as predict does
         self.windows = windows = windows_of(quick, model)
         self.is_photograph = is_photograph(sources.scene) and not is_placed(sources.scene)
@@ -122,6 +111,7 @@ class Viewer:
 
     def picture(self, name: str, tile: Address, shown: Bool[np.ndarray, " k"], connected: Connected) -> bytes:
         """A tile of a layer as PNG; only the ``shown`` classes of the prediction and the labels."""
+        self._check_unchanged()
         classes = self.model.classes
         if name == "scene":
             return self.scene(tile)
@@ -223,8 +213,15 @@ class Viewer:
 
     def inspect(self, x: float, y: float, connected: Connected) -> dict[str, Any]:
         """Class probabilities and attention maps of the pixel under a point of the page."""
+        self._check_unchanged()
         with self.gate.turn(connected):
             return inspect(self.model, self.sources.scene, self.grid, self.regions, (x, y), bands=self.sources.bands)
+
+    def _check_unchanged(self) -> None:
+        """No tile mixes two files: a link or another run of the model may have taken a name meanwhile."""
+        for before, now in zip(self._opened, self.sources.fingerprints(), strict=True):
+            if before != now:
+                raise UnreadableImage(f"{Path(now[0]).name} has changed since it was opened. Start the viewer again.")
 
     def about(self) -> dict[str, Any]:
         """Facts of scene, map and model for the page."""

@@ -23,7 +23,7 @@ from web_support import always, picture
 
 def test_one_at_a_time_few_wait_and_who_leaves_is_let_go() -> None:
     gate = Gate(waiting=3)
-    inside, most, log = 0, 0, []
+    inside, most, log, all_came = 0, 0, [], threading.Event()
 
     def work() -> None:
         nonlocal inside, most
@@ -31,11 +31,13 @@ def test_one_at_a_time_few_wait_and_who_leaves_is_let_go() -> None:
             with gate.turn(always):
                 inside += 1
                 most = max(most, inside)
-                time.sleep(0.05)
+                all_came.wait(20)
                 inside -= 1
             log.append("done")
         except Busy:
             log.append("busy")
+            if log.count("busy") == 5:
+                all_came.set()
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

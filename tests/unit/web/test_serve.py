@@ -107,16 +107,6 @@ def test_a_kept_line_is_answered_again_and_then_closed(running: Place) -> None:
         assert line.recv(10) == b""
 
 
-def test_too_many_lines_are_refused(running: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [socket.create_connection(running, timeout=5) for _ in range(serve.MOST_CONNECTIONS + 5)]
-    time.sleep(0.1)
-    assert exchange(running, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").startswith(b"HTTP/1.1 503")
-    for line in lines:
-        line.close()
-    time.sleep(0.1)
-    assert lives(running)
-
-
 def test_the_end_stops_the_model_first(plain: Viewer) -> None:
     server: Server = server_of(plain, TOKEN)
     server.handle_exit(2, None)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from regard.web.app import MOST_REQUESTS
 from regard.web.live_prediction import Gate
 from regard.web.viewer import Viewer
 from web_support import TOKEN, client_of
@@ -161,3 +162,10 @@ def test_too_many_questions_are_put_off(plain: Viewer, client: TestClient) -> No
     assert codes == [200, 200] and refused.status_code == 429 and "model is busy" in refused.json()["error"]
     assert client.get(TILE).status_code == 200  # kept from before
     assert client.get("/scene/0/0/0.png").status_code == 200
+
+
+def test_too_many_requests_at_the_same_time_are_refused(client: TestClient) -> None:
+    client.app.running = MOST_REQUESTS
+    assert client.get("/about.json").status_code == 503
+    client.app.running = MOST_REQUESTS - 1
+    assert client.get("/about.json").status_code == 200 and client.app.running == MOST_REQUESTS - 1
