@@ -168,8 +168,9 @@ def view(
         browser: Open the page in the browser.
     """
     try:
+        from regard.web.raster_layer import Sources
         from regard.web.serve import serve
-        from regard.web.viewer import Sources, Viewer
+        from regard.web.viewer import Viewer
     except ImportError as error:
         raise MissingExtra(
             f"{error.name} is not installed; the viewer needs it. Do: pip install 'regard[web]'."

@@ -38,8 +38,8 @@ class TimeoutProtocol(H11Protocol):
         self.began = self.loop.time()
         self._watch()
         if len(self.connections) > MOST_CONNECTIONS:
-            idle = [other for other in self.connections if other.conn.their_state is h11.IDLE]
-            oldest = min(idle, key=lambda other: other.began)
+            others: list[Any] = list(self.connections)
+            oldest = min((each for each in others if each.conn.their_state is h11.IDLE), key=lambda each: each.began)
             self.connections.discard(oldest)
             oldest.transport.abort()
 

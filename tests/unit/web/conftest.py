@@ -11,7 +11,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from regard.models import Segmenter
-from regard.web.viewer import Sources, Viewer
+from regard.web.raster_layer import Sources
+from regard.web.viewer import Viewer
 from support import save_image, tiny, write_tif
 from web_support import TILING, client_of, picture
 

@@ -16,7 +16,8 @@ from regard.mapping.predict import predict
 from regard.options import Windows
 from regard.web.grid import Address
 from regard.web.live_prediction import Busy, Disconnected, Gate
-from regard.web.viewer import Answer, Sources, Viewer
+from regard.web.raster_layer import Sources
+from regard.web.viewer import Answer, Viewer
 from support import tiny, write_tif
 from web_support import always, picture
 
