@@ -83,6 +83,13 @@ class ClassMap(BaseModel):
                 return f"colour {list(colour)} stands twice ({self.names[first]!r}, {self.names[index]!r})"
         return ""
 
+    def coloured_as(self, other: ClassMap) -> ClassMap:
+        """These classes; where their colours are the default, with the other's colours of the names that it has too."""
+        known = dict(zip(other.names, other.palette, strict=True))
+        palette = tuple(known.get(name, own) for name, own in zip(self.names, self.palette, strict=True))
+        is_default = self.palette == default_palette(len(self)) and len({*palette}) == len(palette)
+        return self.model_copy(update={"palette": palette}) if is_default else self
+
     def check_left_out(self, names: Sequence[str]) -> None:
         """Whether these classes may be left out of means over classes.
 

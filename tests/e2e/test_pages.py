@@ -57,9 +57,7 @@ def run(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # in rasterio
-@pytest.mark.filterwarnings(
-    "ignore:right angles for:regard.errors.SceneWarning"
-)  # its network is untrained
+@pytest.mark.filterwarnings("ignore:right angles for:regard.errors.SceneWarning")  # its network is untrained
 def test_the_commands_about_buildings_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

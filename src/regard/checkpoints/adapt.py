@@ -28,7 +28,7 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
 
     Rows of classifiers and coarse regions follow their class by name; rows of new classes are random. A band takes
     the first convolution's weights of the band of its name, a new one the mean of all, so scaled that the sum over
-    bands keeps its size. With other bands the mean and spread of the values are left to be measured. What the card
+    bands keeps its size. Classes of the same name keep their colour where the data give none. With other bands the mean and spread of the values are left to be measured. What the card
     says of the data, their licence and the scores is left out.
 
     Raises:
@@ -37,6 +37,7 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
     path = find(source)
     old, tensors = read_model(path)
     old = old.model_copy(update={"config": {**old.config, **config}})
+    classes = classes.coloured_as(old.classes)
     card = old.without_data().model_copy(update={"classes": classes})
     if tuple(bands) != old.bands:
         card = card.model_copy(update=unscaled(bands) | _scaling(old, bands))

@@ -72,3 +72,12 @@ def test_bands_are_inflated_by_name(tmp_path: Path):
     turned, _ = adapt(tmp_path / "old.safetensors", classes=old.classes, bands=RGB[::-1])
     assert turned.card.mean == old.card.mean[::-1]
     torch.testing.assert_close(turned.state_dict()[name], before[name].flip(1))
+
+
+def test_known_classes_keep_their_colours_unless_the_data_give_some(tmp_path: Path):
+    old = ClassMap(names=("other", "roof"), palette=((1, 2, 3), (220, 20, 60)))
+    path = save(tiny(classes=old), tmp_path / "old.safetensors")
+    kept = adapt(path, classes=ClassMap.of(["roof", "tree"]), bands=RGB).model.card.classes
+    assert kept.palette[0] == (220, 20, 60) and kept.palette[1] == ClassMap.of(["roof", "tree"]).palette[1]
+    given = ClassMap(names=("roof", "tree"), palette=((9, 9, 9), (8, 8, 8)))
+    assert adapt(path, classes=given, bands=RGB).model.card.classes == given
