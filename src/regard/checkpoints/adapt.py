@@ -28,8 +28,9 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
 
     Rows of classifiers and coarse regions follow their class by name; rows of new classes are random. A band takes
     the first convolution's weights of the band of its name, a new one the mean of all, so scaled that the sum over
-    bands keeps its size. Classes of the same name keep their colour where the data give none. With other bands the mean and spread of the values are left to be measured. What the card
-    says of the data, their licence and the scores is left out.
+    bands keeps its size. With other bands the mean and spread of the values are left to be measured. Classes of the
+    same name keep their colour where the data give none. What the card says of the data, their licence and the scores
+    is left out.
 
     Raises:
         UnknownName, CheckpointError: see ``load``.
