@@ -2,7 +2,7 @@
 
 python -m tests.mutants                    every room; the score by room
 python -m tests.mutants ops blocks         these rooms
-python -m tests.mutants ops --only ohem    the mutants whose name has these letters, with what pytest says
+python -m tests.mutants ops --only OHEM    the mutants whose name this regular expression finds, with pytest's output
 python -m tests.mutants --slow             what survives the fast tests meets the slow ones too
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,7 @@ from tests.mutants.trials import FAST, SLOW, Outcome, Trial, load_libraries, try
 def main() -> int:
     """Print each outcome and the score; 1 if a mutant survives or nothing can be said of it."""
     options = _options()
-    mutants = [mutant for room in options.rooms for mutant in read(room) if options.only in mutant.name]
+    mutants = [mutant for room in options.rooms for mutant in read(room) if re.search(options.only, mutant.name)]
     stale = {mutant: fault for mutant in mutants if (fault := mutant.fault())}
     for mutant, fault in stale.items():
         print(f"not applicable  {mutant.room}/{mutant.name}: {fault}")
@@ -45,7 +46,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(rooms())}; all if none is named")
-    parser.add_argument("--only", default="", metavar="LETTERS", help="mutants whose name has these letters")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="mutants whose name it finds")
     parser.add_argument("--jobs", type=int, default=1, help="mutants tried at the same time")
     parser.add_argument("--slow", action="store_true", help="try the slow tests on what survives the fast ones")
     parser.add_argument("--unchecked", action="store_true", help="do not run the tests on the unchanged source first")

@@ -118,6 +118,12 @@ def test_any_ignore_index_is_left_out_alone(classes: int, ignored: int):
     assert torch.equal(confusion_matrix(truth, predicted, classes=classes, ignore_index=ignored), expected)
 
 
+def test_an_ignore_index_that_is_no_label_ignores_nothing():
+    labels = torch.tensor([[255, 7, 255]], dtype=torch.uint8)
+    counts = confusion_matrix(labels, labels, classes=256, ignore_index=-1)
+    assert (int(counts[255, 255]), int(counts[7, 7]), int(counts.sum())) == (2, 1, 3)
+
+
 def drawn(images: np.ndarray, counted: list[int] | None) -> list[tuple[float, float] | None]:
     """The bootstrap one draw at a time, over the same draws."""
     count, classes = len(images), images.shape[1]
