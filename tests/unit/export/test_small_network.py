@@ -119,6 +119,17 @@ def test_the_images_of_the_check_are_in_the_units_of_the_file() -> None:
     assert raw.max() > 200 and scaled.min() < -1
 
 
+def test_each_file_and_each_way_of_running_it_has_its_own_mark(files: Path, tmp_path: Path) -> None:
+    """Maps tell by it what made them."""
+    marks = {tuple(load(files / name, runtime=runtime).mark.tolist()) for name, runtime in KINDS}
+    (tmp_path / "m.xml").write_bytes((files / "m.xml").read_bytes())
+    weights = bytearray((files / "m.bin").read_bytes())
+    weights[0] ^= 1
+    (tmp_path / "m.bin").write_bytes(weights)
+    marks.add(tuple(load(tmp_path / "m.xml").mark.tolist()))
+    assert len(marks) == 4
+
+
 def test_openvinos_weights_stay_in_32_bits(files: Path) -> None:
     assert (files / "m.bin").stat().st_size >= 4 * sum(value.numel() for value in Small().parameters())
 

@@ -201,6 +201,11 @@ def test_patterns_are_in_order_and_two_names_of_one_map_are_refused(tmp_path: Pa
         targets_of([tmp_path / "all.jsonl"], Outputs(tmp_path))
 
 
+def test_each_scene_is_in_one_shard() -> None:
+    parts = [list(range(10))[Sharing(shard=f"{number}/4").part] for number in (1, 2, 3, 4)]
+    assert parts == [[0, 4, 8], [1, 5, 9], [2, 6], [3, 7]] and list(range(10))[Sharing().part] == list(range(10))
+
+
 def test_of_many_failures_the_first_are_told(tmp_path: Path) -> None:
     failed = {f"scene{number}": "dark" for number in range(7)}
     with pytest.raises(ScenesFailed, match=r"7 of 9 sources failed.*scene4: dark And 2 more, see r\.jsonl\.") as told:

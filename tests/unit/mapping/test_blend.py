@@ -19,7 +19,7 @@ from regard.io.image import Pixels
 from regard.io.raster import Box, open_raster
 from regard.io.window_reader import padded
 from regard.mapping import blend
-from regard.mapping.blend import axes, confidence, entropy, labels_and_measures, memory_needed, predict_rows
+from regard.mapping.blend import _scored, axes, confidence, entropy, labels_and_measures, memory_needed, predict_rows
 from regard.models import Segmenter
 from regard.ops.windows import ramp
 from regard.options import Views, Windows
@@ -211,6 +211,18 @@ def test_scores_on_the_grid_are_those_of_the_pixels_around_the_centre_of_each_ce
     expected = torch.stack(near).mean(dim=0) if align_corners else own
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert torch.allclose(found, own, atol=1e-3) != align_corners
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 9])
+def test_every_window_is_scored_once_however_many_at_a_time(batch: int) -> None:
+    """A window without data has no scores; those left over at the end of a row are scored too."""
+    values = np.random.default_rng(5).integers(0, 256, size=(7, 3, 32, 32), dtype=np.uint8)
+    cuts = [Pixels(each, np.full((32, 32), number != 2)) for number, each in enumerate(values)]
+    found = {number: (scores, valid) for number, scores, valid in _scored(tiny(), cuts, Views(), batch)}
+    assert sorted(found) == list(range(7)) and found[2][0] is None
+    for number in (0, 1, 3, 4, 5, 6):
+        assert found[number][1].all()
+        torch.testing.assert_close(found[number][0], grid_scores(tiny(), [cuts[number]])[0], rtol=1e-4, atol=1e-4)
 
 
 def test_more_than_256_classes_have_labels_of_16_bits() -> None:

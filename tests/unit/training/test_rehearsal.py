@@ -32,9 +32,13 @@ def test_minutes_are_steps_and_evaluations(toy: LabelledData):
     assert found.minutes(CONFIG, toy) == pytest.approx((600 * (2 + 3) + 6 * 2 * 5) / 60)
     assert found.seconds(CONFIG.model_copy(update={"workers": 1})) == 3.0
     assert found.seconds(CONFIG.model_copy(update={"workers": 4})) == 2.0
+    longer = CONFIG.model_copy(update={"steps": 601})  # the last step is scored too
+    assert found.minutes(longer, toy) == pytest.approx((601 * (2 + 3) + 7 * 2 * 5) / 60)
 
 
-GOOD, SLOW, LARGE = (Trial(step, 0.0, 0.0, memory) for step, memory in ((1.0, 900.0), (1e3, 900.0), (1.0, 5e3)))
+GOOD, SLOW, LARGE = (
+    Trial(step, 0.0, 0.0, memory) for step, memory in ((1.0, 3200.0), (1e3, 900.0), (1.0, 3201.0))
+)  # of 4000 MB 80 % may be taken
 
 
 @pytest.mark.parametrize(
