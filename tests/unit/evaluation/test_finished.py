@@ -18,8 +18,9 @@ from sklearn.metrics import confusion_matrix as reference_matrix
 from regard.classes import ClassMap
 from regard.cli import main
 from regard.errors import ClassMismatch, ConfigError, DatasetError
-from regard.evaluation.finished import evaluate_map
+from regard.evaluation.finished import _same_grid, evaluate_map
 from regard.io.cog_writer import RasterWriter, label_layer
+from regard.io.raster import open_raster
 from support import write_tif
 
 CLASSES = ClassMap.of(["other", "building"])
@@ -167,3 +168,17 @@ def test_the_command(labels: np.ndarray, tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as end:
         main([*words, "--flip"])
     assert end.value.code == 2 and "is a finished map" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("off", "same"), [(0.0, True), (0.09, True), (0.11, False), (1.0, False)])
+def test_a_corner_may_be_a_tenth_of_a_pixel_off(off: float, same: bool, tmp_path: Path):
+    """Also where the two grids begin alike and their pixels differ in size."""
+    made = write_map(tmp_path / "map.tif", np.zeros(SIZE, np.uint8))
+    places = [PLACE @ Affine.translation(off, 0), PLACE @ Affine.scale(1 + off / SIZE[1], 1)]
+    for number, place in enumerate(places):
+        image = write_tif(tmp_path / f"{number}.tif", np.zeros((1, *SIZE), np.uint8), transform=place)
+        with open_raster(made) as raster:
+            assert _same_grid(raster, image) is same
+    other = write_tif(tmp_path / "other.tif", np.zeros((1, *SIZE), np.uint8), transform=PLACE, crs="EPSG:32634")
+    with open_raster(made) as raster:
+        assert not _same_grid(raster, other)

@@ -11,12 +11,13 @@ import torch
 from sklearn.metrics import confusion_matrix as reference_matrix
 
 from regard.checkpoints.file import save
+from regard.classes import ClassMap
 from regard.cli import main
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
 from regard.errors import ClassMismatch, ConfigError, UnknownName
 from regard.evaluation.evaluate import evaluate
-from regard.evaluation.matching import parse_matching
+from regard.evaluation.matching import matched, parse_matching
 from regard.inference.scores import scores_of
 from regard.models import Segmenter
 from regard.options import Views
@@ -127,3 +128,9 @@ def test_the_command_says_in_which_windows(
     assert told in said[0]
     facts = json.loads(said[1])
     assert facts["window"] == fact and facts["miou"] > 0
+
+
+def test_each_class_is_the_one_that_is_named_or_that_of_the_rest():
+    ours, theirs = ClassMap.of(["a", "b", "c", "d"]), ClassMap.of(["x", "y", "z"])
+    assert matched(ours, theirs, {"b": "x", "*": "z", "d": "y"}, "data").tolist() == [2, 0, 2, 1]
+    assert matched(ours, ours, None, "data").tolist() == [0, 1, 2, 3]
