@@ -81,3 +81,33 @@ def test_known_classes_keep_their_colours_unless_the_data_give_some(tmp_path: Pa
     assert kept.palette[0] == (220, 20, 60) and kept.palette[1] == ClassMap.of(["roof", "tree"]).palette[1]
     given = ClassMap(names=("roof", "tree"), palette=((9, 9, 9), (8, 8, 8)))
     assert adapt(path, classes=given, bands=RGB).model.card.classes == given
+
+
+def with_data(path: Path) -> Path:
+    """A saved model whose bands have statistics of their own, trained on something."""
+    model = tiny()
+    own = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "origin": "a city", "licence": "CC BY 4.0", "credit": "us"}
+    scored = {"scores": {"miou": 0.7}, "protocol": "val", "window": 256, "ground_resolution": 0.3}
+    return save(model.with_card(model.card.model_copy(update=own | scored)), path)
+
+
+@pytest.mark.parametrize(
+    ("bands", "mean", "std"),
+    [
+        (("blue", "red", "green"), (0.3, 0.1, 0.2), (0.6, 0.4, 0.5)),
+        (("green", "blue"), (0.2, 0.3), (0.5, 0.6)),
+        (("red", "nir"), (0.0, 0.0), (1.0, 1.0)),
+    ],
+)
+def test_known_bands_keep_their_statistics(bands: tuple[str, ...], mean: tuple, std: tuple, tmp_path: Path):
+    source = with_data(tmp_path / "old.safetensors")
+    card = adapt(source, classes=ClassMap.of(NAMES), bands=bands).model.card
+    assert (card.bands, card.mean, card.std) == (bands, mean, std)
+
+
+def test_nothing_is_said_of_the_old_data_and_given_settings_count(tmp_path: Path):
+    source = with_data(tmp_path / "old.safetensors")
+    card = adapt(source, classes=ClassMap.of(NAMES), bands=RGB, align_corners=True).model.card
+    assert card == card.without_data() and (card.origin, card.scores, card.ground_resolution) == ("", {}, None)
+    assert (card.mean, card.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert card.config["align_corners"] is True

@@ -9,7 +9,7 @@ import timm
 import torch
 
 from regard.card import Card
-from regard.checkpoints.create import build, create
+from regard.checkpoints.create import band_names, build, create
 from regard.checkpoints.file import load, save
 from regard.errors import BandMismatch, CheckpointError, ConfigError
 from regard.models import Segmenter
@@ -89,3 +89,29 @@ def test_nine_in_ten_of_a_backbones_pretrained_tensors_must_be_there(share: floa
             CheckpointError, match=r"w\.pth does not fit backbone test_resnet: it holds \d+ of \d+ tensors"
         ):
             create("danet", **ask)
+
+
+def test_the_card_holds_imagenets_statistics_and_every_setting():
+    with torch.device("meta"):
+        card = create("danet", classes=NAMES, backbone="resnet18").card
+    assert (card.mean, card.std, card.divisor) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 255.0)
+    assert card.config == {
+        **{"backbone": "resnet18", "output_stride": 8, "align_corners": False, "multi_grid": None},
+        **{"backbone_options": {}, "width": None, "reduction": 8, "dropout": 0.1},
+        **{"auxiliary": False, "auxiliary_width": None},
+    }
+
+
+def test_hrnet_keeps_its_own_stride():
+    with torch.device("meta"):
+        model = create("ocrnet", classes=NAMES, backbone="hrnet_w18")
+    assert model.config.output_stride is None and model.stride == 4
+
+
+def test_bands_are_named_or_numbered():
+    assert band_names(3, None) == ("red", "green", "blue") and band_names(2, None) == ("band_1", "band_2")
+    assert band_names(3, ["a", "b"]) == ("a", "b") and band_names(2, ["a", "b"]) == ("a", "b")
+    with pytest.raises(BandMismatch, match=r"^2 band names \(a, b\) but in_channels=4"):
+        band_names(4, ["a", "b"])
+    with pytest.raises(BandMismatch, match="one band at least"):
+        band_names(3, ())

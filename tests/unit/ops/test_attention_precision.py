@@ -102,6 +102,23 @@ def test_sums_over_many_blocks_are_not_rounded_to_half_precision():
     assert [most for most, one in zip(ROUNDING, errors, strict=True) if not one < most] == [], errors
 
 
+@pytest.mark.parametrize(
+    ("n", "m", "c", "whole"), [(1024, 1024, 1, True), (1025, 1024, 1, False), (1100, 990, 991, True)]
+)
+def test_a_map_larger_than_a_million_energies_and_than_the_result_is_never_whole(
+    n: int, m: int, c: int, whole: bool, monkeypatch: pytest.MonkeyPatch
+):
+    sizes, compute = [], attention.energies
+
+    def record(query: Tensor, key: Tensor, scale: float) -> Tensor:
+        sizes.append(query.shape[1] * key.shape[1])
+        return compute(query, key, scale)
+
+    monkeypatch.setattr(attention, "energies", record)
+    attend(torch.randn(1, n, 1), torch.randn(1, m, 1), torch.randn(1, m, c))
+    assert sizes == ([n * m] if whole else [])
+
+
 class OnGpu(Tensor):
     """A tensor of the CPU that says that it is on a GPU."""
 
