@@ -14,8 +14,8 @@ def stated(root: Path) -> dict[str, str]:
     """The parts ``Origin:``, ``Licence:`` (or ``License:``) and ``Credit:`` of the SOURCE.txt of some data.
 
     ``root`` is their folder, or the file that describes them. A part ends before an empty line or the next ``Name:``;
-    a text that begins without a name begins with the origin. What is not stated is left out; so is all without a
-    readable file.
+    a text that begins without a name begins with the origin, and one that names none of them is the origin. What is
+    not stated is left out; so is all without a readable file.
     """
     path = (root if root.is_dir() else root.parent) / FILE
     try:
@@ -29,4 +29,5 @@ def stated(root: Path) -> dict[str, str]:
             name = head[1].lower().replace("license", "licence") if head else ""
         text = line[head.end() :] if head else line
         found.setdefault(name, []).extend([text] if text else [])
-    return {name: " ".join(found[name]) for name in STATED if found.get(name)}
+    named = {name: " ".join(found[name]) for name in STATED if found.get(name)}
+    return named or {"origin": text for text in [" ".join(" ".join(lines).split())] if text}

@@ -72,6 +72,7 @@ def test_the_command_takes_the_source_and_resumes_with_another(set_folder: Path,
         ("licence:\n  ODbL\nCREDIT: a: b\n", {"licence": "ODbL", "credit": "a: b"}),
         ("\ufeffOrigin: x\n", {"origin": "x"}),
         ("", {}),
+        ("Imagery: OAM,\n CC-BY\n\nMasks: mine\n", {"origin": "Imagery: OAM, CC-BY Masks: mine"}),
     ],
 )
 def test_a_source_text_is_read_by_its_names(text: str, found: dict[str, str], tmp_path: Path):
