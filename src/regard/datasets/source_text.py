@@ -30,4 +30,5 @@ def stated(root: Path) -> dict[str, str]:
         text = line[head.end() :] if head else line
         found.setdefault(name, []).extend([text] if text else [])
     named = {name: " ".join(found[name]) for name in STATED if found.get(name)}
-    return named or {"origin": text for text in [" ".join(" ".join(lines).split())] if text}
+    whole = " ".join(" ".join(lines).split())
+    return named or ({"origin": whole} if whole else {})
