@@ -221,6 +221,16 @@ def test_openseg(name: str, forward, in_place: bool, tmp_path: Path):
     agree(model.outputs(image), forward(Peer(state, align_corners=True, in_place=in_place), image))
 
 
+def test_an_openseg_file_says_itself_how_its_images_were_scaled(tmp_path: Path):
+    normalize = {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3], "div_value": 255}
+    words = {"normalize": normalize, "data": {"input_mode": "RGB"}}
+    state = fixtures.whole_state(narrow("openseg_spatial_ocrnet"))
+    torch.save({"config_dict": words, "state_dict": state}, tmp_path / "x.pth")
+    card = convert(tmp_path / "x.pth", tmp_path / "ours.safetensors").card
+    assert (card.mean, card.std, card.divisor) == ((0.4, 0.5, 0.6), (0.1, 0.2, 0.3), 255.0)
+    assert card.bands == ("red", "green", "blue")
+
+
 @pytest.mark.parametrize(
     ("name", "placement"),
     [("nvidia_OCRNet", False), ("nvidia_OCRNetASPP", "before"), ("nvidia_OCRNet_ocraspp", "inside")],
