@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from regard._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from regard.assessment.accuracy import accuracy as accuracy
+    from regard.assessment.sample import sample as sample
     from regard.card import Card as Card
     from regard.checkpoints.create import create as create
     from regard.checkpoints.file import load as load
@@ -42,6 +44,7 @@ _HOMES = {
     "Scores": "regard.evaluation.evaluate",
     "Segmentation": "regard.inference.segmentation",
     "Segmenter": "regard.models",
+    "accuracy": "regard.assessment.accuracy",
     "areas": "regard.mapping.side_files",
     "convert": "regard.checkpoints.foreign.convert",
     "create": "regard.checkpoints.create",
@@ -53,6 +56,7 @@ _HOMES = {
     "polygons": "regard.mapping.side_files",
     "predict": "regard.mapping.predict",
     "report": "regard.reports.page",
+    "sample": "regard.assessment.sample",
     "save": "regard.checkpoints.file",
     "train": "regard.training.train",
 }

@@ -26,6 +26,7 @@ PUBLIC = {
     "create",
     "convert",
     "polygons",
+    "sample",
 }  # and all of cli/
 
 

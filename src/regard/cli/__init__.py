@@ -15,7 +15,7 @@ from cyclopts import CycloptsError
 from pydantic import ValidationError
 
 from regard.classes import first_complaint
-from regard.cli import evaluation, images, maps, models, training  # noqa: F401 (they register their commands)
+from regard.cli import assessment, evaluation, images, maps, models, training  # noqa: F401 (they register their commands)
 from regard.cli.app import RENAMED, Answer, app, misplaced
 from regard.errors import ConfigError, RegardError, SceneWarning, Stopped, UnknownName
 

@@ -28,6 +28,7 @@ app = App(
 RENAMED = {"--overhead": "--rot90", "--no-overhead": "--no-rot90", "--average": "--ema"}  # options of version 0.1
 
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
+Map = Annotated[Path, Parameter(name="MAP")]
 
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".vrt", ".jsonl")
@@ -79,6 +80,17 @@ def _bands(_: object, tokens: Sequence[Token]) -> tuple[str, ...] | None:
 Bands = Annotated[
     tuple[int | str, ...] | None, Parameter(converter=_bands, n_tokens=1, consume_multiple=False, metavar="BANDS")
 ]
+
+
+def _area(_: object, tokens: Sequence[Token]) -> tuple[float, ...] | str:
+    """``west,south,east,north`` as numbers; else the name of a file."""
+    try:
+        return tuple(float(part) for part in tokens[0].value.split(","))
+    except ValueError:
+        return tokens[0].value
+
+
+Area = Parameter(converter=_area, n_tokens=1, consume_multiple=False, allow_leading_hyphen=True, metavar="AREA")
 
 
 def settings_of(config: dict[str, str] | None) -> dict[str, Any]:

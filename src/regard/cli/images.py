@@ -7,18 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
-from regard.cli.app import Answer, Bands, Model, Out, app
+from regard.cli.app import Answer, Area, Bands, Model, Out, app
 from regard.options import TILE, Compute, Fusion, Input, MapOptions, Outputs, PolygonRules, Sharing, Views, Windows
-
-
-def _area(_: object, tokens: Sequence[Token]) -> tuple[float, ...] | str:
-    """``west,south,east,north`` as numbers; else the name of a file."""
-    try:
-        return tuple(float(part) for part in tokens[0].value.split(","))
-    except ValueError:
-        return tokens[0].value
 
 
 @dataclass(frozen=True)
@@ -31,10 +23,7 @@ class _Outputs(Outputs):
 class _Input(Input):
     __doc__ = Input.__doc__
     bands: Bands = Input.bands
-    aoi: Annotated[
-        Sequence[float] | str | Path | None,
-        Parameter(converter=_area, n_tokens=1, consume_multiple=False, allow_leading_hyphen=True, metavar="AREA"),
-    ] = Input.aoi
+    aoi: Annotated[Sequence[float] | str | Path | None, Area] = Input.aoi
 
 
 @dataclass(frozen=True)

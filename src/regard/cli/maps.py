@@ -7,11 +7,10 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from regard.cli.app import Answer, Bands, Model, Out, app
+from regard.cli.app import Answer, Bands, Map, Model, Out, app
 from regard.errors import MissingExtra
 from regard.options import Outputs, PolygonRules, Windows
 
-Map = Annotated[Path, Parameter(name="MAP")]
 RULES = Parameter(name="*", group=Group("Rules, in their order", sort_key=1))
 
 

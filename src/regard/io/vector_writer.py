@@ -95,6 +95,8 @@ class VectorWriter(FileWriter):
     terms of GDAL, the schema's metadata in GeoParquet.
     """
 
+    geometry = "Polygon"
+
     def __init__(
         self, path: Path, crs: Any, empty: Columns, *, when: float | None = None, description: str = ""
     ) -> None:
@@ -106,7 +108,7 @@ class VectorWriter(FileWriter):
         self._work = folder / f"{self._unfinished.name}.work.part.gpkg"
         self._part = folder / f"{self._unfinished.name}.part{path.suffix.lower()}"
         self._crs = None if crs is None else crs.to_wkt()
-        self._layer = {"layer": layer_name(path), "crs": self._crs, "geometry_type": "Polygon"}
+        self._layer = {"layer": layer_name(path), "crs": self._crs, "geometry_type": self.geometry}
         self._waiting: list[tuple[Any, Columns]] = [(np.empty(0, object), empty)]
         self._held = self._bytes = 0
         self._bounds: list[Any] = []  # of the polygons of each call
@@ -172,7 +174,8 @@ class VectorWriter(FileWriter):
 
     def _read_back(self) -> None:
         """Decode every polygon: a full disk is not always told when it is written to."""
-        if self._driver != "Parquet" and len(_pyogrio().read_bounds(self._part)[0]) != self.count:
+        layer = self._layer["layer"] if self._driver == "GPKG" else None
+        if self._driver != "Parquet" and len(_pyogrio().read_bounds(self._part, layer=layer)[0]) != self.count:
             raise self._failed("what was written does not read back")
 
     def _convert(self) -> None:

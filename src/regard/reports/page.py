@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from regard._version import __version__
+from regard.assessment.accuracy import Accuracy
 from regard.card import Card
 from regard.checkpoints.file import load, parse_card, read_header
 from regard.datasets.labelled_data import LabelledData
@@ -49,7 +50,7 @@ class Subject:
 
 
 def report(
-    source: Run | Scores | str | Path,
+    source: Run | Scores | Accuracy | str | Path,
     path: str | Path,
     *,
     model: Segmenter | None = None,
@@ -61,7 +62,7 @@ def report(
     """Write one self-contained HTML file: no network, no scripts, no other files.
 
     Args:
-        source: a run or its folder, scores or a JSON file of them, or a class map (.tif).
+        source: a run or its folder, scores or a JSON file of them, a class map (.tif), or the accuracy of a map.
         path: the HTML file.
         model: adds its card; with ``data`` it predicts the images. Default: a run's best checkpoint.
         data: adds the worst, best and least confident images of the split val, and 95 % confidence intervals.
@@ -74,6 +75,8 @@ def report(
         ClassMismatch: the classes of ``source``, ``model`` and ``data`` differ.
         OutputError: ``path`` cannot be written.
     """
+    if isinstance(source, Accuracy):
+        return _accuracy(source, Path(path), title)
     target, added = Path(path), [gallery.picture(caption, Path(file)) for caption, file in pictures]
     origin = source if isinstance(source, Scores) else source.folder if isinstance(source, Run) else Path(source)
     is_map = isinstance(origin, Path) and origin.suffix.lower() in (".tif", ".tiff") and not origin.is_dir()
@@ -97,6 +100,12 @@ def report(
     size = len(html.encode())
     if size > SIZE_LIMIT:
         raise ConfigError(f"the report would have {size / 1e6:.1f} MB; it may have 5. Give fewer pictures.")
+    return write_text(target, html)
+
+
+def _accuracy(found: Accuracy, target: Path, title: str | None) -> Path:
+    """The page about the accuracy of a map; its options are few: it needs nothing else."""
+    html = PAGES.get_template("accuracy.html.j2").render(found=found, facts=found.as_dict(), title=title)
     return write_text(target, html)
 
 

@@ -1,0 +1,107 @@
+"""The points of a sample as a layer that people label: written with its form for QGIS, and read again."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyogrio
+import pyogrio.raw
+import shapely
+from jaxtyping import Float, Int
+
+from regard.errors import ConfigError, UnreadableImage, listed
+from regard.io.gdal import XML
+from regard.io.vector_writer import VectorWriter, gdal_name
+from regard.io.vectors import BROKEN, layer_of
+
+# What an estimate needs besides `reference`. It stands with each point, and so in every export of the layer.
+HIDDEN = ("stratum", "weight", "stratum_pixels", "stratum_m2", "map_row", "map_column", "fingerprint")
+COLUMNS = ("reference", *HIDDEN)
+STYLES = """CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
+    f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
+    useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
+    update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"""  # as QGIS makes it
+
+
+class PointWriter(VectorWriter):
+    """Writes points to a GeoPackage with the style and the form by which QGIS opens them: a list of class names."""
+
+    geometry = "Point"
+
+    def __init__(
+        self, path: Path, crs: Any, columns: dict[str, np.ndarray], names: tuple[str, ...], about: str
+    ) -> None:
+        super().__init__(path, crs, {name: values[:0] for name, values in columns.items()}, description=about)
+        self._names, self._columns = names, columns
+        self._layer["SPATIAL_INDEX"] = "NO"  # its triggers need functions that plain SQLite has not, to label with
+
+    def add(self, xy: Float[np.ndarray, "n 2"]) -> None:
+        """All points, with their columns."""
+        self.write(shapely.points(xy), self._columns)
+
+    def _date(self) -> None:
+        """Set the date, and add the style."""
+        qml = XML.get_template("points.qml.j2").render(names=self._names, hidden=HIDDEN)
+        layer = self._layer["layer"]
+        with closing(sqlite3.connect(self._work)) as database, database:
+            database.execute(STYLES)
+            database.execute(
+                "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, "
+                "styleName, styleQML, styleSLD, useAsDefault, description) "
+                "VALUES ('', '', ?, 'geom', 'labels', ?, '', 1, ?)",
+                [layer, qml, "the classes to choose from"],
+            )
+            database.execute(
+                "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES ('layer_styles', 'attributes', "
+                "'layer_styles')"
+            )
+        super()._date()
+
+
+class Points(NamedTuple):
+    """The points of a file: ``reference`` as it stands there; the others are those that :data:`COLUMNS` names."""
+
+    reference: list[Any]
+    stratum: Int[np.ndarray, " n"]
+    stratum_pixels: Int[np.ndarray, " n"]
+    stratum_m2: Float[np.ndarray, " n"]
+    rows: Int[np.ndarray, " n"]
+    columns: Int[np.ndarray, " n"]
+    fingerprint: str
+
+
+def read_points(source: str | Path) -> Points:
+    """The points of a sample, in any vector format that has kept their columns.
+
+    Raises:
+        UnreadableImage: the file cannot be read as vectors.
+        ConfigError: it holds no points of a sample, or those of several.
+    """
+    path, layer = layer_of(source)
+    if not path.exists():
+        raise UnreadableImage(f"{path} does not exist. Give the points that regard sample wrote.")
+    try:
+        layers = [name for name, kind in pyogrio.list_layers(gdal_name(path)).tolist() if kind is not None]
+        found = pyogrio.raw.read(gdal_name(path), layer=layer or next(iter(layers), None), read_geometry=False)
+    except BROKEN as error:
+        raise UnreadableImage(f"{path} cannot be read as vectors ({' '.join(str(error).split())[:120]}).") from None
+    values = dict(zip(found[0]["fields"].tolist(), found[3], strict=True))
+    missing = [name for name in COLUMNS if name not in values]
+    if missing:
+        raise ConfigError(
+            f"{path.name} has no column {missing[0]!r}; the points of regard sample have {listed(COLUMNS, 16)}. Label "
+            "the file that it wrote, and keep its columns."
+        )
+    numbers = [np.asarray(values[name], float) for name in HIDDEN[:-1]]
+    if not len(numbers[0]) or np.isnan(numbers[:3]).any() or np.isnan(numbers[4:]).any():
+        raise ConfigError(f"{path.name} has no points, or some without a stratum. Label the file of regard sample.")
+    maps = sorted({str(value) for value in values["fingerprint"]})
+    if len(maps) > 1:
+        raise ConfigError(f"{path.name} has the points of {len(maps)} maps. Give those of one map.")
+    stratum, pixels, rows, columns = (numbers[place].astype(np.int64) for place in (0, 2, 4, 5))
+    return Points(values["reference"].tolist(), stratum, pixels, numbers[3], rows, columns, maps[0])

@@ -1,0 +1,73 @@
+"""The commands that state how accurate a map is: sample and accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from regard.assessment.options import Allocation, SampleOptions
+from regard.cli.app import Answer, Area, Map, Out, app
+
+
+@dataclass(frozen=True)
+class _Options(SampleOptions):
+    __doc__ = SampleOptions.__doc__
+    allocation: Allocation = SampleOptions.allocation  # resolves its name here
+    aoi: Annotated[Sequence[float] | str | Path | None, Area] = SampleOptions.aoi
+
+
+@app.command
+def sample(
+    map_: Map,
+    /,
+    *,
+    out: Out | None = None,
+    options: Annotated[_Options, Parameter(name="*")] = _Options(),
+    overwrite: bool = False,
+) -> Answer:
+    """Draw points of a class map to label, at random in each class.
+
+    Args:
+        map_: A class map of regard (.tif).
+        out: The points to write (.gpkg), with a form for QGIS. Without it, the command says how many points the design
+            takes and draws none.
+        options: How many points, and where.
+        overwrite: Replace an existing file, with its labels.
+    """
+    from regard.assessment.sample import sample as draw
+    from regard.assessment.sample import summary
+
+    design = draw(map_, out, **vars(options), overwrite=overwrite)
+    return Answer({"files": [] if out is None else [str(out)], **design.as_dict()}, summary(design, out))
+
+
+@app.command
+def accuracy(map_: Map, points: Path, /, *, out: Out | None = None, overwrite: bool = False) -> Answer:
+    """Estimate the accuracy of a class map and the areas of its classes from labelled points, with 95 % intervals.
+
+    Args:
+        map_: The class map that the points were drawn from.
+        points: The file of regard sample, its column reference filled with class names or values.
+        out: A page to write (.html).
+        overwrite: Replace an existing page.
+    """
+    from regard.assessment.accuracy import accuracy as estimate
+    from regard.files import check_targets, refuse_to_replace
+
+    if out is not None:
+        check_targets([out], [map_, points])
+        if not overwrite:
+            refuse_to_replace([out], "")
+    found = estimate(map_, points)
+    if out is not None:
+        from regard.reports.page import report
+
+        report(found, out)
+    files = [] if out is None else [str(out)]
+    return Answer(
+        {"files": files, **found.as_dict()}, "\n\n".join([found.heading(), found.table(), found.matrix(), *files])
+    )
