@@ -56,6 +56,13 @@ def checkpoint_in(out: Path) -> int:
     return int(torch.load(path, weights_only=True)["global_step"]) if path.is_file() else 0
 
 
+def are_same(out: Path, expected: Path) -> bool:
+    """Whether two runs have the same weights and the same record."""
+    one, other = (load_file(folder / "last.safetensors") for folder in (out, expected))
+    same = one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    return same and (out / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
+
+
 def kill_one(data: Path, out: Path, expected: Path, rng: random.Random) -> tuple[str, bool]:
     """Start, kill, start again; the row of the table without its number, and whether the end is the same."""
     process, last = start(data, out), rng.randrange(1, STEPS)
@@ -67,9 +74,7 @@ def kill_one(data: Path, out: Path, expected: Path, rng: random.Random) -> tuple
     killed = process.exitcode == -signal.SIGKILL
     steps, saved = steps_in(out), checkpoint_in(out)
     finish(data, out)
-    one, other = (load_file(folder / "last.safetensors") for folder in (out, expected))
-    same = one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    same &= (out / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
+    same = are_same(out, expected)
     when = f"{steps} of {STEPS}" if killed else "it had finished"
     return f"{when} | {saved} | {'yes' if same else 'NO'} |", same
 

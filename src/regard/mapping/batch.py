@@ -127,6 +127,7 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
     Raises:
         MissingExtra: Dask's distributed is not installed.
         ConfigError: no scheduler answers at the address.
+        ScenesFailed: the scheduler was lost.
     """
     try:
         import dask
@@ -140,7 +141,7 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
             stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": RETRIES}))
             page = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}  # no fixed port
             scheduler = LocalCluster(workers, threads_per_worker=1, host="127.0.0.1", **page)
-            stack.enter_context(scheduler)
+            stack.callback(_close, scheduler)
             revive = PeriodicCallback(partial(_revive, scheduler, workers), CHECK_WORKERS_MS)
             scheduler.loop.add_callback(revive.start)
             stack.callback(scheduler.loop.add_callback, revive.stop)
@@ -153,10 +154,21 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
         futures = client.map(predict_scene, scenes, pure=False, retries=RETRIES)
         given = {future.key: scene for future, scene in zip(futures, scenes, strict=True)}
         for future in as_completed(futures):
+            if future.cancelled():  # as all are when the connection to the scheduler is lost
+                raise ScenesFailed(
+                    f"the Dask scheduler at {address} was lost; the maps that were finished are kept. Start it, then "
+                    "run the same again."
+                )
             fault = future.exception()  # its workers died again and again
             reason = f"{type(fault).__name__}: {' '.join(str(fault).split())[:160]}"
             yield future.result() if fault is None else failed(given[future.key], reason)
             future.release()
+
+
+def _close(cluster: Any) -> None:
+    """Stop its workers. One that takes too long ends with this process; the maps are finished before."""
+    with suppress(TimeoutError):
+        cluster.close()
 
 
 def _revive(cluster: Any, workers: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from regard.errors import RegardError, TrainingError
 from regard.files import write_bytes
 
+LOST = re.compile(r"gloo|NCCL|ProcessGroup")  # in what PyTorch says where a process of a distributed training is gone
 KEPT = "What was saved before is kept: continue from last.safetensors in another folder (--init)"
 
 
@@ -65,9 +67,14 @@ def one_line_errors() -> Iterator[None]:
             raise
         raise KeyboardInterrupt from None  # what Lightning exits for without a word
     except (RuntimeError, ConnectionError, EOFError) as error:  # the latter two while it was sending
-        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
-            raise
         reason = " ".join(str(error).split()) or type(error).__name__
+        if LOST.search(reason):
+            raise TrainingError(
+                "another process of this training died, or the connection to it was lost. The same command resumes "
+                "from the last checkpoint."
+            ) from None
+        if isinstance(error, RuntimeError) and not reason.startswith("DataLoader worker"):
+            raise
         raise TrainingError(
             f"a process that reads images died ({reason}). Often memory was short: use fewer "
             "workers or smaller crops. The same command resumes from the last checkpoint."

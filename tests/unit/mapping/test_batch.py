@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,6 +141,26 @@ def test_a_scene_that_no_worker_survives_is_named(world: tuple[str, Path], monke
         results = {Path(result.source): result for result in run_on_cluster(scenes, cluster.scheduler_address, 1)}
     assert "Error" in results[bad].failed and not results[bad].files and not results[good].failed
     assert list(made(root / "out")) == [good.name]
+
+
+def test_a_worker_that_does_not_stop_in_time_fails_nothing(
+    world: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="distributed is in the extra 'cluster'")
+
+    class Slow(distributed.LocalCluster):
+        def __init__(self, workers: int, **options: Any) -> None:
+            super().__init__(workers, **(options | {"processes": False, "host": None}))
+
+        def close(self, timeout: float | None = None) -> None:
+            super().close(timeout)
+            raise TimeoutError
+
+    monkeypatch.setattr(distributed, "LocalCluster", Slow)
+    model, root = world
+    scene = Scene(model, Source.of(root / "tiles" / "tile0.tif"), map_options(root / "out" / "tile0.tif", **SMALL))
+    assert [result.failed for result in run_on_cluster([scene], "local", 1)] == [""]
+    assert (root / "out" / "tile0.tif").is_file()
 
 
 @pytest.mark.slow

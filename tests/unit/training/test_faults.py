@@ -22,6 +22,7 @@ from regard.datasets.statistics import class_pixels, measure
 from regard.errors import DatasetError, OutputError, RegardError, TrainingError, UnreadableImage
 from regard.training import task
 from regard.training.callbacks import Bookkeeping
+from regard.training.faults import one_line_errors
 from regard.training.record import Run, read_metrics
 from regard.training.train import train
 from support import tiny, write_set
@@ -215,3 +216,12 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_goes_on(
     assert {path.name for path in (tmp_path / "run").iterdir()} == before.keys()
     run(toy, tmp_path / "run")
     assert same_end(whole, tmp_path / "run")
+
+
+def test_the_death_of_another_process_of_the_training_is_one_line() -> None:
+    said = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242"
+    words = "another process of this training died.* The same command resumes"
+    with pytest.raises(TrainingError, match=words), one_line_errors():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="shapes differ"), one_line_errors():
+        raise RuntimeError("shapes differ")
