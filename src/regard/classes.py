@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -12,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from regard.errors import ClassMismatch, ConfigError, DatasetError, unknown
+from regard.files import json_of
 
 Colour = tuple[int, int, int]
 
@@ -37,9 +39,9 @@ class ClassMap(BaseModel):
     def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(names) < 2:
             raise ValueError(f"got {len(names)} class name; need at least 2")
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"class name {twice[0]!r} stands twice; names must differ")
+        twice = min((name for name, count in Counter(names).items() if count > 1), default=None)
+        if twice is not None:
+            raise ValueError(f"class name {twice!r} stands twice; names must differ")
         return names
 
     @field_validator("palette")
@@ -77,10 +79,10 @@ class ClassMap(BaseModel):
 
     def colour_twice(self) -> str:
         """The first colour that two classes have, in words; empty where each has its own."""
-        for index, colour in enumerate(self.palette):
-            first = self.palette.index(colour)
-            if first < index:
-                return f"colour {list(colour)} stands twice ({self.names[first]!r}, {self.names[index]!r})"
+        found: dict[Colour, str] = {}
+        for colour, name in zip(self.palette, self.names, strict=True):
+            if (first := found.setdefault(colour, name)) != name:
+                return f"colour {list(colour)} stands twice ({first!r}, {name!r})"
         return ""
 
     def coloured_as(self, other: ClassMap) -> ClassMap:
@@ -126,7 +128,7 @@ class ClassMap(BaseModel):
             DatasetError: the file is missing, is not JSON, or contradicts itself.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
+            data = json_of(path.read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
         except FileNotFoundError:
             raise DatasetError(f'{path} is missing. Write one: {{"names": ["building", "land", ...]}}.') from None
         except (OSError, ValueError) as error:

@@ -31,11 +31,16 @@ from itertools import islice
 from pathlib import Path
 
 MOST_LISTED = 16  # names in one message
+LONGEST = 2_000  # characters of a message; of a longer one the middle is left out
 MOST_COMPARED = 10_000  # names of a folder that a missing one is compared with
 
 
 class RegardError(Exception):
-    """Base of every error that regard raises on purpose."""
+    """Base of every error that regard raises on purpose: one line that a terminal shows, whatever names it quotes."""
+
+    def __str__(self) -> str:
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 300]} ... {text[-250:]}"
 
 
 class SceneWarning(UserWarning):

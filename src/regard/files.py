@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -126,6 +127,14 @@ def hidden_name(path: Path) -> str:
 
 def _hidden(path: Path) -> Path:
     return path.with_name(f".{hidden_name(path)}.{secrets.token_hex(4)}.part{path.suffix}")
+
+
+def json_of(text: str | bytes) -> Any:
+    """The value that a text in JSON says; a ValueError where it says none, or is nested deeper than Python reads."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def file_digest(path: Path) -> str:

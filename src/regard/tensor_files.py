@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
+import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return unwrap(read_file(path), path)
 
 
-def unwrap(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def unwrap(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     """The tensors of a file's content, be they in a container or not; a CheckpointError if there are none."""
     for container in ("state_dict", "model"):
         if isinstance(content.get(container), Mapping):
@@ -53,7 +55,20 @@ def unwrap(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors. Give a file of network weights.")
+    size = path.stat().st_size
+    odd = [name for name, value in tensors.items() if not isinstance(name, str) or not _is_plain(value, size)]
+    if odd:
+        raise CheckpointError(
+            f"{path}: {listed(odd)} is not a named, dense tensor of this file. Save a plain state_dict."
+        )
     return tensors
+
+
+def _is_plain(value: Tensor, most: int) -> bool:
+    """Whether a tensor is dense, its numbers all in a file of ``most`` bytes: a few bytes can stand for any size."""
+    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes() <= most
 
 
 def strip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -79,28 +94,38 @@ def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> dict[Any, Any]:
     """The content of a weights file as a dict, read with ``weights_only=True``.
 
     A file that is missing, broken, no dict, or would run code when read is a CheckpointError.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"{path} does not exist.{near(path)} Give the path of a .safetensors or .pth file.")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        _check_unpacked(path)
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it did not write, and then refuses them
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: {_unsafe(error)}") from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of a damaged pickle Torch raises whatever its parts do
         raise CheckpointError(
             f"{path} is broken or no weights file ({_one_line(error)}). Fetch or write it again."
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors. Save a state_dict.")
     return dict(content)
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raise a ValueError if a zip unpacks to more than itself: Torch does not compress."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(f"a zip that unpacks to {unpacked / 2**20:,.0f} MiB")
 
 
 def _unsafe(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from regard._version import __version__
 from regard.card import RGB, Card
 from regard.classes import ClassMap
-from regard.errors import BandMismatch, unknown
+from regard.errors import BandMismatch, ConfigError, RegardError, unknown
 from regard.models import MODELS, Segmenter
 from regard.models.backbone import preprocessing
 
@@ -56,13 +56,19 @@ def create(
 def build(card: Card, *, pretrained: bool | str | Path = False) -> Segmenter:
     """The network that a card describes, with every default of its config written out in the card.
 
-    An architecture or backbone that there is not is an UnknownName.
+    An architecture or backbone that there is not is an UnknownName, settings that make no network are a ConfigError.
     """
     if card.architecture not in MODELS:
         raise unknown("architecture", card.architecture, MODELS)
     network = MODELS[card.architecture]
     config = network.parse(card).model_dump(mode="json")
-    return network(card.model_copy(update={"config": config}), pretrained=pretrained)
+    try:
+        return network(card.model_copy(update={"config": config}), pretrained=pretrained)
+    except RegardError:
+        raise
+    except Exception as error:  # timm takes any option, and stumbles over odd ones in its own code
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise ConfigError(f"no {card.architecture} can be built with {config} ({reason}). Correct it.") from error
 
 
 def unscaled(bands: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import threading
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from regard.card import Card
 from regard.checkpoints.create import build
@@ -25,6 +28,8 @@ from regard.inference.runtimes import RUNTIMES, open_exported
 from regard.models import Segmenter
 from regard.options import Compute
 from regard.tensor_files import check_numbers, read_tensors, write_tensors
+
+MOST_TENSORS = 10_000  # parameters that timm's networks may have besides those that are kept
 
 
 def load(
@@ -74,7 +79,7 @@ def find(source: str | Path) -> Path:
     if isinstance(source, str) and source.startswith(PREFIX):
         return fetch(source)
     path = Path(source)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     if path.suffix == ".safetensors" or path.parent != Path() or near(path):
         known = ", ".join(bundled())
@@ -87,7 +92,9 @@ def find(source: str | Path) -> Path:
 def open_saved(path: Path, **config: Any) -> Segmenter:
     """The network in a ``.safetensors``, as its card says but for ``config``, in eval mode."""
     card, tensors = read_model(path)
-    model = build(card.model_copy(update={"config": {**card.config, **config}}))
+    card = card.model_copy(update={"config": {**card.config, **config}})
+    check_shell(card, tensors, path)
+    model = build(card)
     fit(model, tensors, path)
     return model.eval()
 
@@ -176,20 +183,51 @@ def parse_card(path: Path, header: Mapping[str, str]) -> Card:
         raise CheckpointError(f"{path}: its card is not valid ({first_reason(error)}). Fetch the file again.") from None
 
 
+def check_shell(card: Card, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Hold the network of a card against the tensors before it takes memory: a card may describe one of any size.
+
+    Raises:
+        CheckpointError: they disagree.
+    """
+    count, thread = 0, threading.get_ident()
+
+    def register(*_: object) -> None:
+        nonlocal count
+        count += threading.get_ident() == thread
+        if count > MOST_TENSORS + 2 * len(tensors):
+            raise CheckpointError(f"{path}: its card describes {count} tensors and more, but it has {len(tensors)}.")
+
+    handle = register_module_parameter_registration_hook(register)
+    try:
+        with torch.device("meta"):
+            shell = build(card)
+    finally:
+        handle.remove()
+    check_fit(shell, tensors, path)
+
+
 def fit(model: Segmenter, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load tensors into a model of the same names and shapes; float16 becomes float32.
 
     Other names or shapes, and weights that are not numbers, are a CheckpointError.
     """
     check_numbers(tensors, path)
+    check_fit(model, tensors, path)
+    widened = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
+    model.load_state_dict(widened)
+
+
+def check_fit(model: Segmenter, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise a CheckpointError if the tensors have other names, shapes or kinds of numbers than the model's."""
     own = model.state_dict()
     missing, unused = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    shaped = sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)
+    common = sorted(own.keys() & tensors.keys())
+    shaped = [name for name in common if own[name].shape != tensors[name].shape]
+    kinds = [name for name in common if own[name].is_floating_point() != tensors[name].is_floating_point()]
     named = {"missing": missing, "unused": unused}
     problems = [f"{len(names)} {what} ({names[0]}, ...)" for what, names in named.items() if names]
+    problems += [f"{name} is {tensors[name].dtype}, expected {own[name].dtype}" for name in kinds[:1]]
     problems += [f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}" for name in shaped[:1]]
     if problems:
         misfit = f"{path} does not fit {model.card.architecture}: {'; '.join(problems)}"
         raise CheckpointError(f"{misfit}. Its card and weights disagree.")
-    widened = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
-    model.load_state_dict(widened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,12 +102,12 @@ def scan(root: str | Path, *, classes: ClassMap | Sequence[str] | None = None) -
     base = Path(root)
     if layer_of(root)[0].suffix.lower() in VECTORS:
         raise DatasetError(describe_it(base))
-    public, described = public_name(root), base.suffix == ".json" and base.is_file()
+    public, described = public_name(root), base.suffix == ".json" and os.path.isfile(base)
     if classes is not None and (public or described):
         raise ConfigError(f"{root} has classes of its own. Leave classes out.")
-    if base.suffix == ".json" and not base.exists():
+    if base.suffix == ".json" and not os.path.exists(base):
         raise DatasetError(f"{base} does not exist. Give a .json that describes scenes and polygons, or a folder.")
-    if not (public or described or base.is_dir()):
+    if not (public or described or os.path.isdir(base)):
         model = " It is a model: --init begins with it." if base.suffix in (".safetensors", ".onnx") else near(base)
         raise DatasetError(f"{base} is not a folder.{model} Give one with images/, masks/ and classes.json.")
     found = Scan(base)
@@ -211,8 +212,7 @@ def _stems(found: Scan, path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
-        message = f"{path.name} is not a list in UTF-8 ({error}). Write one image stem per line."
-        found.add("error", "splits", message, path.name)
+        found.add("error", "splits", f"{path.name} is not a list in UTF-8 ({error}). Write one stem a line.", path.name)
         return []
     counts = Counter(Path(line).stem if Path(line).suffix.lower() in IMAGES else line for line in lines if line)
     if not counts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from regard.classes import first_reason
 from regard.errors import DatasetError, unknown
+from regard.files import json_of
 from regard.io.vectors import Polygons
 
 ANY = "*"  # in the list of a class: every value that no class lists
@@ -66,7 +68,7 @@ class PolygonScenes(BaseModel):
         """The description in a JSON file; a DatasetError if it is missing, not JSON, or lacks a part."""
         needed = '{"images": ["scene.tif"], "labels": "fields.gpkg", "column": "class"}'
         try:
-            found = json.loads(path.read_text(encoding="utf-8-sig"))
+            found = json_of(path.read_text(encoding="utf-8-sig"))
             if isinstance(found, dict) and found.get("type") == "FeatureCollection":
                 raise DatasetError(describe_it(path))
             return cls.model_validate(found)
@@ -101,9 +103,9 @@ class PolygonScenes(BaseModel):
             given = {name: [name] for name in every} if all(isinstance(name, str | int) for name in every) else given
         else:
             return given
-        twice = next((value for value in every if every.count(value) > 1), None)
+        twice = next((value for value, count in Counter(map(repr, every)).items() if count > 1), None)
         if twice is not None:
-            raise ValueError(f"{twice!r} stands twice")
+            raise ValueError(f"{twice} stands twice")
         return given
 
     @field_validator("extent", mode="before")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -48,7 +49,7 @@ def layouts() -> dict[str, Layout]:
 def public_name(root: str | Path) -> str | None:
     """The data set that ``NAME:FOLDER`` names, if it is one; UnknownName if it looks so, but no data set is NAME."""
     name, colon, _ = str(root).partition(":")
-    if not colon or Path(root).exists():
+    if not colon or os.path.exists(root):
         return None
     if name not in layouts() and name.isidentifier() and len(name) > 1:  # one letter is a drive
         raise unknown("data set", name, layouts())

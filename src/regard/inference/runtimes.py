@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +15,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from regard.card import Card
-from regard.errors import CheckpointError, ConfigError, MissingExtra
+from regard.errors import CheckpointError, ConfigError, MissingExtra, RegardError
 from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
 
 CELLS = "cells"  # the value inside the graph that holds the logits on the network's own grid
 RT_INFO = "regard"  # where OpenVINO keeps our facts
+COARSEST = 64  # pixels between two cells, at most
 RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
 
 
@@ -64,7 +66,10 @@ class Facts(NamedTuple):
         """
         try:
             card = Card.model_validate_json(entries["regard_card"])
-            return cls(card, int(entries["regard_stride"]), entries["regard_input"] == "raw")
+            stride = int(entries["regard_stride"])
+            if not 1 <= stride <= COARSEST:
+                raise ValueError(f"stride {stride}")
+            return cls(card, stride, entries["regard_input"] == "raw")
         except (KeyError, ValueError, ValidationError):
             raise CheckpointError(
                 f"{path} does not say its classes, bands and scaling: this version of regard did not export it. "
@@ -77,6 +82,16 @@ class Facts(NamedTuple):
             return image
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.card.mean, self.card.std))
         return (image * std + mean) * self.card.divisor
+
+    def check(self, image: Float[Tensor, "b c h w"], cells: Tensor) -> Tensor:
+        """The logits on the network's grid; a ValueError if they are not the image's, as the card and stride say."""
+        (count, _, height, width), step = image.shape, self.stride
+        whole = height % step == width % step == 0
+        size = (height // step, width // step) if whole else cells.shape[2:]  # else as the network rounds it
+        expected = (count, len(self.card.classes), *size)
+        if cells.shape != expected or cells.ndim != 4 or cells.dtype != torch.float32:
+            raise ValueError(f"it gives {cells.dtype} of {tuple(cells.shape)}, expected float32 of {expected}")
+        return cells
 
 
 def needed(package: str, extra: str = "export") -> Any:
@@ -110,23 +125,33 @@ def open_exported(path: Path, *, runtime: str | None = None, precision: str = "f
             raise CheckpointError(f"{part} does not exist; an OpenVINO model is two files. Copy {part.name} there too.")
         mark.update(part.read_bytes())
     program = needed(chosen)
-    try:
+    with _refusing(path, chosen):
         facts, run = (_onnxruntime if chosen == "onnxruntime" else _openvino)(program, path, precision)
-    except (RuntimeError, ValueError, OSError, IndexError) as error:
+
+    def checked(image: Tensor) -> Tensor:
+        with _refusing(path, chosen):
+            return facts.check(image, run(facts.as_taken(image)))
+
+    return Runner(facts.card, checked, stride=facts.stride, mark=mark.digest()).eval()
+
+
+@contextmanager
+def _refusing(path: Path, program: str) -> Iterator[None]:
+    """Turn what a program raises about a file, mostly exceptions of its own, into a CheckpointError."""
+    try:
+        yield
+    except RegardError:
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{path} cannot be run by {chosen} ({reason}). Export it again.") from None
-    runner = Runner(facts.card, lambda image: run(facts.as_taken(image)), stride=facts.stride, mark=mark.digest())
-    return runner.eval()
+        raise CheckpointError(f"{path} cannot be run by {program} ({reason}). Export it again.") from error
 
 
 def _onnxruntime(program: Any, path: Path, precision: str) -> tuple[Facts, Run]:
     if precision == "bfloat16":
         raise ConfigError("ONNX Runtime computes in float32 only; got precision bfloat16. Choose --runtime openvino.")
     onnx = needed("onnx")
-    try:
-        proto = onnx.load(path)
-    except Exception as error:  # protobuf's own class, which has no public place
-        raise ValueError(f"no ONNX: {error}") from None
+    proto = onnx.load(path)
     facts = Facts.of({entry.key: entry.value for entry in proto.metadata_props}, path)
     del proto.graph.output[:]
     proto.graph.output.append(onnx.ValueInfoProto(name=CELLS))

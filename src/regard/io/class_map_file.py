@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import tempfile
@@ -17,6 +16,7 @@ from rasterio.transform import Affine
 
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, ConfigError, OutputError, SizeMismatch
+from regard.files import json_of
 from regard.io.raster import Box, Raster, open_raster
 from regard.io.source import is_photograph
 
@@ -113,7 +113,7 @@ def open_confidence(path: Path, source: LabelMap) -> Iterator[Raster]:
 def _stored_classes(raster: Raster) -> ClassMap:
     """The names in a map's tag ``regard_classes`` with the colours of its colour table."""
     try:
-        classes = ClassMap.of(json.loads(raster.tags()["regard_classes"]))
+        classes = ClassMap.of(json_of(raster.tags()["regard_classes"]))
     except (KeyError, ValueError, TypeError):
         if is_photograph(raster.source):
             raise ClassMismatch(
@@ -124,7 +124,7 @@ def _stored_classes(raster: Raster) -> ClassMap:
             f"{raster.source.name} does not say which classes it shows (no tag regard_classes). Give a map of regard."
         ) from None
     table = raster.colormap()
-    if table is None:
+    if table is None or not table.keys() >= {*range(len(classes))}:
         return classes
     return classes.model_copy(update={"palette": tuple(tuple(table[label][:3]) for label in range(len(classes)))})
 

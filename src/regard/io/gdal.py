@@ -64,7 +64,7 @@ def _check_blocks(source: Source, dataset: Any) -> None:
 
 def _check_parts(source: Source, dataset: Any) -> None:
     files = [(name, Source(name).local) for name in dataset.files]
-    missing = [name for name, file in files if file is not None and not file.is_file()]
+    missing = [name for name, file in files if file is not None and not os.path.isfile(file)]
     if missing:
         raise UnreadableImage(
             f"{source} is made of {missing[0]}, which does not exist. Fetch it, or make the VRT again."

@@ -6,12 +6,14 @@ where its bands are not those expected.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from regard.errors import BandMismatch, UnreadableImage
 from regard.io.bands import band_number
@@ -22,6 +24,7 @@ from regard.io.source import PHOTOGRAPH_FORMATS, PHOTOGRAPHS, Source, check_exis
 
 PHOTOGRAPH_BANDS = ("red", "green", "blue")
 RASTERS = (".tif", ".tiff", ".jp2")
+PILLOWS = (OSError, ValueError, SyntaxError)  # what its readers raise for broken files
 
 
 def read_image(
@@ -48,7 +51,8 @@ def read_photograph(
     A grey photograph stands for all three, as sets of photographs hold some; a raster's single band may be anything.
     """
     source = Source.of(source)
-    image = ImageOps.exif_transpose(open_photograph(source))
+    with _refusing(source):
+        image = ImageOps.exif_transpose(open_photograph(source))
     if expected is not None and image.mode == "1":
         raise BandMismatch(
             f"{source.name} is black and white, one band of 1 bit; the model was trained on {len(expected)} "
@@ -73,8 +77,8 @@ def image_size(source: str | Path | Source, *, vrt: bool = False) -> tuple[int, 
     """Height and width, upright, without reading the pixels."""
     source = Source.of(source)
     if is_photograph(source) and _is_file(source):
-        with open_photograph(source, load=False) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        with open_photograph(source, load=False) as image, _refusing(source):
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # of a PNG it reads all
             return (image.width, image.height) if turned else (image.height, image.width)
     with open_raster(source, vrt=vrt) as raster:
         return raster.size
@@ -94,17 +98,24 @@ def open_photograph(source: str | Path | Source, *, load: bool = True) -> Image.
     """An image by Pillow, as it is stored; above Pillow's limit of pixels it is refused."""
     source = Source.of(source)
     check_exists(source)
-    try:
+    with _refusing(source):
         image = Image.open(str(source), formats=PHOTOGRAPH_FORMATS)
         if load:
             with image:  # closes the file, keeps the pixels
                 image.load()
         return image
+
+
+@contextmanager
+def _refusing(source: Source) -> Iterator[None]:
+    """Turn what Pillow raises into UnreadableImage, in one line."""
+    try:
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage(
             f"{source} has more pixels than a photograph may have. Convert it to GeoTIFF: gdal_translate."
         ) from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except PILLOWS as error:
         reason = " ".join(str(error).replace(str(source), source.name).split())[:120]
         raise UnreadableImage(f"{source} is broken or no image ({reason}). Fetch or export it again.") from None
 
@@ -135,7 +146,7 @@ def is_placed(source: str | Path | Source) -> bool:
     """Whether a photograph lies on a map: by a world file, or by the georeference in its ``.aux.xml``."""
     source = Source.of(source)
     file = source.local
-    if source.suffix not in PHOTOGRAPHS or file is None or not file.is_file():
+    if source.suffix not in PHOTOGRAPHS or file is None or not os.path.isfile(file):
         return False
     letters = source.suffix[1:]
     worlds = [file.with_suffix(f".{name}") for name in (f"{letters[0]}{letters[-1]}w", f"{letters}w", "wld")]
@@ -156,7 +167,7 @@ def read_small(source: str | Path | Source, width: int, *, nearest: bool = False
 
 
 def _is_file(source: Source) -> bool:
-    return source.local is not None and source.local.is_file()
+    return source.local is not None and os.path.isfile(source.local)
 
 
 def slices(box: Box) -> tuple[slice, slice]:

@@ -114,7 +114,7 @@ class Source:
             return self.text, None, None
         name = self.gdal_name
         file = _archive(name) if self.is_virtual else Path(name)
-        if file is not None and file.is_file():
+        if file is not None and os.path.isfile(file):
             status = file.stat()
             return str(Path(name).absolute()), status.st_size, status.st_mtime_ns
         url = re.match(r"/vsicurl/(https?://.*)", name)
@@ -184,8 +184,8 @@ def check_exists(source: Source) -> None:
         UnreadableImage: it is missing or a folder.
     """
     file = source.local
-    if file is not None and not file.is_file():
-        reason = "is a folder" if file.is_dir() else "does not exist"
+    if file is not None and not os.path.isfile(file):
+        reason = "is a folder" if os.path.isdir(file) else "does not exist"
         raise UnreadableImage(f"{source} {reason}.{near(file)} Give the path of an image.")
 
 
@@ -193,4 +193,4 @@ def _archive(name: str) -> Path | None:
     """The local file that holds a ``/vsi`` file; None where none does."""
     rest = Path(re.sub(r"^(/vsi[a-z0-9_]+)+/+", "", name))
     paths = (path for file in (rest, Path("/") / rest) for path in (file, *file.parents))
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if os.path.isfile(path)), None)

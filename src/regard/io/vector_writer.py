@@ -29,6 +29,10 @@ PARSED = re.compile(r"[;!?\n\r\t]|://")  # of a path: what pyogrio takes for a p
 
 RFC_7946 = {"RFC7946": "YES", "COORDINATE_PRECISION": 9}  # GDAL reprojects to WGS 84; 9 decimals are 0.1 mm
 
+QUERIES = """WITH plain AS (SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%')
+SELECT name FROM sqlite_master WHERE type = 'view'
+UNION ALL SELECT plain.name FROM plain, pragma_table_xinfo(plain.name) WHERE hidden > 0"""
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -63,6 +67,17 @@ def gdal_name(path: Path) -> Path | str:
     """The name by which pyogrio opens a file as it is, whatever characters its path has."""
     path = path.absolute()
     return f"/vsisubfile/0_0,{path}" if PARSED.search(str(path)) else path
+
+
+def check_stored(path: Path) -> None:
+    """Raise a ConfigError for a GeoPackage with queries: to list its layers GDAL runs them, be they without end."""
+    if path.suffix.lower() not in (".gpkg", ".sqlite", ".db") or path.is_dir():
+        return
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as file:
+        if found := file.execute(QUERIES).fetchone():
+            raise ConfigError(
+                f"{path.name} has a query, {found[0]!r}. Store what it gives: ogr2ogr new.gpkg {path.name}."
+            )
 
 
 def description_of(path: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,11 +17,12 @@ from jaxtyping import Bool
 from regard.errors import ConfigError, UnreadableImage, counted, listed
 from regard.io.extent import Grid, reaching
 from regard.io.raster import Box, Raster, to_map
-from regard.io.vector_writer import gdal_name
+from regard.io.vector_writer import check_stored, gdal_name
 
 LAYER = "layername="  # after a file and |, as QGIS names a layer
 IDS = ("id", "@id", "osm_id")  # columns that tell features apart, in this order; else GDAL's FID
 BROKEN = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError)
+UNEXPECTED = (ValueError, LookupError, RuntimeError, shapely.errors.ShapelyError, MemoryError)  # of damaged files
 POLYGON, MULTIPOLYGON = 3, 6  # shapely's type_id
 
 Area = str | Path | Sequence[float]  # bounds, or a vector file
@@ -55,7 +57,7 @@ def layer_of(source: str | Path) -> tuple[Path, str | None]:
         ConfigError: something else after ``|``.
     """
     name, found, rest = str(source).partition("|")
-    if not found or Path(source).exists():
+    if not found or os.path.exists(source):
         return Path(source), None
     if not rest.startswith(LAYER) or "|" in rest:
         raise ConfigError(f"got {source}; after the file only one layer can be named: {name}|{LAYER}NAME.")
@@ -70,12 +72,13 @@ def read_shapes(source: str | Path, columns: Sequence[str] = (), where: str | No
         ConfigError: no polygon, no such column or layer, several layers and none named, or no condition.
     """
     path, named = layer_of(source)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UnreadableImage(f"{path} does not exist. Give the path of a vector file.")
     try:
+        check_stored(path)
         layer = _chosen_layer(path, named)
         fields, crs, fids, raw, values = _read(path, layer, [*columns, *IDS], where)
-    except BROKEN as error:
+    except (*BROKEN, *UNEXPECTED) as error:
         raise UnreadableImage(f"{path} cannot be read as vectors ({' '.join(str(error).split())[:120]}).") from None
     missing = [name for name in columns if name not in fields]
     if missing:

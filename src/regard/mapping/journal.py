@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from regard.errors import OutputBusy, OutputError
-from regard.files import hidden_name, replacing
+from regard.files import hidden_name, json_of, replacing
 
 try:
     import fcntl
@@ -25,6 +26,7 @@ except ImportError:  # no such locks on Windows: two runs of one job are not kep
     fcntl = None  # type: ignore[assignment]
 
 READ_AT_ONCE = 2**20  # bytes
+DTYPES = ("uint8", "uint16")
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
@@ -77,7 +79,8 @@ class Journal:
                     for name, values in piece.items():
                         if name not in files:
                             files[name] = stack.enter_context(gzip.open(self._file(self.done, name), "wb", 1))
-                            line[name] = {"width": values.shape[1], "dtype": str(values.dtype)}
+                            line[name] = {"rows": 0, "width": values.shape[1], "dtype": str(values.dtype)}
+                        line[name]["rows"] += len(values)
                         files[name].write(np.ascontiguousarray(values).data)
             for name in files:
                 line[name]["sha256"] = _sum_synced(self._file(self.done, name))
@@ -86,6 +89,12 @@ class Journal:
                 journal.flush()
                 os.fsync(journal.fileno())
         self._lines.append(line)
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise an OutputError unless the parts together have so many rows and columns."""
+        for name in self.layers:
+            if size != (sum(line[name]["rows"] for line in self._lines), self._lines[0][name]["width"]):
+                raise OutputError(f"the parts in {self.folder} are not of {self.target}. Delete them, then try again.")
 
     def rows(self, name: str, at_once: int) -> Iterator[Shaped[np.ndarray, "h w"]]:
         """One layer of all parts from top to bottom, ``at_once`` rows at a time, each over the one before in memory."""
@@ -130,7 +139,7 @@ class Journal:
     def is_begun(self) -> bool:
         """Whether a run of this very job has been here, and has not ended."""
         try:
-            return (self.folder / "key").read_text() == self.key
+            return (self.folder / "key").read_bytes() == self.key.encode()
         except OSError:
             return False
 
@@ -138,17 +147,28 @@ class Journal:
         """The lines of the finished parts, up to the first that is torn or whose files are not what was written."""
         lines: list[dict[str, Any]] = []
         journal = self.folder / "journal.jsonl"
-        for text in journal.read_text().splitlines() if journal.is_file() else ():
+        for text in journal.read_bytes().splitlines() if journal.is_file() else ():
             try:
-                line = json.loads(text)
-                sums = {name: about["sha256"] for name, about in line.items() if name != "part"}
-                found = {name: _sum_synced(self._file(len(lines), name)) for name in sums}
-            except (ValueError, OSError, TypeError, AttributeError):
+                line = json_of(text)
+                names = line.keys() - {"part"}
+                intact = [self._is_intact(len(lines), name, line[name], [*lines, line][0][name]) for name in names]
+            except (ValueError, OSError, TypeError, AttributeError, LookupError, EOFError, zlib.error):
                 break
-            if found != sums or not self.layers <= set(sums):
+            if not (all(intact) and self.layers <= names):
                 break
             lines.append(line)
         return lines
+
+    def _is_intact(self, number: int, name: str, about: dict[str, Any], first: dict[str, Any]) -> bool:
+        """Whether a part's file of a layer is what its line says, in columns and numbers as the first part's."""
+        path, length = self._file(number, name), 0
+        if not (name.isidentifier() and about["dtype"] in DTYPES and about["sha256"] == _sum_synced(path)):
+            return False
+        with gzip.open(path) as file:
+            while fresh := len(file.read(READ_AT_ONCE)):
+                length += fresh
+        alike = about["width"] == first["width"] and about["dtype"] == first["dtype"]
+        return alike and length == about["rows"] * about["width"] * np.dtype(about["dtype"]).itemsize > 0
 
     def _clear(self) -> None:
         """Leave nothing in the folder but the lock, the key and the finished parts."""
@@ -156,7 +176,9 @@ class Journal:
             self._file(number, name).name for number, line in enumerate(self._lines) for name in line
         }
         for path in self.folder.iterdir():
-            if path.name not in known:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in known:
                 path.unlink()
         for name, text in (
             ("journal.jsonl", "".join(json.dumps(line) + "\n" for line in self._lines)),

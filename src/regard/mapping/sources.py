@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
-import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
+from regard.files import json_of
 from regard.io.source import Source
 from regard.mapping.job import is_scene
 from regard.options import Outputs
@@ -73,7 +74,7 @@ def _target(source: Source, out: Path | None, many: bool) -> Path | None:
     if many and out.suffix:
         raise OutputError(f"several sources need a folder as output; got {out}. Name one: -o maps/.")
     suffix = ".tif" if is_scene(source, None) else ".png"
-    return out / f"{source.stem}{suffix}" if many or out.is_dir() else out
+    return out / f"{source.stem}{suffix}" if many or os.path.isdir(out) else out
 
 
 def listed(sources: Sequence[str | Path | Source]) -> dict[Source, Path | None]:
@@ -104,7 +105,7 @@ def is_list(source: str | Path | Source) -> bool:
     source = Source.of(source)
     if source.suffix == MANIFEST:
         return True
-    return glob.has_magic(str(source)) and source.local is not None and not source.local.exists()
+    return glob.has_magic(str(source)) and source.local is not None and not os.path.exists(source.local)
 
 
 def _matches(pattern: Source) -> list[Source]:
@@ -126,7 +127,7 @@ def _read(path: Path) -> dict[Source, Path | None]:
 
 def _row(path: Path, number: int, line: str) -> tuple[Source, Path | None]:
     try:
-        row = json.loads(line)
+        row = json_of(line)
         source, target = row["source"], row.get("target")
         return Source.of(source), None if target is None else Path(target)
     except (ValueError, KeyError, TypeError, AttributeError):

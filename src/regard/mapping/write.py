@@ -97,6 +97,7 @@ class RasterJob:
                 self._derive(progress)
                 return self.labels
             _stage(self, progress)
+            self.journal.check_size(self.raster.size)
             give_back_freed_memory()  # what windows were computed in is of no use to what follows
             if key_of(self.identity()) != self.journal.key:
                 files = [name for name, _, _ in self.raster.fingerprints if not name.startswith("/vsi")]
@@ -202,8 +203,7 @@ def _stage(job: RasterJob, progress: bool) -> None:
     """Add the rows of windows that the journal does not have yet."""
     model, raster, journal = job.model, job.raster, job.journal
     columns, rows = (len(axis.begins) for axis in axes(raster.size, job.options.windows, model.stride)[::-1])
-    first = journal.done
-    if first == rows:
+    if (first := journal.done) == rows:
         return
     measures = [name for name in job.layers if name != "labels"]
     nodata = label_layer(model.classes, {}).nodata

@@ -26,6 +26,7 @@ class Backbone(NamedTuple):
 
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # computed as ``conv2d`` with ``margins_of`` zeros around
 # Ours, added to those of the timm network: what the published networks have and timm has not.
+OTHER_FILES = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 OWN_OPTIONS = ("pool_ceil", "contract_dilation", "dilate_second", "two_steps", "modules", "blocks")
 
 
@@ -57,6 +58,8 @@ def build_backbone(
         CheckpointError: the weights file cannot be read or is of another network.
     """
     name, own = name.removeprefix("tu-"), dict(options or {})
+    if taken := sorted(own.keys() & OTHER_FILES):
+        raise ConfigError(f"backbone_options may not name other files; got {taken[0]}. Give them as pretrained=.")
     arguments: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
     arguments |= {key: own.pop(key) for key in list(own) if key not in OWN_OPTIONS}
     if name.startswith("hrnet"):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor, nn
 
 from regard.card import Card, Scaling
@@ -18,9 +18,11 @@ from regard.errors import ConfigError
 from regard.models.backbone import build_backbone
 from regard.ops.resize import resize_logits
 
+WIDEST = 65_536  # channels, or pixels of a dilation
+
 
 class ModelConfig(BaseModel):
-    """The settings that every architecture has; unknown ones are refused.
+    """The settings that every architecture has; unknown ones are refused, and numbers that no network has.
 
     ``multi_grid`` and ``backbone_options``: see ``build_backbone``.
     """
@@ -32,6 +34,19 @@ class ModelConfig(BaseModel):
     align_corners: bool = False
     multi_grid: tuple[int, ...] | None = None
     backbone_options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> ModelConfig:
+        for name, value in self:
+            least, most = (0, 1) if name.endswith("dropout") else (0 if name == "scales" else 1, WIDEST)
+            numbers = [number for number in (value if isinstance(value, tuple) else (value,)) if _is_number(number)]
+            if not all(least <= number <= most for number in numbers):
+                raise ValueError(f"{name} {value} must be from {least} to {most:,}")
+        return self
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 Network = TypeVar("Network", bound="Segmenter")

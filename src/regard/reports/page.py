@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,7 +18,7 @@ from regard.checkpoints.file import load, parse_card, read_header
 from regard.datasets.labelled_data import LabelledData
 from regard.errors import ClassMismatch, ConfigError
 from regard.evaluation.evaluate import Scores, check_classes, evaluate
-from regard.files import check_writable, write_text
+from regard.files import check_writable, json_of, write_text
 from regard.inference.scores import evaluating, views_of
 from regard.models import Segmenter
 from regard.options import Views
@@ -113,7 +112,7 @@ def _read(path: Path) -> Subject:
     """The subject of a file of scores or of a run's folder."""
     if path.is_file():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json_of(path.read_text(encoding="utf-8"))
             return Subject(scores=Scores.of(found), saved=found)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ConfigError(

@@ -23,7 +23,7 @@ from regard.datasets.labelled_data import LabelledData
 from regard.datasets.source_text import STATED
 from regard.errors import TrainingError
 from regard.evaluation.evaluate import Scores
-from regard.files import write_text, writing
+from regard.files import json_of, write_text, writing
 from regard.models import Segmenter
 from regard.training.config import RENAMED, TrainConfig
 
@@ -181,7 +181,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path, lines = folder / "metrics.jsonl", list[dict[str, Any]]()
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         with suppress(ValueError):
-            lines.append(json.loads(text))
+            lines.append(json_of(text))
     return lines
 
 
@@ -202,7 +202,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], ClassMap]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json_of(path.read_text(encoding="utf-8"))
         ClassMap(**facts["classes"])
         facts["settings"] = {RENAMED.get(name, name): value for name, value in facts["settings"].items()}
     except (OSError, ValueError, TypeError, KeyError) as error:

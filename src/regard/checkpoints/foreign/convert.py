@@ -23,6 +23,7 @@ from regard.tensor_files import read_file, strip, unwrap
 
 MODULES = (mmseg, danet, hrnet_ocr, openseg, sssegmentation)
 FAMILIES: tuple[Family, ...] = tuple(family for module in MODULES for family in module.FAMILIES)
+BROKEN = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)  # odd shapes and settings
 
 
 class Conversion(NamedTuple):
@@ -55,20 +56,26 @@ def convert(
     tensors, averages = without_averages(strip(unwrap(content, path)))
     family = recognise(path, tensors)
     words = evidence(path, content)
-    special = family.special(tensors, words)
-    renamed, dropped = rename(special.tensors, family)
-    found, notes = _config(family, renamed, words)
-    bands = in_channels(renamed)
-    chosen, origin = class_map(words, count_classes(renamed), classes)
-    card = Card(
-        architecture=family.architecture,
-        config={**found, **special.config, **config},
-        classes=chosen,
-        origin=f"converted from {path.name} ({family.name}; SHA-256 {file_digest(path)[:16]})",
-        licence=family.licence,
-        regard_version=__version__,
-        **({**family.card, **scaling(words)} if bands == 3 else unscaled(band_names(bands, None))),
-    )
+    try:
+        special = family.special(tensors, words)
+        renamed, dropped = rename(special.tensors, family)
+        found, notes = _config(family, renamed, words)
+        bands = in_channels(renamed)
+        chosen, origin = class_map(words, count_classes(renamed), classes)
+        card = Card(
+            architecture=family.architecture,
+            config={**found, **special.config, **config},
+            classes=chosen,
+            origin=f"converted from {path.name} ({family.name}; SHA-256 {file_digest(path)[:16]})",
+            licence=family.licence,
+            regard_version=__version__,
+            **({**family.card, **scaling(words)} if bands == 3 else unscaled(band_names(bands, None))),
+        )
+    except BROKEN as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise CheckpointError(
+            f"{path} is broken, or not as {family.name} writes it ({reason}). Fetch it again."
+        ) from error
     model = build(card)
     ours, folded = reconcile(renamed, model.state_dict(), family.zeros)
     fit(model, ours, path)

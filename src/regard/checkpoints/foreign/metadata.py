@@ -30,7 +30,7 @@ class Evidence(NamedTuple):
     arguments: Mapping[str, Any]
 
 
-def evidence(path: Path, content: Mapping[str, Any]) -> Evidence:
+def evidence(path: Path, content: Mapping[Any, Any]) -> Evidence:
     """Everything in a file's container that is not its tensors."""
     meta, arguments = _mapping(content.get("meta")), content.get("args")
     texts = [meta[key] for key in ("config", "cfg") if isinstance(meta.get(key), str)]

@@ -1,0 +1,160 @@
+"""What odd and hostile files did once, each as small as it can be."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zipfile
+import zlib
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import regard
+from regard.checkpoints.file import load, save
+from regard.classes import ClassMap
+from regard.errors import CheckpointError, ClassMismatch, ConfigError, DatasetError, RegardError, UnreadableImage
+from regard.files import digest
+from regard.io.image import image_size
+from regard.io.vectors import read_shapes
+from regard.mapping.journal import Journal
+from regard.mapping.sources import listed
+from regard.tensor_files import read_tensors
+from support import save_image, tiny
+from tests.fuzz.models import Touch
+from tests.fuzz.tables import POLYGONS, _vector
+
+
+def with_config(path: Path, **config: object) -> Path:
+    """A small model's file whose card has other settings; its tensors and their digest are as they were."""
+    model = tiny()
+    card = model.card.model_dump(mode="json")
+    card["config"] |= config
+    header = {"regard": json.dumps(card), "sha256": digest(model.state_dict())}
+    save_file(model.state_dict(), path, header)
+    return path
+
+
+def test_a_card_cannot_name_a_pickle(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"x": Touch(str(tmp_path / "ran"))}}, tmp_path / "evil.pth")
+    for name in ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+        path = with_config(tmp_path / "m.safetensors", backbone_options={name: str(tmp_path / "evil.pth")})
+        with pytest.raises(ConfigError, match=f"may not name other files; got {name}"):
+            load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"key_width": -1}, "key_width -1 must be from 1"),
+        ({"dropout": 2.0}, "dropout 2.0 must be from 0 to 1"),
+        ({"backbone_options": {"norm_layer": "eval"}}, "KeyError"),
+        ({"backbone": "resnet152"}, "does not fit"),
+        ({"backbone": "resnet18", "backbone_options": {"layers": [10**6] * 4}}, "its card describes"),
+        ({"width": 60_000}, "does not fit"),
+    ],
+)
+def test_a_card_that_describes_no_such_network_is_refused(config: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises((CheckpointError, ConfigError), match=message):
+        load(with_config(tmp_path / "m.safetensors", **config))
+
+
+@pytest.mark.parametrize("kind", ["expanded", "sparse", "without numbers"])
+def test_tensors_that_are_not_in_their_file_are_refused(kind: str, tmp_path: Path) -> None:
+    plain = torch.ones(1)
+    made = {"expanded": plain.expand(10**6, 10**6), "sparse": plain.to_sparse(), "without numbers": plain.to("meta")}
+    torch.save({"a": made[kind]}, tmp_path / "m.pth")
+    with pytest.raises(CheckpointError, match="dense tensor"):
+        read_tensors(tmp_path / "m.pth")
+
+
+def test_a_zip_that_unpacks_to_much_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", bytes(10**7))
+    with pytest.raises(CheckpointError, match="a zip that unpacks to 10 MiB"):
+        read_tensors(tmp_path / "m.pth")
+
+
+def test_names_that_are_no_texts_are_refused(tmp_path: Path) -> None:
+    torch.save({1: torch.ones(3)}, tmp_path / "m.pth")
+    with pytest.raises(CheckpointError):
+        read_tensors(tmp_path / "m.pth")
+
+
+def test_a_message_is_one_line_that_a_terminal_can_show() -> None:
+    assert str(RegardError("a\nb\x1b[2J\0\ud800")) == r"a\nb\x1b[2J\x00\ud800"
+    assert len(str(RegardError("\x1b" * 10**5))) < 2001
+
+
+def test_lists_in_lists_without_end_are_no_json(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match="not JSON"):
+        ClassMap.read(tmp_path / "classes.json")
+    (tmp_path / "list.jsonl").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="line 1 is not a scene"):
+        listed([tmp_path / "list.jsonl"])
+
+
+def test_very_many_classes_are_checked_in_no_time() -> None:
+    names = [str(index) for index in range(70_000)]
+    with pytest.raises(ClassMismatch, match="'0' stands twice"):
+        ClassMap.of([*names, "0"])
+
+
+@pytest.mark.parametrize("name", ["é" * 300 + ".tif", "a\0b.tif", "x" * 100_000])
+def test_a_name_that_no_file_can_have_does_not_exist(name: str) -> None:
+    for read in (image_size, regard.load, read_tensors_of, read_shapes, regard.folder):
+        with pytest.raises(RegardError):
+            read(name)
+
+
+def read_tensors_of(name: str) -> object:
+    return read_tensors(Path(name))
+
+
+def test_the_size_of_a_png_with_damaged_pixels_is_an_error_of_ours(tmp_path: Path) -> None:
+    content = save_image(tmp_path / "a.png", [[0] * 9] * 9).read_bytes()
+    at = content.index(b"IDAT")
+    length = int.from_bytes(content[at - 4 : at], "big")
+    data = b"IDAT" + bytes(length)
+    spoiled = content[:at] + data + zlib.crc32(data).to_bytes(4, "big") + content[at + 8 + length :]
+    (tmp_path / "a.png").write_bytes(spoiled)
+    with pytest.raises(UnreadableImage, match="broken"):
+        image_size(tmp_path / "a.png")
+
+
+def test_a_geopackage_with_a_query_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    path.write_bytes(_vector("a.gpkg", "GPKG", "EPSG:32633", POLYGONS))
+    assert len(read_shapes(path).shapes) == len(POLYGONS)
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("CREATE VIEW much AS SELECT 1 AS fid, zeroblob(900000000) AS geom")
+        file.commit()
+    with pytest.raises(ConfigError, match="has a query, 'much'"):
+        read_shapes(path)
+
+
+@pytest.mark.parametrize("change", [{"width": 0}, {"dtype": "O"}, {"width": 10**12}, {"rows": -1}, {"sha256": None}])
+def test_a_forged_line_of_a_journal_does_not_count(change: dict, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "map.tif", {}) as journal:
+        journal.keep([{"labels": np.ones((2, 3), np.uint8)}])
+        raise KeyboardInterrupt
+    lines = journal.folder / "journal.jsonl"
+    line = json.loads(lines.read_text())
+    line["labels"] |= change
+    lines.write_bytes(json.dumps(line).encode() + b"\n\xff\n")
+    with Journal(tmp_path / "map.tif", {}) as again:
+        assert again.done == 0
+
+
+def test_a_saved_model_still_loads(tmp_path: Path) -> None:
+    model = tiny()
+    loaded = load(save(model, tmp_path / "m.safetensors"))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
