@@ -23,7 +23,8 @@ def test_odd_files_are_accepted_or_refused_in_words(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     rows = [row.split(" | ") for row in (tmp_path / "table.md").read_text().splitlines()[2:]]
     assert len(rows) == len(FORMATS)
-    assert all(int(row[2]) > 0 and int(row[3]) > 0 for row in rows), rows  # some are read, some are refused
+    assert all(int(row[2]) > 0 for row in rows), rows
+    assert all(int(row[3]) > 0 for row in rows[:-1]), rows  # a damaged journal is not refused: parts are made again
 
 
 def _hang(folder: Path) -> None:
