@@ -51,6 +51,7 @@ class Hub(BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             asked = json.loads(body)
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            self.requests.append(f"create {name} {'private' if is_private(asked) else 'public'}")
             return self._json({"url": f"{base}/{name}", "name": name})
         if "/preupload/" in self.path:
             files = json.loads(body)["files"]
@@ -100,6 +101,11 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(content)
+
+
+def is_private(asked: dict[str, object]) -> bool:
+    """As older and newer clients say it."""
+    return bool(asked.get("private")) or asked.get("visibility") == "private"
 
 
 @contextmanager

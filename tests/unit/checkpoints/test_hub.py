@@ -77,12 +77,20 @@ def test_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 @pytest.mark.filterwarnings("ignore:Use 'content=")  # huggingface_hub's call of its own HTTP library
 def test_publish_and_load_again(hub):
-    _, files, _ = hub
+    _, files, requests = hub
     model = tiny("danet", width=16)
     address = push_to_hub(model, "ann/fresh")
+    assert "create ann/fresh public" in requests
     assert "ann/fresh" in address
     assert files["ann/fresh", "README.md"].decode() == readme(model.card)
     assert load("hf:ann/fresh").card == model.card
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=")
+def test_publish_privately(hub):
+    _, _, requests = hub
+    push_to_hub(tiny("danet", width=16), "ann/own", private=True)
+    assert "create ann/own private" in requests
 
 
 def test_the_readme_states_classes_scores_and_licence():
