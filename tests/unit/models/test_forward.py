@@ -118,7 +118,7 @@ def test_ocrnet_on_hrnet_joins_the_branches_from_fine_to_coarse(align: bool):
 @pytest.mark.parametrize("align", [True, False])
 @torch.no_grad()
 def test_ocrnets_regions_are_of_the_last_map_but_one(align: bool):
-    model, image, (*_, middle, deep) = made("ocrnet", align_corners=align)
+    model, image, (*_, middle, deep) = made("ocrnet", output_stride=32, align_corners=align)
     regions = model.regions(F.interpolate(middle, deep.shape[-2:], mode="bilinear"))
     logits = {"main": model.classify(model.object_context(model.pixels(deep), regions)), "regions": regions}
     agree(model.logits(image), logits)
