@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from regard.assessment.design import label_of
-from regard.assessment.estimate import Accuracies, Estimate, LabelledSample, estimate
+from regard.assessment.estimate import Accuracies, Estimate, LabelledSample, Z, estimate
 from regard.assessment.points import Points, read_points
 from regard.assessment.population import fingerprint, pixel_areas
 from regard.classes import ClassMap
@@ -28,7 +28,7 @@ class Accuracy:
     """How accurate a map is, all with standard errors and 95 % intervals.
 
     ``mapped`` is the area of each class on the map; areas are in m², or in pixels without ``ground``. ``unlabelled``
-    points are left out.
+    points are left out. ``caution`` says where the intervals are too narrow; empty if nothing is known of it.
     """
 
     map: str
@@ -39,13 +39,14 @@ class Accuracy:
     unlabelled: int
     strata: int
     ground: bool
+    caution: str
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, as JSON has them; null where the points say nothing."""
         found, total = self.estimates, self.mapped.sum()
         overall = {name: values[0] for name, values in _told("overall_accuracy", found.overall).items()}
         facts: dict[str, Any] = {"map": self.map, "points": self.points, "unlabelled": self.unlabelled} | overall
-        facts |= {"strata": self.strata, "classes": list(self.classes.names)}
+        facts |= {"strata": self.strata, "caution": self.caution, "classes": list(self.classes.names)}
         named = [("users_accuracy", found.users), ("producers_accuracy", found.producers), ("f1", found.f1)]
         share = Estimate(*(part / total for part in found.area))
         for name, part in [*named, ("iou", found.iou), ("area_share", share), ("area_m2", found.area)]:
@@ -73,7 +74,7 @@ class Accuracy:
         found = self.estimates
         for k, name in enumerate(self.classes.names):
             accuracies = [_percent(part, k) for part in (found.users, found.producers, found.f1, found.iou)]
-            area = f"{_figure(found.area.value[k] / divisor)} ± {_figure(1.96 * found.area.se[k] / divisor)}"
+            area = f"{_figure(found.area.value[k] / divisor)} ± {_figure(Z * found.area.se[k] / divisor)}"
             lines.append(_row([name, *accuracies, _figure(self.mapped[k] / divisor), area]))
         return "\n".join(lines)
 
@@ -114,7 +115,26 @@ def accuracy(map: str | Path, points: str | Path) -> Accuracy:
     np.add.at(mapped, sample.mapped[firsts], sample.area)
     found = estimate(sample, len(classes))
     counts = int(kept.sum()), int((~kept).sum()), len(sample.area)
-    return Accuracy(Path(map).name, classes, found, mapped, *counts, ground)
+    return Accuracy(Path(map).name, classes, found, mapped, *counts, ground, _caution(sample, found, classes))
+
+
+def _caution(sample: LabelledSample, found: Accuracies, classes: ClassMap) -> str:
+    """A warning where no error was found in so large a part of the map that those it may have exceed the interval.
+
+    Where n points show no error, up to 3 / n of the part may be wrong (the rule of three, for 95 %).
+    """
+    wrong = np.bincount(sample.stratum, sample.mapped != sample.reference, len(sample.area))
+    unseen = np.where(
+        (wrong == 0) & (sample.counts < sample.pixels), sample.area / sample.area.sum() / sample.counts, 0
+    )
+    worst, share = int(unseen.argmax()), 3 * float(unseen.max())
+    if share <= Z * found.overall.se[0]:
+        return ""
+    name = classes.names[sample.mapped[sample.stratum == worst][0]]
+    return (
+        f"no error was found at {counted(int(sample.counts[worst]), 'point')} in {name}, so standard errors leave out "
+        f"its errors: they may be up to {100 * share:.1f} % of the map. Label more points there."
+    )
 
 
 def _labels(drawn: Points, classes: ClassMap, name: str) -> Int[np.ndarray, " n"]:
@@ -165,12 +185,13 @@ def _labelled(
         raise DatasetError(f"{name} has points outside the map. Its columns map_row and map_column were changed.")
     at = zip(rows.tolist(), columns.tolist(), strict=True)
     mapped = np.array([source.raster.read_band(Box(row, column, 1, 1))[0, 0] for row, column in at]).astype(np.int64)
-    mixed = [code for code, label in zip(strata[kept], mapped, strict=True) if label != mapped[strata[kept] == code][0]]
-    if mixed or (mapped >= len(source.classes)).any():
+    own = strata[kept]
+    first = np.unique(own, return_index=True)[1]
+    if (mapped != mapped[first][own]).any() or (mapped >= len(source.classes)).any():
         raise DatasetError(f"{name} has points that lie in another stratum than drawn. Take the file as it was drawn.")
     area = np.where(np.isnan(drawn.stratum_m2[firsts]), pixels, drawn.stratum_m2[firsts])
     size = pixel_areas(source, rows, columns)
-    return LabelledSample(strata[kept], mapped, labels[kept], size, pixels, area)
+    return LabelledSample(own, mapped, labels[kept], size, pixels, area)
 
 
 def _told(name: str, part: Estimate) -> dict[str, list[Any]]:

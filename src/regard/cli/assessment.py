@@ -68,6 +68,6 @@ def accuracy(map_: Map, points: Path, /, *, out: Out | None = None, overwrite: b
 
         report(found, out)
     files = [] if out is None else [str(out)]
-    return Answer(
-        {"files": files, **found.as_dict()}, "\n\n".join([found.heading(), found.table(), found.matrix(), *files])
-    )
+    caution = [f"Caution: {found.caution}"] if found.caution else []
+    text = "\n\n".join([found.heading(), *caution, found.table(), found.matrix(), *files])
+    return Answer({"files": files, **found.as_dict()}, text)

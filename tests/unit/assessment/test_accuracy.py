@@ -73,7 +73,7 @@ def test_a_census_gives_the_true_areas_and_accuracies(tmp_path: Path) -> None:
     assert found["overall_accuracy"] == pytest.approx(hits, rel=1e-9)
 
 
-def test_strata_by_polygon_estimate_the_same_map(made: Path, tmp_path: Path) -> None:
+def test_strata_by_polygon_estimate_the_same_map(tmp_path: Path) -> None:
     """A census once more, by districts: strata that are not the classes change no true value."""
     districts = tmp_path / "districts.geojson"
     ring = [[15.0, 45.0], [15.005, 45.0], [15.005, 45.3], [15.0, 45.3], [15.0, 45.0]]
@@ -83,8 +83,10 @@ def test_strata_by_polygon_estimate_the_same_map(made: Path, tmp_path: Path) -> 
         "geometry": {"type": "Polygon", "coordinates": [ring]},
     }
     districts.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    wanted = np.where(pattern() == 255, 255, truth())
-    design = regard.sample(made, tmp_path / "all.gpkg", points=int((pattern() < 3).sum()), strata=districts)
+    labels = pattern(30, 45)
+    made = write_map(tmp_path / "map.tif", labels)
+    wanted = np.where(labels == 255, 255, np.roll(labels, 3, axis=1))
+    design = regard.sample(made, tmp_path / "all.gpkg", points=int((labels < 3).sum()), strata=districts)
     assert {stratum.polygon for stratum in design.strata} == {"west", "outside"}
     found = regard.accuracy(made, label(tmp_path / "all.gpkg", wanted)).as_dict()
     other = regard.areas(write_map(tmp_path / "truth.tif", wanted))
@@ -106,6 +108,20 @@ def test_points_without_a_label_are_left_out(made: Path, tmp_path: Path) -> None
     regard.sample(made, tmp_path / "points.gpkg", points=90)
     found = regard.accuracy(made, label(tmp_path / "points.gpkg", truth(), "id <= 60")).as_dict()
     assert (found["points"], found["unlabelled"]) == (60, 30)
+
+
+def test_a_large_class_without_an_error_is_a_caution(made: Path, tmp_path: Path) -> None:
+    """Of 20 points in 68 % of the map none is wrong: 3 / 20 of that may be."""
+    regard.sample(made, tmp_path / "points.gpkg", per_class={"land": 20, "roof": 20, "water": 20})
+    found = regard.accuracy(made, label(tmp_path / "points.gpkg", pattern()))
+    share = 100 * 3 / 20 * (pattern() == 0).sum() / (pattern() < 3).sum()
+    assert "at 20 points in land" in found.caution
+    assert f"up to {share:.1f} % of the map" in found.caution
+    assert found.caution in regard.report(found, tmp_path / "page.html").read_text()
+
+
+def test_errors_that_were_found_need_no_caution(made: Path, labelled: Path) -> None:
+    assert regard.accuracy(made, labelled).caution == ""
 
 
 def test_a_map_without_a_crs_has_shares_alone(tmp_path: Path) -> None:
