@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyproj
@@ -16,13 +18,15 @@ from rasterio.env import get_gdal_config
 from rasterio.transform import Affine
 
 from regard.classes import ClassMap
+from regard.errors import UnreadableImage
 from regard.io.areas import class_areas
 from regard.io.cog_writer import RasterWriter, label_layer, measure_layer
 from regard.io.coverage import ROWS_SUMMED_AT_ONCE, Strip, regions
 from regard.io.extent import reaching
-from regard.io.gdal import CACHE_MB
+from regard.io.gdal import CACHE_MB, check_dataset, is_lossy, rasterise
 from regard.io.ground import Ground, ground_resolution
 from regard.io.image import image_size, read_image
+from regard.io.no_data import all_nodata, equal
 from regard.io.polygons import write_polygons
 from regard.io.raster import Box, Raster, open_raster
 from regard.io.right_angles import plane_of
@@ -177,3 +181,58 @@ def test_shapes_that_only_touch_a_box_do_not_reach_into_it() -> None:
     sides = [(0, 0, 10, 10), (20, 10, 30, 20), (10, 20, 20, 30), (0, 12, 10, 15), (19, 19, 40, 40), (9, 9, 11, 11)]
     shapes = np.array([shapely.box(*side) for side in sides])
     assert reaching(shapes, Box(10, 10, 10, 10)).tolist() == [False] * 4 + [True] * 2
+
+
+def test_pixels_get_the_label_of_a_polygon_by_their_centre_or_by_any_part() -> None:
+    shapes = np.array([shapely.Polygon([(2.2, 1.3), (9.6, 3.1), (5.4, 8.7)]), shapely.box(7.6, 5.6, 11.4, 9.4)])
+    box = Box(1, 2, 9, 11)
+    rows, columns = np.mgrid[box.top : box.top + box.height, box.left : box.left + box.width]
+    centres = np.full(rows.shape, 9)
+    parts = centres.copy()
+    for label, shape in enumerate(shapes):
+        centres[shapely.contains_xy(shape, columns + 0.5, rows + 0.5)] = label
+        cells = shapely.box(columns, rows, columns + 1, rows + 1)
+        parts[shapely.area(shapely.intersection(cells, shape)) > 0] = label
+    drawn, touched = (rasterise(shapes, np.arange(2), box, fill=9, touched=way) for way in (False, True))
+    assert np.array_equal(drawn, centres) and np.array_equal(touched, parts) and (centres != parts).any()
+
+
+@pytest.mark.parametrize(
+    ("facts", "lossy"),
+    [
+        ({}, False),
+        ({"COMPRESSION": "DEFLATE"}, False),
+        ({"COMPRESSION": "YCbCr JPEG"}, True),
+        ({"COMPRESSION": "LERC", "MAX_Z_ERROR": "0.5"}, False),  # whole numbers are kept
+        ({"COMPRESSION": "LERC", "MAX_Z_ERROR": "1"}, True),
+        ({"COMPRESSION": "WEBP", "COMPRESSION_REVERSIBILITY": "LOSSY"}, True),
+        ({"COMPRESSION": "WEBP", "COMPRESSION_REVERSIBILITY": "LOSSLESS"}, False),
+    ],
+    ids=str,
+)
+def test_what_gdal_says_of_a_compression_tells_its_loss(facts: dict[str, str], lossy: bool) -> None:
+    assert is_lossy(SimpleNamespace(driver="GTiff", tags=lambda ns: facts)) is lossy
+    assert is_lossy(SimpleNamespace(driver="JPEG", tags=lambda ns: facts))
+
+
+def test_a_block_of_more_than_a_gibibyte_is_refused() -> None:
+    def asked(height: int, dtype: str) -> Any:
+        names = SimpleNamespace(tags=lambda: {}, driver="GTiff", files=[])
+        return SimpleNamespace(**vars(names), block_shapes=[(height, 2**15)], dtypes=[dtype])
+
+    check_dataset(Source("a.tif"), asked(2**15, "uint8"))
+    for height, dtype in ((2**15 + 1, "uint8"), (2**14 + 1, "uint16"), (2**12 + 1, "float64")):
+        with pytest.raises(UnreadableImage, match="asks for a block of 1 GiB"):
+            check_dataset(Source("a.tif"), asked(height, dtype))
+
+
+def test_no_data_is_where_all_bands_hold_it_in_the_precision_that_they_are_stored_in() -> None:
+    bands = np.array([[[0, 0, 5]], [[0, 7, 7]]], np.uint8)
+    assert all_nodata(list(bands), [0.0, 0.0]).tolist() == [[True, False, False]]
+    assert (
+        all_nodata(list(bands), [0.0, 7.0]).tolist() == [[False, True, False]]
+        and not all_nodata(list(bands), [0.0, None]).any()
+    )
+    stored = np.array([[-9999.9, 1.0, np.nan]], np.float32)
+    assert equal(stored, -9999.9).tolist() == [[True, False, False]]
+    assert equal(stored, math.nan).tolist() == [[False, False, True]] and not equal(stored, None).any()

@@ -213,7 +213,7 @@ def test_scores_on_the_grid_are_those_of_the_pixels_around_the_centre_of_each_ce
     assert torch.allclose(found, own, atol=1e-3) != align_corners
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 9])
+@pytest.mark.parametrize("batch", [1, 5, 9])
 def test_every_window_is_scored_once_however_many_at_a_time(batch: int) -> None:
     """A window without data has no scores; those left over at the end of a row are scored too."""
     values = np.random.default_rng(5).integers(0, 256, size=(7, 3, 32, 32), dtype=np.uint8)

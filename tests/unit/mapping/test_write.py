@@ -157,6 +157,16 @@ def test_a_run_that_ended_while_it_published_resumes_without_overwrite(
     assert not list(out.glob(".*"))
 
 
+def test_where_the_labels_are_all_rasters_are(
+    scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, published = RasterWriter._publish, []
+    monkeypatch.setattr(RasterWriter, "_publish", lambda writer: (published.append(writer.path.stem), publish(writer)))
+    files = {name: tmp_path / f"{name}.tif" for name in ("out", "confidence", "entropy")}
+    predict(tiny_model, scene, **files, tile=256, overlap=0)
+    assert sorted(published) == sorted(files) and published[-1] == "out"
+
+
 def test_a_map_that_another_run_finished_meanwhile_is_not_made_again(
     scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
