@@ -167,11 +167,11 @@ def _labelled(
     """
     codes, firsts, strata = np.unique(drawn.stratum, return_index=True, return_inverse=True)
     pixels, counts = drawn.stratum_pixels[firsts], np.bincount(strata[kept], minlength=len(codes))
-    bare = codes[counts == 0]
-    if len(bare):
+    bare = sorted({*range(1, drawn.strata + 1)} - {*codes[counts > 0].tolist()})
+    if bare:
         raise DatasetError(
-            f"{name} has no label in {counted(len(bare), 'stratum').replace('ums', 'a')} of {len(codes)} "
-            f"({listed(bare.tolist())}). Fill the column reference with class names or values."
+            f"{name} has no label in {counted(len(bare), 'stratum').replace('ums', 'a')} of {drawn.strata} "
+            f"({listed(bare)}). Fill the column reference of their points with class names or values."
         )
     single = codes[(counts == 1) & (pixels > 1)]
     if len(single):

@@ -19,7 +19,7 @@ from regard.io.vector_writer import VectorWriter, gdal_name
 from regard.io.vectors import BROKEN, layer_of
 
 # What an estimate needs besides `reference`. It stands with each point, and so in every export of the layer.
-HIDDEN = ("stratum", "weight", "stratum_pixels", "stratum_m2", "map_row", "map_column", "fingerprint")
+HIDDEN = ("stratum", "strata", "weight", "stratum_pixels", "stratum_m2", "map_row", "map_column", "fingerprint")
 COLUMNS = ("reference", *HIDDEN)
 STYLES = """CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
@@ -68,6 +68,7 @@ class Points(NamedTuple):
 
     reference: list[Any]
     stratum: Int[np.ndarray, " n"]
+    strata: int
     stratum_pixels: Int[np.ndarray, " n"]
     stratum_m2: Float[np.ndarray, " n"]
     rows: Int[np.ndarray, " n"]
@@ -98,10 +99,14 @@ def read_points(source: str | Path) -> Points:
             "the file that it wrote, and keep its columns."
         )
     numbers = [np.asarray(values[name], float) for name in HIDDEN[:-1]]
-    if not len(numbers[0]) or np.isnan(numbers[:3]).any() or np.isnan(numbers[4:]).any():
+    if not len(numbers[0]) or np.isnan(numbers[:4]).any() or np.isnan(numbers[5:]).any():
         raise ConfigError(f"{path.name} has no points, or some without a stratum. Label the file of regard sample.")
-    maps = sorted({str(value) for value in values["fingerprint"]})
-    if len(maps) > 1:
-        raise ConfigError(f"{path.name} has the points of {len(maps)} maps. Give those of one map.")
-    stratum, pixels, rows, columns = (numbers[place].astype(np.int64) for place in (0, 2, 4, 5))
-    return Points(values["reference"].tolist(), stratum, pixels, numbers[3], rows, columns, maps[0])
+    stratum, count, pixels, rows, columns = (numbers[place].astype(np.int64) for place in (0, 1, 3, 5, 6))
+    samples = sorted({*zip(values["fingerprint"].astype(str).tolist(), count.tolist(), strict=True)})
+    if len(samples) > 1:
+        raise ConfigError(f"{path.name} has the points of {len(samples)} samples. Give those of one.")
+    if len({*zip(rows.tolist(), columns.tolist(), strict=True)}) < len(rows):
+        raise ConfigError(f"{path.name} has a point twice. Delete the copies.")
+    return Points(
+        values["reference"].tolist(), stratum, samples[0][1], pixels, numbers[4], rows, columns, samples[0][0]
+    )

@@ -132,7 +132,13 @@ def _write(target: Path, source: LabelMap, design: SampleDesign, place: Place) -
     order = generator.permutation(len(place.rows))
     rows, columns, strata = place.rows[order], place.columns[order], place.strata[order]
     of_stratum = [
-        (number, stratum.weight, stratum.pixels, np.nan if stratum.area_m2 is None else stratum.area_m2)
+        (
+            number,
+            len(design.strata),
+            stratum.weight,
+            stratum.pixels,
+            np.nan if stratum.area_m2 is None else stratum.area_m2,
+        )
         for number, stratum in zip(numbers.tolist(), design.strata, strict=True)
     ]
     hidden = [np.array(values)[strata] for values in zip(*of_stratum, strict=True)]

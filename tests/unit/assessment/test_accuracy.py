@@ -142,6 +142,10 @@ def changed(points: Path, statement: str) -> Path:
     ("statement", "kind", "message"),
     [
         ("UPDATE points SET reference = NULL WHERE stratum = 2", DatasetError, r"no label in 1 stratum of 3 \(2\)"),
+        ("DELETE FROM points WHERE stratum = 2", DatasetError, r"no label in 1 stratum of 3 \(2\)"),
+        ("UPDATE points SET map_row = (SELECT map_row FROM points WHERE id = 2), map_column = (SELECT map_column FROM "
+         "points WHERE id = 2) WHERE id = 1", ConfigError, "a point twice"),
+        ("UPDATE points SET fingerprint = 'other' WHERE id = 1", ConfigError, "the points of 2 samples"),
         ("UPDATE points SET reference = NULL WHERE stratum = 2 AND id > (SELECT min(id) FROM points WHERE stratum = 2)",
          DatasetError, "a single label in stratum 2"),
         ("UPDATE points SET reference = 'sea' WHERE id = 1", ClassMismatch, "'sea', not a class"),
@@ -150,7 +154,8 @@ def changed(points: Path, statement: str) -> Path:
         ("ALTER TABLE points DROP COLUMN weight", ConfigError, "no column 'weight'"),
         ("DELETE FROM points", ConfigError, "has no points"),
         ("UPDATE points SET map_row = 500 WHERE id = 1", DatasetError, "outside the map"),
-        ("UPDATE points SET stratum = 1 WHERE stratum = 2", DatasetError, "another stratum"),
+        ("UPDATE points SET stratum = 1 WHERE id = (SELECT min(id) FROM points WHERE stratum = 2)", DatasetError,
+         "another stratum"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_assessed_is_refused_in_one_line(
