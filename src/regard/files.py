@@ -9,13 +9,18 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from regard.errors import OutputError
+
+try:
+    import fcntl as fcntl  # for the journal and the record too
+except ImportError:  # no such locks on Windows: two runs of one job are not kept apart there
+    fcntl = None  # type: ignore[assignment]
 
 Writer = TypeVar("Writer", bound="FileWriter")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -25,7 +30,10 @@ LONGEST = 180  # bytes of such a name: a file system takes 255, and hidden names
 
 
 def check_writable(path: Path) -> None:
-    """Make the folder of ``path`` and try to write there, before any work is done; an OutputError if it fails."""
+    """Make the folder of ``path`` and try to write there, before any work is done; an OutputError if it fails.
+
+    What killed runs left unfinished of ``path`` is deleted, if nothing is being written in its folder.
+    """
     probe = _hidden(path)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +41,8 @@ def check_writable(path: Path) -> None:
             raise OutputError(f"{path} is a folder. Give the name of a file.")
         probe.touch()
         probe.unlink()
+        with suppress(OSError), _locked(path.parent, alone=True):
+            sweep(path)
 
 
 def check_targets(files: Sequence[Path], sources: Sequence[Path]) -> None:
@@ -82,7 +92,11 @@ def replacing(path: Path, *, sync: bool = False, side: str | None = None) -> Ite
     writer may leave next to the first: an old ``path`` never stands next to a new one. What is unfinished is deleted.
     """
     part = _hidden(path)
-    try:
+    with ExitStack() as after:
+        with suppress(OSError):  # a file system without locks
+            after.enter_context(_locked(path.parent))
+        for left in (part, *([] if side is None else [part.with_suffix(side)])):
+            after.callback(unlink, left)
         yield part
         if sync:
             with part.open("r+b") as file:
@@ -91,10 +105,37 @@ def replacing(path: Path, *, sync: bool = False, side: str | None = None) -> Ite
             path.unlink(missing_ok=True)
             os.replace(part.with_suffix(side), path.with_suffix(side))
         os.replace(part, path)
+
+
+@contextmanager
+def _locked(folder: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold a lock of a folder with all others that write there, or ``alone``; an OSError where it cannot be had."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        if fcntl is None:
+            raise OSError
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        yield
     finally:
-        for left in (part, *([] if side is None else [part.with_suffix(side)])):
-            with suppress(OSError):
-                left.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def unlink(path: Path) -> None:
+    """Delete a file, if that can be done: a disk that fails must not hide why."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def taken_lock(path: Path, take: Callable[[IO[str]], object]) -> IO[str]:
+    """A lock file that ``take`` locked, ours alone; it is made again where a run that just ended deleted it."""
+    while True:
+        path.parent.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError), ExitStack() as stack:
+            lock = stack.enter_context(path.open("w"))
+            take(lock)
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
+                stack.pop_all()
+                return lock
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -114,7 +155,7 @@ def sweep(path: Path) -> None:
     """Delete what killed runs left unfinished of ``path``; no other run may be writing it."""
     for left in path.parent.glob(f".{glob.escape(hidden_name(path))}.*part*"):
         if left.is_file():
-            left.unlink(missing_ok=True)
+            unlink(left)
 
 
 def hidden_name(path: Path) -> str:
@@ -165,7 +206,11 @@ class FileWriter:
     def __init__(self, path: Path, scratch: Path | None = None) -> None:
         check_writable(path)
         self.path = path
+        self._lock = ExitStack()
         self._unfinished = (scratch or path.parent) / f".{hidden_name(path)}.{secrets.token_hex(4)}"
+
+    def _open(self) -> None:
+        """Begin the unfinished file."""
 
     def _publish(self) -> None:
         """Finish the file and rename it."""
@@ -179,6 +224,13 @@ class FileWriter:
         return OutputError(f"cannot write {self.path} ({text}). Is the disk full? Nothing was left behind.")
 
     def __enter__(self: Writer) -> Writer:
+        with suppress(OSError):  # a file system without locks
+            self._lock.enter_context(_locked(self.path.parent))
+        try:
+            self._open()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(
@@ -190,4 +242,5 @@ class FileWriter:
         finally:
             self._close()
             for left in self._unfinished.parent.glob(f"{glob.escape(self._unfinished.name)}.*"):
-                left.unlink(missing_ok=True)
+                unlink(left)
+            self._lock.close()

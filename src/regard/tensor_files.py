@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from regard.errors import CheckpointError, OutputError, counted, listed, near
-from regard.files import replacing
+from regard.errors import CheckpointError, counted, listed, near
+from regard.files import check_writable, replacing, writing
 
 # What training programs store next to the weights (the best score, the arguments): plain data, no code.
 _scalar, _rebuild = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
@@ -146,27 +145,15 @@ def _one_line(error: BaseException, *, most: int = 160) -> str:
     return " ".join(str(error).split())[:most]
 
 
-def _order_header(path: Path) -> None:
-    """Sort the header's metadata, which safetensors writes in any order: the same model is then the same bytes."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(text) <= length:  # as it is, but for texts that the two libraries write otherwise
-            file.seek(8)
-            file.write(text.ljust(length))
-
-
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Write a ``.safetensors`` with ``header`` as its metadata, by atomic rename; an OutputError if it fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            part.touch()
-            mode = part.stat().st_mode  # as of any new file: safetensors makes files that their owner alone can read
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=dict(header))
-            _order_header(part)
-            part.chmod(mode)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"cannot write {path} ({_one_line(error)}). Choose a folder that you can write to.") from None
+    check_writable(path)
+    content = memoryview(save({name: tensor.contiguous() for name, tensor in tensors.items()}, dict(header)))
+    length = 8 + int.from_bytes(content[:8], "little")
+    facts = json.loads(bytes(content[8:length]))
+    facts["__metadata__"] = dict(sorted(header.items()))  # in any order otherwise: the same model is the same bytes
+    text = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # tensors begin at a multiple of 8
+    with writing(path.parent), replacing(path) as part, part.open("wb") as file:
+        for piece in (len(text).to_bytes(8, "little"), text, content[length:]):
+            file.write(piece)

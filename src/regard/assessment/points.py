@@ -44,23 +44,23 @@ class PointWriter(VectorWriter):
         """All points, with their columns."""
         self.write(shapely.points(xy), self._columns)
 
-    def _date(self) -> None:
+    def _date(self, work: Path) -> None:
         """Set the date, and add the style."""
         qml = XML.get_template("points.qml.j2").render(names=self._names, hidden=HIDDEN)
         layer = self._layer["layer"]
-        with closing(sqlite3.connect(self._work)) as database, database:
+        with closing(sqlite3.connect(work)) as database, database:
             database.execute(STYLES)
             database.execute(
                 "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, "
-                "styleName, styleQML, styleSLD, useAsDefault, description) "
-                "VALUES ('', '', ?, 'geom', 'labels', ?, '', 1, ?)",
-                [layer, qml, "the classes to choose from"],
+                "styleName, styleQML, styleSLD, useAsDefault, description, update_time) "
+                "VALUES ('', '', ?, 'geom', 'labels', ?, '', 1, ?, ?)",
+                [layer, qml, "the classes to choose from", self._stated_date],
             )
             database.execute(
                 "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES ('layer_styles', 'attributes', "
                 "'layer_styles')"
             )
-        super()._date()
+        super()._date(work)
 
 
 class Points(NamedTuple):

@@ -65,7 +65,9 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
             raise
         wrong = isinstance(error, ConfigError | UnknownName)  # wrong values that the parser does not see
         message = str(error)
-        if not isinstance(error, RegardError):
+        if isinstance(error, OSError):  # of the machine, wherever it was met
+            message = f"{error.filename or 'a file'}: {error.strerror or error}. Look at the disk, then run it again."
+        elif not isinstance(error, RegardError):
             message = f"{' '.join(message.split())} This is a bug in regard; --debug shows where."
         return _fail(type(error).__name__, message, 2 if wrong else 1, json)
     if isinstance(answer, Answer):

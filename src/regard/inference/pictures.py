@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float, Integer, Shaped, UInt8
 
 from regard.card import RGB
 from regard.classes import ClassMap
+from regard.files import write_bytes
 
 INK = "#737a82"  # on no paper: legible on white and on near black
 NO_DATA_COLOUR = (0, 0, 0)
@@ -94,6 +96,6 @@ def panel(pictures: Sequence[Picture], classes: ClassMap | None, path: Path, *, 
             handles=patches, loc="outside lower center", ncols=min(4 * columns, len(classes)), frameon=False,
             fontsize=8, labelcolor=INK,
         )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, transparent=True, metadata={"Software": None})
-    return path
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=130, transparent=True, metadata={"Software": None})
+    return write_bytes(path, picture.getbuffer())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import rasterio
@@ -68,15 +71,22 @@ class RasterWriter(FileWriter):
         self.layer = layer
         self.size = size
         self._part = self._unfinished.with_name(f"{self._unfinished.name}.part")
-        self._work = self._part.with_suffix(".work.part")
-        profile = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": layer.dtype}
-        profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"}
-        profile |= {"bigtiff": "if_safer", "nodata": layer.nodata, "crs": crs}
-        profile |= {} if transform is None else {"transform": transform}
-        with not_georeferenced_is_fine():
-            self._file = rasterio.open(self._work, "w", **profile)
+        self._twin, self._work = self._part.with_suffix(".twin.part"), self._part.with_suffix(".work.part")
+        self._profile = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": layer.dtype}
+        self._profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"}
+        self._profile |= {"bigtiff": "if_safer", "nodata": layer.nodata, "crs": crs}
+        self._profile |= {} if transform is None else {"transform": transform}
+        self._file: Any = None
+        self._sum = 0  # of all rows
+
+    def _open(self) -> None:
         BLOCK_CACHE.enter()
-        self._describe()
+        try:
+            with not_georeferenced_is_fine():
+                self._file = rasterio.open(self._work, "w", **self._profile)
+            self._describe()
+        except GDAL_ERRORS as error:
+            raise self._failed(error) from None
 
     def _describe(self) -> None:
         layer = self.layer
@@ -97,7 +107,8 @@ class RasterWriter(FileWriter):
             self._file.rpcs = rpcs
 
     def write(self, top: int, rows: Shaped[np.ndarray, "h w"]) -> None:
-        """The rows from ``top`` on; OutputError where the disk is full or gone."""
+        """The next rows, from ``top`` on; OutputError where the disk is full or gone."""
+        self._sum = crc32(np.ascontiguousarray(rows, self.layer.dtype).data, self._sum)
         try:
             self._file.write(rows, 1, window=Window(0, top, rows.shape[1], rows.shape[0]))
         except GDAL_ERRORS as error:
@@ -107,10 +118,10 @@ class RasterWriter(FileWriter):
         resampling = "AVERAGE" if self.layer.classes is None else "MODE"
         options = {"BLOCKSIZE": BLOCK, "COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": resampling, "BIGTIFF": "IF_SAFER"}
         try:
-            self._file.close()
-            rasterio.shutil.copy(self._work, self._part, driver="COG", **options)
+            for part in (self._part, self._twin):  # from what is in memory: its header may not have reached the disk
+                rasterio.shutil.copy(self._file, part, driver="COG", **options)
             self._read_back()
-        except GDAL_ERRORS as error:  # GDAL's own where a copy finds no room
+        except (*GDAL_ERRORS, OSError) as error:  # GDAL's own where a copy finds no room
             raise self._failed(error) from None
         if self.layer.classes is not None:  # TIFF itself has no place for the names of classes that GDAL reads
             write_text(
@@ -119,15 +130,19 @@ class RasterWriter(FileWriter):
         os.replace(self._part, self.path)
 
     def _read_back(self) -> None:
-        """Decode both files whole and compare: rasterio does not always report a full disk when it writes."""
-        with not_georeferenced_is_fine(), rasterio.open(self._work) as work, rasterio.open(self._part) as part:
-            for _, window in part.block_windows(1):
-                if not np.array_equal(work.read(1, window=window), part.read(1, window=window)):
-                    raise self._failed("what was written does not read back")
+        """Decode the file whole, and compare it with its twin: GDAL does not report every write that fails."""
+        (height, width), found = self.size, 0
+        with not_georeferenced_is_fine(), rasterio.open(self._part) as part:
+            for top in range(0, height, BLOCK):
+                found = crc32(part.read(1, window=Window(0, top, width, min(BLOCK, height - top))), found)
+        if found != self._sum or not filecmp.cmp(self._part, self._twin, shallow=False):
+            raise self._failed("what was written does not read back")
 
     def _close(self) -> None:
-        self._file.close()
         BLOCK_CACHE.leave()
+        if self._file is not None:
+            with suppress(*GDAL_ERRORS):  # said before
+                self._file.close()
 
 
 def names_path(raster: Path) -> Path:

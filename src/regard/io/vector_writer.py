@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
@@ -108,6 +110,8 @@ class VectorWriter(FileWriter):
     is in longitude and latitude (RFC 7946), if the CRS has a place on Earth. A GeoPackage holds a date: ``when``, in
     seconds since 1970, makes its bytes the same at every run. ``description`` stands in the file: the layer's in the
     terms of GDAL, the schema's metadata in GeoParquet.
+
+    GDAL does not report every write that fails: all is written twice and compared.
     """
 
     geometry = "Polygon"
@@ -115,13 +119,13 @@ class VectorWriter(FileWriter):
     def __init__(
         self, path: Path, crs: Any, empty: Columns, *, when: float | None = None, description: str = ""
     ) -> None:
-        self._when, self._description = when, description
+        self._when, self._description = time() if when is None else when, description
         self._driver = check_vector_target(path)
         super().__init__(path)
         self.count = 0
         folder = path.parent.absolute()
-        self._work = folder / f"{self._unfinished.name}.work.part.gpkg"
-        self._part = folder / f"{self._unfinished.name}.part{path.suffix.lower()}"
+        self._works = [folder / f"{self._unfinished.name}.{number}.work.part.gpkg" for number in (1, 2)]
+        self._parts = [folder / f"{self._unfinished.name}.{number}.part{path.suffix.lower()}" for number in (1, 2)]
         self._crs = None if crs is None else crs.to_wkt()
         self._layer = {"layer": layer_name(path), "crs": self._crs, "geometry_type": self.geometry}
         self._waiting: list[tuple[Any, Columns]] = [(np.empty(0, object), empty)]
@@ -143,12 +147,13 @@ class VectorWriter(FileWriter):
         geometry = np.concatenate([part for part, _ in self._waiting])
         names = list(self._waiting[0][1])
         values = [np.concatenate([columns[name] for _, columns in self._waiting]) for name in names]
-        exists = self._work.exists()
         with self._checked():
-            about = {} if exists else {"DESCRIPTION": self._description}
-            _pyogrio().raw.write(
-                self._work, geometry, values, names, driver="GPKG", append=exists, **self._layer, **about
-            )
+            for work in self._works:
+                exists = work.exists()
+                about = {} if exists else {"DESCRIPTION": self._description}
+                _pyogrio().raw.write(
+                    work, geometry, values, names, driver="GPKG", append=exists, **self._layer, **about
+                )
         self.count += len(geometry)
         self._waiting = [(geometry[:0].copy(), dict(zip(names, (v[:0].copy() for v in values), strict=True)))]
         self._held = self._bytes = 0
@@ -156,51 +161,56 @@ class VectorWriter(FileWriter):
     def _publish(self) -> None:
         self._flush()
         with self._checked():
+            for work, part in zip(self._works, self._parts, strict=True):
+                if self._driver == "GPKG":
+                    self._date(work)
+                    os.replace(work, part)
+                elif self._driver == "Parquet":
+                    self._to_parquet(work, part)
+                else:
+                    self._convert(work, part)
+            first, second = self._parts
+            whole, layer = filecmp.cmp(first, second, shallow=False), None
             if self._driver == "GPKG":
-                self._date()
-                os.replace(self._work, self._part)
-            elif self._driver == "Parquet":
-                self._to_parquet()
-            else:
-                self._convert()
-            self._read_back()
-        os.replace(self._part, self.path)
+                layer = self._layer["layer"]
+            if whole and self._driver != "Parquet":
+                whole = len(_pyogrio().read_bounds(first, layer=layer)[0]) == self.count
+            if not whole:
+                raise self._failed("what was written does not read back")
+            os.replace(first, self.path)
 
     @contextmanager
     def _checked(self) -> Iterator[None]:
-        """Turn pyogrio's errors into OutputError; a map without a CRS gives no warning."""
+        """Turn pyogrio's errors into OutputError; a map without a CRS, and a damaged twin, give no warning."""
         try:
             with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "GPKG: |unable to read srs_id", RuntimeWarning)
                 warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
                 yield
         except BROKEN as error:
             raise self._failed(error) from None
 
-    def _date(self) -> None:
+    @property
+    def _stated_date(self) -> str:
+        return datetime.fromtimestamp(self._when, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+    def _date(self, work: Path) -> None:
         """Set the date (GDAL's setting is process-wide), and SQLite's counts of changes, which depend on the clock."""
-        if self._when is not None:
-            date = datetime.fromtimestamp(self._when, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-            with closing(sqlite3.connect(self._work)) as database, database:
-                database.execute("UPDATE gpkg_contents SET last_change = ?", [date])
-            with self._work.open("r+b") as file:
-                for place in (24, 92):
-                    file.seek(place)
-                    file.write((1).to_bytes(4, "big"))
+        with closing(sqlite3.connect(work)) as database, database:
+            database.execute("UPDATE gpkg_contents SET last_change = ?", [self._stated_date])
+        with work.open("r+b") as file:
+            for place in (24, 92):
+                file.seek(place)
+                file.write((1).to_bytes(4, "big"))
 
-    def _read_back(self) -> None:
-        """Decode every polygon: a full disk is not always told when it is written to."""
-        layer = self._layer["layer"] if self._driver == "GPKG" else None
-        if self._driver != "Parquet" and len(_pyogrio().read_bounds(self._part, layer=layer)[0]) != self.count:
-            raise self._failed("what was written does not read back")
-
-    def _convert(self) -> None:
+    def _convert(self, work: Path, part: Path) -> None:
         options = RFC_7946 if self._driver == "GeoJSON" and _is_on_earth(self._crs) else {}
-        with _pyogrio().raw.open_arrow(self._work, use_pyarrow=False) as (about, stream):
+        with _pyogrio().raw.open_arrow(work, use_pyarrow=False) as (about, stream):
             layer = {"geometry_name": about["geometry_name"] or "wkb_geometry", **self._layer, **options}
             layer["DESCRIPTION"] = self._description
-            _pyogrio().raw.write_arrow(stream, self._part, driver=self._driver, **layer)
+            _pyogrio().raw.write_arrow(stream, part, driver=self._driver, **layer)
 
-    def _to_parquet(self) -> None:
+    def _to_parquet(self, work: Path, part: Path) -> None:
         """Write GeoParquet 1.1.0: geometry as WKB, the CRS as PROJJSON."""
         import pyarrow
         from pyarrow import parquet
@@ -210,12 +220,12 @@ class VectorWriter(FileWriter):
         if self.count:
             about["bbox"] = [*np.min(self._bounds, axis=0)[:2].tolist(), *np.max(self._bounds, axis=0)[2:].tolist()]
         geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}}
-        with _pyogrio().raw.open_arrow(self._work, use_pyarrow=False) as (source, stream):
+        with _pyogrio().raw.open_arrow(work, use_pyarrow=False) as (source, stream):
             reader = pyarrow.RecordBatchReader.from_stream(stream)
             name = source["geometry_name"] or "wkb_geometry"
             fields = [pyarrow.field("geometry", pyarrow.binary()) if f.name == name else f for f in reader.schema]
             schema = pyarrow.schema(fields, metadata={"geo": json.dumps(geo), "description": self._description})
-            with parquet.ParquetWriter(self._part, schema, compression="zstd") as writer:
+            with parquet.ParquetWriter(part, schema, compression="zstd") as writer:
                 for batch in reader:
                     writer.write_batch(pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema))
 

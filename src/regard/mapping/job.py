@@ -71,14 +71,16 @@ class PhotographJob:
         if not files:
             return
         check_targets(files, [Path(self.source.fingerprint()[0])])
-        if not self.options.overwrite and not self.is_done():
-            refuse_to_replace(files)
+        if not self.options.overwrite:
+            refuse_to_replace([path for path in files if not self._is_mine(path)])
 
     def is_done(self) -> bool:
         """Whether all files are complete already: of the same model, source and options."""
-        outputs, modified = self.options.outputs, self.source.fingerprint()[2]
-        changed = modified if isinstance(modified, int) else 0
-        return bool(outputs.files) and is_complete(outputs.files, {"regard_job": self.tags["regard_job"]}, changed)
+        files = self.options.outputs.files
+        return bool(files) and all(map(self._is_mine, files))
+
+    def _is_mine(self, path: Path) -> bool:
+        return is_complete([path], {"regard_job": self.tags["regard_job"]})
 
     def run(self, *, progress: bool = True) -> Segmentation:
         """The labels; computed in memory, and no file is touched, where the files are complete already."""
@@ -108,7 +110,7 @@ class PhotographJob:
         tags = model_tags(self.model)
         facts = {
             "model": [tags, type(self.model).__name__, self.model.fast],
-            "size": self.source.fingerprint()[1],
+            "file": self.source.fingerprint()[1:],
             "bands": self.options.input.bands,
             "views": asdict(self.options.views),
             "version": __version__,
@@ -116,13 +118,9 @@ class PhotographJob:
         return {**tags, "regard_job": key_of(facts)}
 
 
-def is_complete(rasters: Sequence[Path], tags: Mapping[str, str], changed: int) -> bool:
-    """Whether the rasters of a map are complete already, so that they are kept: all exist, have these tags and are not
-    older than the source, ``changed`` in nanoseconds since 1970.
-    """
-    return all(path.is_file() and path.stat().st_mtime_ns >= changed for path in rasters) and all(
-        tags.items() <= tags_in(path).items() for path in rasters
-    )
+def is_complete(rasters: Sequence[Path], tags: Mapping[str, str]) -> bool:
+    """Whether the rasters of a map are complete already, so that they are kept: all exist and have these tags."""
+    return all(path.is_file() and tags.items() <= tags_in(path).items() for path in rasters)
 
 
 def tags_in(path: Path) -> dict[str, str]:
@@ -144,8 +142,9 @@ def model_tags(model: Segmenter) -> dict[str, str]:
     }
 
 
-def source_tags(raster: Raster, modified: Sequence[int]) -> dict[str, str]:
-    """The tags that tell when a scene was taken and modified (nanoseconds since 1970), as far as that is known."""
+def source_tags(raster: Raster) -> dict[str, str]:
+    """The tags that tell when a scene was taken and its files were modified, as far as that is known."""
+    modified = [when for _, _, when in raster.fingerprints if isinstance(when, int)]  # nanoseconds since 1970
     taken = {name: text for name, text in raster.tags().items() if name == "TIFFTAG_DATETIME"}
     when = [datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat() for nanoseconds in modified]
     return {**taken, **({MODIFIED_TAG: max(when)} if when else {})}

@@ -18,12 +18,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from regard.errors import OutputBusy, OutputError
-from regard.files import hidden_name, json_of, replacing
-
-try:
-    import fcntl
-except ImportError:  # no such locks on Windows: two runs of one job are not kept apart there
-    fcntl = None  # type: ignore[assignment]
+from regard.files import fcntl, hidden_name, json_of, replacing, taken_lock
 
 READ_AT_ONCE = 2**20  # bytes
 DTYPES = ("uint8", "uint16")
@@ -55,7 +50,7 @@ class Journal:
 
     def __enter__(self) -> Journal:
         with self._reporting():
-            self._lock = self._taken_lock()
+            self._lock = taken_lock(self.folder / "lock", self._take)
             self._lines = self._intact() if self.is_begun() else []
             self._clear()
         return self
@@ -114,17 +109,6 @@ class Journal:
 
     def _file(self, number: int, name: str) -> Path:
         return self.folder / f"{number:06d}.{name}.gz"
-
-    def _taken_lock(self) -> IO[str]:
-        """The folder's lock, ours alone; the folder is made again where a run that just ended deleted it."""
-        while True:
-            self.folder.mkdir(exist_ok=True)
-            with suppress(FileNotFoundError), ExitStack() as stack:
-                lock = stack.enter_context((self.folder / "lock").open("w"))
-                self._take(lock)
-                if os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
-                    stack.pop_all()
-                    return lock
 
     def _take(self, lock: IO[str]) -> None:
         if fcntl is None:
@@ -213,7 +197,8 @@ class Journal:
         if not (interrupted and self.done):
             self._remove()
         if self._lock is not None:
-            self._lock.close()
+            with suppress(OSError):
+                self._lock.close()
 
 
 def _sum_synced(path: Path) -> str:

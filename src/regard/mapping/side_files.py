@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def areas(map: str | Path, out: str | Path | None = None, *, overwrite: bool = F
         OutputError: the file cannot be written, or exists and ``overwrite`` is not given.
     """
     outputs = Outputs(Path(map), areas=_path(out))
-    _check(outputs, overwrite)
+    _check(outputs.sides, outputs, overwrite)
     table = class_areas(Path(map))
     if outputs.areas is not None:
         write_areas(table, outputs.areas)
@@ -78,7 +79,7 @@ def style(map: str | Path, out: str | Path | None = None, *, overwrite: bool = F
         OutputError: the file cannot be written, or exists and ``overwrite`` is not given.
     """
     target = _path(out) or style_path(Path(map))
-    _check(Outputs(Path(map)), overwrite, target)
+    _check([target], Outputs(Path(map)), overwrite)
     with open_label_map(Path(map)) as source:
         return write_style(Path(map), source.classes, target)
 
@@ -95,7 +96,7 @@ def item(outputs: Outputs, *, overwrite: bool = False) -> Path:
     if missing:
         raise UnreadableImage(f"{missing[0]} does not exist. Make it first, or leave it out of the item.")
     check_sides(outputs)
-    _check(Outputs(outputs.out, stac=outputs.stac), overwrite)
+    _check([outputs.stac], Outputs(outputs.out), overwrite)
     return write_item(outputs, outputs.stac)
 
 
@@ -108,10 +109,14 @@ def write_sides(outputs: Outputs, rules: PolygonRules = NO_RULES, *, overwrite: 
     """
     assert outputs.out is not None
     check_sides(outputs)
-    _check(outputs, overwrite)
+    wanted = outputs.sides
+    lacks_areas = outputs.areas is not None and not outputs.areas.exists()
+    if lacks_areas and not overwrite and outputs.out.is_file():
+        wanted = missing_sides(outputs, rules)  # not the polygons, of a run that was killed when it had them
+    _check(wanted, outputs, overwrite)
     with open_label_map(outputs.out) as source:
         check_rules(rules, source.raster, source.classes)
-    add_sides(outputs, rules, outputs.sides, confidence=outputs.confidence)
+    add_sides(outputs, rules, wanted, confidence=outputs.confidence)
 
 
 def add_sides(outputs: Outputs, rules: PolygonRules, wanted: Sequence[Path], *, confidence: Path | None) -> None:
@@ -126,6 +131,10 @@ def add_sides(outputs: Outputs, rules: PolygonRules, wanted: Sequence[Path], *, 
         write_preview(outputs.out, outputs.preview)
     if outputs.stac is not None and outputs.stac in wanted:
         write_item(outputs, outputs.stac)
+    made = outputs.out.stat().st_mtime_ns
+    for path in wanted:
+        if path.stat().st_mtime_ns < made:  # the clock was set back
+            os.utime(path, ns=(made, made))
 
 
 def missing_sides(outputs: Outputs, rules: PolygonRules) -> list[Path]:
@@ -174,9 +183,8 @@ def write_preview(labels: Path, target: Path) -> Path:
     return write_bytes(target, buffer.getvalue())
 
 
-def _check(outputs: Outputs, overwrite: bool, *more: Path) -> None:
-    """Whether the side files can be written, before they are made."""
-    files = [*outputs.sides, *more]
+def _check(files: Sequence[Path], outputs: Outputs, overwrite: bool) -> None:
+    """Whether some files can be written next to the rasters, before they are made."""
     check_targets(files, list(outputs.rasters.values()))
     if not overwrite:
         refuse_to_replace(files, "")

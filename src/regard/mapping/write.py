@@ -17,7 +17,7 @@ import numpy as np
 
 from regard._version import __version__
 from regard.errors import OutputError, UnreadableImage
-from regard.files import refuse_to_replace, sweep
+from regard.files import refuse_to_replace, sweep, writing
 from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer, style_path, write_style
 from regard.io.polygons import check_rules
 from regard.io.raster import Raster
@@ -88,7 +88,7 @@ class RasterJob:
         if self.options.overwrite or not self.has_rasters():
             check_scene(self.model, self.raster, self.options.input)
             self._check_space()
-        with self.journal:
+        with self.journal, writing(self.labels.parent):
             for path in (*self.options.outputs.files, style_path(self.labels)):  # what a killed run left unfinished
                 sweep(path)
             if not self.options.overwrite and self.is_complete():  # by a run that ended just before we had the lock
@@ -166,11 +166,6 @@ class RasterJob:
             "version": __version__,
         }
 
-    @property
-    def modified(self) -> list[int]:
-        """When the source's files were modified, in nanoseconds since 1970, where that is known."""
-        return [when for _, _, when in self.raster.fingerprints if isinstance(when, int)]
-
     def identity(self) -> dict[str, Any]:
         """All that decides the map's values: the settings, and the source as it is now."""
         return {**self.settings, "source": self.raster.fingerprints}
@@ -179,11 +174,12 @@ class RasterJob:
     def tags(self) -> dict[str, str]:
         """The provenance tags of the rasters, which differ where their values would differ."""
         nodata = {} if self.raster.no_data is None else {"regard_nodata": f"{self.raster.no_data:g}"}
-        return {"regard_job": key_of(self.settings), **nodata}
+        return {"regard_job": key_of(self.settings), **source_tags(self.raster), **nodata}
 
     def has_rasters(self, wanted: Sequence[Path] | None = None) -> bool:
         """Whether the map's rasters, or those that are ``wanted``, are complete."""
-        return is_complete(wanted or [*self.options.outputs.rasters.values()], self.tags, max(self.modified, default=0))
+        own = {name: text for name, text in self.tags.items() if name.startswith("regard_")}
+        return is_complete(wanted or [*self.options.outputs.rasters.values()], own)
 
     def is_complete(self) -> bool:
         return self.has_rasters() and not missing_sides(self.options.outputs, self.options.rules)
@@ -240,7 +236,7 @@ def _publish(job: RasterJob) -> bool:
     """
     mapped = False
     raster, folder = job.raster, job.journal.folder
-    tags = {**job.model_tags, **source_tags(raster, job.modified), **job.tags}
+    tags = {**job.model_tags, **job.tags}
     grid = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
     for name, path in reversed(job.layers.items()):
         layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)

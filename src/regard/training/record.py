@@ -8,11 +8,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -21,9 +21,9 @@ from regard.checkpoints.file import save
 from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData
 from regard.datasets.source_text import STATED
-from regard.errors import TrainingError
+from regard.errors import OutputBusy, TrainingError
 from regard.evaluation.evaluate import Scores
-from regard.files import json_of, write_text, writing
+from regard.files import fcntl, json_of, taken_lock, unlink, write_text, writing
 from regard.models import Segmenter
 from regard.training.config import RENAMED, TrainConfig
 
@@ -58,6 +58,7 @@ class Record:
     ) -> None:
         self.folder, self.window, self.classes = folder, config.window, data.classes
         self.best_file, self.resume_file = folder / "best.safetensors", folder / "last.ckpt"
+        self.lock_file = folder / ".lock"
         self.facts = {
             "model": {"architecture": model.card.architecture, **model.card.config, "bands": list(model.bands)},
             "data": {"root": data.root.name, **{name: len(pairs) for name, pairs in data.splits.items()}},
@@ -67,6 +68,27 @@ class Record:
             folder.mkdir(parents=True, exist_ok=True)
         self._check_same(resume)
         self.is_finished = self._stored().get("finished") is not None and not resume
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs out of the folder; an OutputBusy if one is there.
+
+        The lock is the process's own: processes that read images, which may outlive it a while, do not have it.
+        """
+
+        def take(file: IO[str]) -> None:
+            try:
+                with suppress(AttributeError):  # no such locks on Windows
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                advice = "Wait until it is done, or choose another folder."
+                raise OutputBusy(f"another run is training in {self.folder}. {advice}") from None
+
+        with writing(self.folder):
+            lock = taken_lock(self.lock_file, take)
+        with lock, ExitStack() as after:
+            after.callback(unlink, self.lock_file)
+            yield
 
     def start(self, step: int) -> None:
         """Begin after ``step``: write run.json, and drop the lines of metrics.jsonl from later steps."""

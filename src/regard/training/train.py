@@ -8,7 +8,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from regard.datasets.source_text import STATED, stated
 from regard.datasets.statistics import check_labels, check_val, class_pixels, measure, measured_resolution
 from regard.errors import ConfigError, TrainingError
 from regard.evaluation.evaluate import check_classes
+from regard.files import unlink
 from regard.memory import keep_freed_memory
 from regard.models import Segmenter
 from regard.progress import Progress
@@ -68,7 +69,8 @@ def train(
         ClassMismatch, DatasetError and others: see ``LabelledData``.
         TrainingError: ``out`` holds a run with other settings; the loss or the weights are no longer numbers; a process
             that reads images died.
-        OutputError: ``out`` cannot be written to; what was saved before is intact.
+        OutputError: ``out`` cannot be written to; what was saved before is intact. Or another run trains there
+            (OutputBusy).
         Stopped: SIGTERM, SIGUSR1 or SIGINT came; called again, the training resumes after the step that it was at.
     """
     config = completed(recipe, settings, data)
@@ -79,10 +81,13 @@ def train(
         check_labels(data, skip=skip)
         check_val(data, model.bands, progress=progress)
         model = model.with_card(card_of(data, config, model.card))
-        with one_line_errors(), quiet():  # a data process may die as late as when Lightning is no longer quiet
+        sole = record.alone() if is_first() else nullcontext()
+        with sole, one_line_errors(), quiet():  # a data process may die as late as when Lightning is no longer quiet
             fit(model, data, record, config, progress=progress)
-        if is_first():
-            record.finish()
+            if is_first():
+                record.finish()
+    elif is_first():
+        unlink(record.lock_file)  # where the run was killed at its very end
     return Run(record.folder, record.best_file, record.best_scores(), record.skipped())
 
 

@@ -19,7 +19,7 @@ from regard.checkpoints.file import load
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData, Pair
 from regard.datasets.statistics import class_pixels, measure
-from regard.errors import DatasetError, OutputError, RegardError, TrainingError, UnreadableImage
+from regard.errors import DatasetError, OutputBusy, OutputError, RegardError, TrainingError, UnreadableImage
 from regard.training import task
 from regard.training.callbacks import Bookkeeping
 from regard.training.faults import one_line_errors
@@ -168,14 +168,14 @@ def test_no_number_ends_the_run_names_the_images_and_keeps_what_was_saved(
     monkeypatch.setattr(LabelledData, "read", lambda *a, **m: (seen.append(a[1].name), read(*a, **m))[1])
     monkeypatch.setattr("regard.training.loader.CACHED_IMAGES", 0)
     monkeypatch.setattr(task, "weighted_sum", poisoned)
-    saved: dict[str, bytes] = {}
-    at(monkeypatch, 3, lambda: saved.update({path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}))
+    saved, out = dict[str, bytes](), tmp_path / "run"
+    at(monkeypatch, 3, lambda: saved.update({path.name: path.read_bytes() for path in out.glob("[!.]*")}))
     with pytest.raises(TrainingError, match=rf"the {what} .* at step 4 \(images tile\d, tile\d\).*--init") as caught:
-        run(toy, tmp_path / "run")
+        run(toy, out)
     trained = [name for name in seen if name in {pair.name for pair in toy.split("train")}]
     drawn = 2  # for the picture of the first batch
     assert f"(images {', '.join(trained[6 + drawn : 8 + drawn])})" in str(caught.value)
-    kept = {name: (tmp_path / "run" / name).read_bytes() for name in saved if not name.startswith("metrics.")}
+    kept = {name: (out / name).read_bytes() for name in saved if not name.startswith("metrics.")}
     assert "last.ckpt" in kept and kept == {name: saved[name] for name in kept}
 
 
@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_goes_on(
     before: dict[str, bytes] = {}
 
     def fill() -> None:
-        before.update({path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()})
+        before.update({path.name: path.read_bytes() for path in (tmp_path / "run").glob("[!.]*")})
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
 
     with monkeypatch.context() as patched, pytest.raises(OutputError) as caught:
@@ -225,3 +225,26 @@ def test_the_death_of_another_process_of_the_training_is_one_line() -> None:
         raise RuntimeError(said)
     with pytest.raises(RuntimeError, match="shapes differ"), one_line_errors():
         raise RuntimeError("shapes differ")
+
+
+def test_a_second_run_in_a_folder_is_refused_while_the_first_trains(
+    toy: LabelledData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
+):
+    """The second is another process: the lock is one of processes."""
+    said = multiprocessing.get_context("fork").Queue()
+
+    def another() -> None:
+        try:
+            run(toy, tmp_path / "run")
+        except OutputBusy as busy:
+            said.put(str(busy))
+
+    def start() -> None:
+        process = multiprocessing.get_context("fork").Process(target=another)
+        process.start()
+        process.join()
+
+    at(monkeypatch, 3, start)
+    run(toy, tmp_path / "run")
+    assert "another run is training in" in said.get(timeout=60)
+    assert same_end(whole, tmp_path / "run") and not list((tmp_path / "run").glob(".*"))

@@ -1,0 +1,120 @@
+"""Let every single write of a command fail, in turn: is a file ever torn, or an answer lost?
+
+    python -m tests.faults.writes [JOB ...] [--faults NAME,...] [--every K] [--save FILE]
+
+A small C library, preloaded, counts the calls of a command that change its output folder: opening, writing, syncing,
+closing, renaming, deleting, folders, lengths, modes. The command is run once for each of them and each fault, from a
+process that has everything loaded; then it is given once more, undisturbed. JOB is predict, train, export, report,
+labels or another of tests/faults/write_jobs.py; all of them by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.faults.write_trials import Disk, Tally
+
+SOURCE = Path(__file__).with_name("write_faults.c")
+
+
+def with_library(arguments: list[str]) -> None:
+    """Begin this program again, with the library in all that it loads."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        raise SystemExit("needs Linux and a C compiler (cc), for the library that lets writes fail")
+    library = Path(tempfile.gettempdir()) / f"write_faults.{os.getpid()}.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
+    environment = {**os.environ, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
+    os.execve(sys.executable, [sys.executable, "-m", "tests.faults.writes", *arguments], environment)
+
+
+@contextlib.contextmanager
+def prepared() -> Iterator[Disk]:
+    """A disk, and the files that the jobs start from."""
+    import torch
+
+    from tests.faults.write_jobs import prepare
+    from tests.faults.write_trials import Disk
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        (inputs := Path("inputs").absolute()).mkdir()
+        prepare(inputs)
+        yield Disk(inputs.parent)
+
+
+def load_what_it_loads(disk: Disk, arguments: list[str]) -> None:
+    """Import in this process what a command imports, so that its children need not."""
+    names = disk.run(arguments, names=True).said.splitlines()
+    for name in names:
+        if name not in sys.modules and name != "__mp_main__":
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is here already is not looked at again in every child
+
+
+def measure(jobs: list[str], faults: list[str], every: int) -> dict[str, dict[str, Tally]]:
+    """All faults at every ``every``-th call of all jobs, on an empty disk and on one with old files."""
+    from tests.faults.write_jobs import JOBS
+    from tests.faults.write_trials import FAULTS, Tally, Trial
+
+    tallies: dict[str, dict[str, Tally]] = {}
+    with prepared() as disk:
+        for name in jobs:
+            disk.clear()
+            load_what_it_loads(disk, JOBS[name].arguments())
+            for old in (False, True)[: 1 + bool(JOBS[name].old)]:
+                trial, title = Trial(disk, name, old=old), f"{name}, replacing" if old else name
+                found = tallies.setdefault(title, {})
+                for fault in faults:
+                    tally = found.setdefault(fault, Tally())
+                    for at in range(1, trial.points(FAULTS[fault]) + 1, every):
+                        trial.disturb(FAULTS[fault], at, tally)
+                    print(f"{title}: {fault}: {json.dumps(tally.row())}", flush=True)
+                    print("".join(f"    {said}\n" for said in tally.faults), end="", flush=True)
+    return tallies
+
+
+def main(arguments: list[str]) -> int:
+    """Print what was seen; the exit code is 1 where a file was torn, an answer lost, or an error unclear."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="by default all")
+    parser.add_argument("--faults", type=lambda text: text.split(","), help="by default all")
+    parser.add_argument("--every", type=int, default=1, metavar="K", help="only every K-th call")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="the table as JSON")
+    chosen = parser.parse_args(arguments)
+    preloaded = Path(os.environ.get("LD_PRELOAD", ""))
+    if not preloaded.name.startswith("write_faults"):
+        with_library(arguments)
+    preloaded.unlink()
+    os.environ.pop("LD_PRELOAD")
+    from tests.faults.write_jobs import GROUPS, JOBS
+    from tests.faults.write_trials import FAULTS
+
+    jobs = [job for name in chosen.jobs or JOBS for job in GROUPS.get(name, (name,))]
+    tallies = measure(jobs, chosen.faults or list(FAULTS), chosen.every)
+    if chosen.save:
+        rows = {job: {fault: tally.row() for fault, tally in found.items()} for job, found in tallies.items()}
+        chosen.save.write_text(json.dumps(rows, indent=1) + "\n")
+    every = [tally for found in tallies.values() for tally in found.values()]
+    sums = {name: sum(tally.row()[name] for tally in every) for name in ("points", "torn", "lost", "unclear", "left")}
+    print(json.dumps(sums))
+    return 1 if any(sums[name] for name in sums if name != "points") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
