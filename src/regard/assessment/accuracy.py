@@ -211,7 +211,7 @@ def _percent(part: Estimate, k: int) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _row(cells: Sequence[object]) -> str:
