@@ -1,8 +1,9 @@
 """The mean of several trained models' weights, with the logit of building lowered.
 
-    python -m experiments.buildings.soup OUT.safetensors 1:A.safetensors 1:B.safetensors 2:C.safetensors --lower 0.5
+    python -m experiments.buildings.soup OUT.safetensors DATA 1:A.safetensors 1:B.safetensors 2:C.safetensors --lower 0.5
 
-Source: Wortsman et al., Model soups, 2022, arXiv 2203.05482. The card is the last model's, with the scores of that one.
+Source: Wortsman et al., Model soups, 2022, arXiv 2203.05482. The card is the last model's, with the mean's own scores on
+the split val of DATA.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from pathlib import Path
 
 import torch
 
+import regard
+
 from regard.checkpoints.file import load, save
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
+    parser.add_argument("data", type=Path, help="a folder as regard train takes it")
     parser.add_argument("models", nargs="+", help="weight:file, of one network trained further and further")
     parser.add_argument("--lower", type=float, default=0.0, help="taken from the logit of building")
     given = parser.parse_args()
@@ -31,8 +35,11 @@ def main() -> None:
             if tensor.is_floating_point():
                 tensor.copy_(sum(weight * state[name] for weight, state in zip(weights, states, strict=True)))
         networks[-1].classify.bias[networks[-1].classes.names.index("building")] -= given.lower
+    mean = networks[-1]
+    mean.card = mean.card.model_copy(update={"scores": regard.evaluate(mean, regard.folder(given.data)).summary()})
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    save(networks[-1], given.out)
+    save(mean, given.out)
+    print(mean.card.scores)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ for run in stride-16 long-16 even-16 stride-8; do
 done
 
 # The mean of three of these runs.
-python -m experiments.buildings.soup "$OUT/runs/soup/best.safetensors" "1:$OUT/runs/stride-16/best.safetensors" \
+python -m experiments.buildings.soup "$OUT/runs/soup/best.safetensors" "$OUT/data" "1:$OUT/runs/stride-16/best.safetensors" \
     "1:$OUT/runs/long-16/best.safetensors" "2:$OUT/runs/even-16/best.safetensors" --lower 0.5
 python -m experiments.buildings.score "$OUT/runs/soup/best.safetensors" "$DATA/banepa" "$DATA/oam_buildings" \
     --ground 0.1 --save "$OUT/runs/soup/scores.json"

@@ -32,7 +32,7 @@ FACTS = {
         "Command: experiments/buildings/train.sh.",
         "licence": "Apache-2.0 (weights); images CC-BY-4.0, footprints ODbL-1.0",
         "credit": "OpenAerialMap contributors, HOT; © OpenStreetMap contributors; EfficientNet-Lite0 by Google",
-        "ground_resolution": 0.15,
+        "ground_resolution": 0.1,
     },
 }
 
