@@ -1,8 +1,8 @@
 """The mean of several trained models' weights, with the logit of building lowered.
 
-    python -m experiments.buildings.soup OUT.safetensors DATA 1:A.safetensors 1:B.safetensors 2:C.safetensors --lower 0.5
+    python -m experiments.buildings.soup OUT.safetensors DATA 1:A.safetensors 2:B.safetensors --lower 0.5
 
-Source: Wortsman et al., Model soups, 2022, arXiv 2203.05482. The card is the last model's, with the mean's own scores on
+Source: Wortsman et al., Model soups, 2022, arXiv 2203.05482. The card is the last model's, with the mean's scores on
 the split val of DATA.
 """
 
@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 import regard
-
 from regard.checkpoints.file import load, save
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +15,11 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.h of glibc
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8  # malloc.h of glibc
 NEVER = 2**31 - 1
+LARGE = 2**26  # bytes: smaller blocks are kept, since even huge pages take time
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+ASKED = "THP_MEM_ALLOC_ENABLE"  # PyTorch reads it at its first tensor: ask for huge pages for tensors from 2 MB on
 
 
 def keep_freed_memory(*, shared_arena: bool = False) -> bool:
@@ -29,6 +34,33 @@ def keep_freed_memory(*, shared_arena: bool = False) -> bool:
         return False
     settings = [(M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26), *[(M_ARENA_MAX, 1)] * shared_arena]
     return all(mallopt(option, value) for option, value in settings)
+
+
+def ask_for_huge_pages() -> None:
+    """Let PyTorch take large tensors in huge pages where the system has them; nothing once PyTorch is imported."""
+    if "torch" not in sys.modules and _has_huge_pages():
+        os.environ[ASKED] = "1"
+
+
+def reuse_memory() -> None:
+    """Set glibc for predictions: small blocks are kept; large ones too, unless huge pages make fresh ones cheap.
+
+    Kept blocks of many sizes lie in each other's way. A window of 1024 x 1024 pixels of a bundled model held 430 MB where
+    all were kept, 330 MB from 64 MB on fresh, at the same speed, and 190 MB from 8 MB on, 10 % slower.
+    """
+    mallopt = _glibc("mallopt")
+    if mallopt is None or os.environ.get(ASKED) != "1" or not _has_huge_pages():
+        keep_freed_memory()
+        return
+    for option, value in ((M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26)):
+        mallopt(option, value)
+
+
+def _has_huge_pages() -> bool:
+    try:
+        return "[never]" not in HUGE_PAGES.read_text()
+    except OSError:
+        return False
 
 
 def give_back_freed_memory() -> None:

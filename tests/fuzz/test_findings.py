@@ -56,7 +56,7 @@ def test_a_card_cannot_name_a_pickle(tmp_path: Path) -> None:
         ({"backbone_options": {"norm_layer": "eval"}}, "KeyError"),
         ({"backbone": "resnet152"}, "does not fit"),
         ({"backbone": "resnet18", "backbone_options": {"layers": [10**6] * 4}}, "its card describes"),
-        ({"width": 60_000}, "does not fit"),
+        ({"width": 60_000}, "weights disagree"),
     ],
 )
 def test_a_card_that_describes_no_such_network_is_refused(config: dict, message: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regard.card import Card
 from regard.checkpoints.create import build, unscaled
-from regard.checkpoints.file import check_shell, find, fit, read_model
+from regard.checkpoints.file import check_fit, find, fit, no_larger_than, read_model
 from regard.classes import ClassMap
 from regard.models import Segmenter
 
@@ -39,7 +39,8 @@ def adapt(source: str | Path, *, classes: ClassMap, bands: Sequence[str], **conf
     old, tensors = read_model(path)
     old = old.model_copy(update={"config": {**old.config, **config}})
     classes = classes.coloured_as(old.classes)
-    check_shell(old, tensors, path)
+    with no_larger_than(tensors, path), torch.device("meta"):
+        check_fit(build(old), tensors, path)
     card = old.without_data().model_copy(update={"classes": classes})
     if tuple(bands) != old.bands:
         card = card.model_copy(update=unscaled(bands) | _scaling(old, bands))

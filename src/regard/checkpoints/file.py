@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -29,7 +30,7 @@ from regard.models import Segmenter
 from regard.options import Compute
 from regard.tensor_files import check_numbers, read_tensors, write_tensors
 
-MOST_TENSORS = 10_000  # parameters that timm's networks may have besides those that are kept
+MORE_TENSORS, MORE_ELEMENTS = 10_000, 2**26  # what timm's networks may have besides what is kept
 
 
 def load(
@@ -93,8 +94,8 @@ def open_saved(path: Path, **config: Any) -> Segmenter:
     """The network in a ``.safetensors``, as its card says but for ``config``, in eval mode."""
     card, tensors = read_model(path)
     card = card.model_copy(update={"config": {**card.config, **config}})
-    check_shell(card, tensors, path)
-    model = build(card)
+    with no_larger_than(tensors, path):
+        model = build(card)
     fit(model, tensors, path)
     return model.eval()
 
@@ -183,27 +184,33 @@ def parse_card(path: Path, header: Mapping[str, str]) -> Card:
         raise CheckpointError(f"{path}: its card is not valid ({first_reason(error)}). Fetch the file again.") from None
 
 
-def check_shell(card: Card, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Hold the network of a card against the tensors before it takes memory: a card may describe one of any size.
+@contextmanager
+def no_larger_than(tensors: Mapping[str, Tensor], path: Path) -> Iterator[None]:
+    """Stop building a network when it outgrows the tensors of its file: a card may describe one of any size.
+
+    Each parameter is counted when it is registered, which is before its memory is touched.
 
     Raises:
-        CheckpointError: they disagree.
+        CheckpointError: it has many more parameters than the file, or much larger ones.
     """
-    count, thread = 0, threading.get_ident()
+    count = elements = 0
+    kept, thread = sum(tensor.numel() for tensor in tensors.values()), threading.get_ident()
 
-    def register(*_: object) -> None:
-        nonlocal count
-        count += threading.get_ident() == thread
-        if count > MOST_TENSORS + 2 * len(tensors):
-            raise CheckpointError(f"{path}: its card describes {count} tensors and more, but it has {len(tensors)}.")
+    def register(_: object, name: str, parameter: Tensor | None) -> None:
+        nonlocal count, elements
+        if threading.get_ident() == thread and parameter is not None:
+            count, elements = count + 1, elements + parameter.numel()
+        if count > MORE_TENSORS + 2 * len(tensors) or elements > MORE_ELEMENTS + 4 * kept:
+            raise CheckpointError(
+                f"{path}: its card describes {count} tensors of {elements} numbers and more, but it has {len(tensors)} "
+                f"of {kept}. Its card and weights disagree."
+            )
 
     handle = register_module_parameter_registration_hook(register)
     try:
-        with torch.device("meta"):
-            shell = build(card)
+        yield
     finally:
         handle.remove()
-    check_fit(shell, tensors, path)
 
 
 def fit(model: Segmenter, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -81,8 +81,9 @@ def predict(
         views: The views of the image.
         sharing: How several sources are distributed.
     """
-    from regard.memory import import_timm_without_compiler
+    from regard.memory import ask_for_huge_pages, import_timm_without_compiler
 
+    ask_for_huge_pages()
     import_timm_without_compiler()
     from regard.io.mosaic import mosaic as as_one
     from regard.io.source import Source

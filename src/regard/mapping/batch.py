@@ -25,7 +25,7 @@ from regard.io.image import image_size
 from regard.io.source import Source
 from regard.mapping.predict import opened
 from regard.mapping.sources import are_several, check_failures, targets_of
-from regard.memory import keep_freed_memory, peak_memory_mb
+from regard.memory import peak_memory_mb, reuse_memory
 from regard.models import Segmenter
 from regard.options import Compute, MapOptions, Sharing
 
@@ -219,7 +219,7 @@ def failed(scene: Scene, reason: str) -> SceneResult:
 @cache
 def network(name: str, compute: Compute = Compute()) -> Segmenter:
     """The model, loaded once in each process."""
-    keep_freed_memory()
+    reuse_memory()
     return load_to_predict(name, compute)
 
 
