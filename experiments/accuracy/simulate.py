@@ -82,11 +82,12 @@ def case(name: str, points: int, allocation: str) -> list[str]:
     total, rng = matrix.sum(), np.random.default_rng([points, len(name), len(allocation)])
     counts = allocated(matrix.sum(axis=1), points, allocation)
     shares = matrix[0, 0] / matrix[0].sum(), matrix[0, 0] / matrix[:, 0].sum()
-    truths = (np.trace(matrix) / total, *shares, matrix[:, 0].sum())
-    overall, users, producers, area = tallies = [Tally(float(truth)) for truth in truths]
+    truths = (np.trace(matrix) / total, *shares, matrix[:, 0].sum(), matrix[:, 0].sum() / total)
+    overall, users, producers, area, _ = tallies = [Tally(float(truth)) for truth in truths]
     for sample in samples(matrix, counts, rng):
         found = estimate(sample, len(matrix))
-        for tally, part in zip(tallies, (found.overall, found.users, found.producers, found.area), strict=True):
+        parts = (found.overall, found.users, found.producers, found.area, found.share)
+        for tally, part in zip(tallies, parts, strict=True):
             tally.add(part, 0)
     share, mapped = matrix[:, 0].sum() / total, matrix[0].sum() / total
     omitted = (counts[1:] * matrix[1:, 0] / matrix[1:].sum(axis=1)).sum()
@@ -101,8 +102,8 @@ def case(name: str, points: int, allocation: str) -> list[str]:
 
 
 HEADS = [
-    "map", "points", "allocation", "omissions", "overall, %", "user's, %", "producer's, %", "area, %", "bias",
-    "producer's bias", "width", "simple random", "counting",
+    "map", "points", "allocation", "omissions", "overall, %", "user's, %", "producer's, %", "area, %", "share, %",
+    "bias", "producer's bias", "width", "simple random", "counting",
 ]  # fmt: skip
 
 

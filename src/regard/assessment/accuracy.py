@@ -48,8 +48,7 @@ class Accuracy:
         facts: dict[str, Any] = {"map": self.map, "points": self.points, "unlabelled": self.unlabelled} | overall
         facts |= {"strata": self.strata, "caution": self.caution, "classes": list(self.classes.names)}
         named = [("users_accuracy", found.users), ("producers_accuracy", found.producers), ("f1", found.f1)]
-        share = Estimate(*(part / total for part in found.area))
-        for name, part in [*named, ("iou", found.iou), ("area_share", share), ("area_m2", found.area)]:
+        for name, part in [*named, ("iou", found.iou), ("area_share", found.share), ("area_m2", found.area)]:
             known = name != "area_m2" or self.ground
             facts |= {key: self._by_class(values if known else None) for key, values in _told(name, part).items()}
         facts["mapped_share"] = self._by_class((self.mapped / total).tolist())

@@ -80,7 +80,8 @@ class LabelledSample:
 @dataclass(frozen=True, eq=False)
 class Accuracies:
     """All estimates of a map of k classes. ``counts`` and ``shares`` are error matrices, mapped x reference: points,
-    and shares of the area. ``area`` is in the unit of the sample.
+    and shares of the area. ``share`` and ``area``, in the unit of the sample, differ in their intervals: Wilson's,
+    which holds better for rare classes, and the symmetric one of Olofsson et al. 2014.
     """
 
     counts: Int[np.ndarray, "k k"]
@@ -90,6 +91,7 @@ class Accuracies:
     producers: Estimate
     f1: Estimate
     iou: Estimate
+    share: Estimate
     area: Estimate
 
 
@@ -98,6 +100,7 @@ def estimate(sample: LabelledSample, classes: int) -> Accuracies:
     mapped, reference = (np.eye(classes)[labels] for labels in (sample.mapped, sample.reference))
     both, every = mapped * reference, np.ones((len(sample.mapped), 1))
     pairs = sample.mapped * classes + sample.reference
+    share = sample.ratios(reference, np.repeat(every, classes, axis=1))
     shares = np.bincount(pairs, sample.weights, classes**2).reshape(classes, classes) / sample.area.sum()
     return Accuracies(
         counts=np.bincount(pairs, minlength=classes**2).reshape(classes, classes),
@@ -107,12 +110,13 @@ def estimate(sample: LabelledSample, classes: int) -> Accuracies:
         producers=sample.ratios(both, reference),
         f1=sample.ratios(2 * both, mapped + reference),
         iou=sample.ratios(both, np.maximum(mapped, reference)),
-        area=_areas(sample.ratios(reference, np.repeat(every, classes, axis=1)), float(sample.area.sum())),
+        share=share,
+        area=_areas(share, float(sample.area.sum())),
     )
 
 
 def _areas(share: Estimate, total: float) -> Estimate:
-    """Shares of the area as areas, with the symmetric intervals of Olofsson et al. 2014, within 0 and the total."""
+    """Shares of the area as areas, with symmetric intervals within 0 and the total."""
     margin = Z * share.se
     low, high = np.clip([share.value - margin, share.value + margin], 0, 1)
     return Estimate(*(total * part for part in (share.value, share.se, low, high)))

@@ -154,6 +154,15 @@ def test_a_census_has_no_error() -> None:
     assert (estimate(whole, classes).area.se == 0).all()
 
 
+def test_the_share_of_a_rare_class_has_an_interval_above_0() -> None:
+    """3 of 100 points in one stratum: Wilson's interval as Brown, Cai and DasGupta (2001) write it, equation 4."""
+    sample = by_class(np.array([[0, 0], [3, 97]])[1:], np.array([1]), np.array([ENDLESS]))
+    found, n, p = estimate(sample, 2), 99, 0.03
+    centre, half = (p * n + Z**2 / 2) / (n + Z**2), Z * n**0.5 / (n + Z**2) * (p * (1 - p) + Z**2 / 4 / n) ** 0.5
+    assert (found.share.low[0], found.share.high[0]) == pytest.approx((centre - half, centre + half))
+    assert found.area.low[0] < found.share.low[0]
+
+
 def test_no_error_found_is_not_certainty() -> None:
     """20 points without an error: Wilson's interval ends at n / (n + z²)."""
     found = estimate(by_class(np.diag([20, 20]), np.array([1, 1]), np.full(2, ENDLESS)), 2)
