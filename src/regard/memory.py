@@ -45,8 +45,8 @@ def ask_for_huge_pages() -> None:
 def reuse_memory() -> None:
     """Set glibc for predictions: small blocks are kept; large ones too, unless huge pages make fresh ones cheap.
 
-    Kept blocks of many sizes lie in each other's way. A window of 1024 x 1024 pixels of a bundled model held 430 MB with
-    all kept, 330 MB with those from 64 MB on fresh, at the same speed, and 190 MB from 8 MB on, 10 % slower.
+    Kept blocks of many sizes lie in each other's way. A window of 1024 x 1024 pixels of a bundled model held 430 MB
+    with all kept, 330 MB with those from 64 MB on fresh, at the same speed, and 190 MB from 8 MB on, 10 % slower.
     """
     mallopt = _glibc("mallopt")
     if mallopt is None or os.environ.get(ASKED) != "1" or not _has_huge_pages():
