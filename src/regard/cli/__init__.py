@@ -92,7 +92,12 @@ def _tell(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning on standard error in one line; where in the code it arose is of use in those of other packages."""
+    """A warning on standard error in one line; where in the code it arose is of use in those of other packages.
+
+    That a raster has no georeference is nothing to tell; filters of warnings do not hold it back in every thread.
+    """
+    if category.__name__ == "NotGeoreferencedWarning":
+        return
     own = issubclass(category, SceneWarning)
     print(
         f"warning: {message}" if own else warnings.formatwarning(message, category, filename, lineno), file=sys.stderr
