@@ -1,5 +1,5 @@
 # make demo   map a real place with what comes with regard (installs first)
-# make test   every test            make check   lint, types, import contracts and the fast tests
+# make test   every test but those of make nightly            make check   lint, types, import contracts and the fast tests
 # make gpu    what needs a GPU, in less than ten minutes, into runs/gpu; see docs/performance.md (installs nothing but .wheels)
 # make study  the key figure of docs/study.md, one seed, into runs/study (minutes)
 # make test-oldest   the fast tests with the oldest versions that pyproject.toml allows; PINS= make check   with the newest
@@ -18,7 +18,7 @@ TOOLS := .venv-tools/bin
 OLDEST := .venv-oldest/bin
 LOCKED := .venv-locked/bin
 
-.PHONY: demo demo-locked test check test-oldest bench gpu gpu-wheels study docs lock wheels sbom audit workflows clean
+.PHONY: demo demo-locked test check nightly test-oldest bench gpu gpu-wheels study docs lock wheels sbom audit workflows clean
 
 demo: $(READY)
 	$(BIN)/regard demo --out $(OUT)
@@ -34,21 +34,28 @@ $(LOCKED)/.ready: $(LOCK) pyproject.toml
 	touch $@
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not gpu" -n auto --maxprocesses 8
+	$(BIN)/python -m pytest -m "not gpu and not nightly" -n auto --maxprocesses 8
 	$(BIN)/lint-imports
+
+# Hours: the tests that take minutes, 10,000 odd inputs a format, every write of every command failed, every mutant.
+nightly: $(READY)
+	$(BIN)/python -m pytest -m nightly
+	$(BIN)/python -m tests.fuzz --count 10000 --save fuzz.md
+	$(BIN)/python -m tests.faults.writes --every 1 --save writes.md
+	$(BIN)/python -m tests.mutants --slow
 
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks examples experiments
 	$(BIN)/ruff check src tests benchmarks examples experiments
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8
+	$(BIN)/python -m pytest -m "not slow and not gpu and not nightly" -n auto --maxprocesses 8
 
 # An old version warns of what newer ones around it deprecate: here, warnings are no errors.
 test-oldest: $(TOOLS)/uv
 	test -x $(OLDEST)/python || $(PYTHON) -m venv .venv-oldest
 	$(TOOLS)/uv pip install -q --python $(OLDEST)/python --resolution lowest-direct -e ".[dev]"
-	$(OLDEST)/python -m pytest -m "not slow and not gpu" -o filterwarnings=default -n auto --maxprocesses 8
+	$(OLDEST)/python -m pytest -m "not slow and not gpu and not nightly" -o filterwarnings=default -n auto --maxprocesses 8
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks attention upsample evaluate model

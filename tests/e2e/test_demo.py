@@ -26,6 +26,7 @@ def burnt(path: Path, grid: rasterio.DatasetReader) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:right angles for:regard.errors.SceneWarning")
 def test_the_demo_maps_trains_scores_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["demo", "--out", str(tmp_path), "--json"])

@@ -31,13 +31,13 @@ def test_the_files_of_a_photograph_stay_whole_whatever_call_fails() -> None:
     assert trials("labels", "--every", "7", "--faults", "killed,full,EIO")["points"] > 30
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("job", ["predict", "several", "polygons", "train", "pages", "scores", "explain"])
 def test_the_files_of_a_command_stay_whole_whatever_call_fails(job: str) -> None:
     assert trials(job, "--every", "41")["points"] > 10
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("job", ["onnx", "openvino", "program"])
 def test_exported_files_stay_whole_whatever_call_fails(job: str) -> None:
     assert trials(job, "--every", "5", "--faults", "killed,full,EIO")["points"] > 5

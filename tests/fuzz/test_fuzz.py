@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inputs are watched by Linux's limits and timers")
-@pytest.mark.parametrize("count", [100, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_odd_files_are_accepted_or_refused_in_words(count: int, tmp_path: Path) -> None:
     """In a process of its own: without the checks of shapes that tests add, so that users' errors are seen."""
     command = [sys.executable, "-m", "tests.fuzz", "--count", str(count), "--save", tmp_path / "table.md"]

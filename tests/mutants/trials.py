@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.mutants.lists import ROOT, Mutant
 
-FAST, SLOW = "not slow and not gpu", "slow and not gpu"
+FAST, SLOW = "not slow and not gpu and not nightly", "slow and not gpu and not nightly"
 CPU_SECONDS = 180
 NOTHING_RAN, CANNOT_RUN = 5, (2, 3, 4)  # exit codes of pytest
 SHARED = (
