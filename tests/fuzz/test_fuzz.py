@@ -1,4 +1,4 @@
-"""A hundred odd and hostile files of each format, read as a user reads them; more with `python -m tests.fuzz`."""
+"""Odd and hostile files of each format, read as a user reads them; many more with `python -m tests.fuzz`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inputs are watched by Linux's limits and timers")
-@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.nightly)])
 def test_odd_files_are_accepted_or_refused_in_words(count: int, tmp_path: Path) -> None:
     """In a process of its own: without the checks of shapes that tests add, so that users' errors are seen."""
     command = [sys.executable, "-m", "tests.fuzz", "--count", str(count), "--save", tmp_path / "table.md"]
@@ -45,7 +45,7 @@ def _fail(folder: Path) -> None:
     raise KeyError("x")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("read", "kind"), [(_hang, "hang"), (_take_memory, "memory"), (_write_elsewhere, "outside"), (_fail, "exception")]
 )
