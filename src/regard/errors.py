@@ -133,9 +133,14 @@ def near(path: Path) -> str:
     return f" Did you mean {path.with_name(close[0])}?" if close else ""
 
 
-def counted(count: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """``1 image``, ``2 images``; ``plural`` where it does not end in s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or f'{noun}s'}"
+
+
+def one_line(error: BaseException, most: int = 120, *, kind: bool = False) -> str:
+    """What an error says, on one line of so many characters; after the name of its ``kind``, if wanted."""
+    return f"{type(error).__name__}: " * kind + " ".join(str(error).split())[:most]
 
 
 def listed(names: Sequence[object], most: int = 3) -> str:

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from regard.errors import CheckpointError, counted, listed, near
+from regard.errors import CheckpointError, counted, listed, near, one_line
 from regard.files import check_writable, replacing, writing
 
 # What training programs store next to the weights (the best score, the arguments): plain data, no code.
@@ -111,7 +111,7 @@ def read_file(path: Path) -> dict[Any, Any]:
         raise CheckpointError(f"{path}: {_unsafe(error)}") from None
     except Exception as error:  # of a damaged pickle Torch raises whatever its parts do
         raise CheckpointError(
-            f"{path} is broken or no weights file ({_one_line(error)}). Fetch or write it again."
+            f"{path} is broken or no weights file ({one_line(error, 160)}). Fetch or write it again."
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors. Save a state_dict.")
@@ -128,7 +128,7 @@ def _check_unpacked(path: Path) -> None:
 
 
 def _unsafe(error: Exception) -> str:
-    reason = _one_line(error, most=2000)
+    reason = one_line(error, 2000)
     called = re.search(r"GLOBAL ([\w.]+)", reason)
     if called:
         return (
@@ -139,10 +139,6 @@ def _unsafe(error: Exception) -> str:
     # Torch then advises reading the file unsafely; only its diagnosis is passed on.
     diagnosis = reason.partition("WeightsUnpickler error: ")[2].partition(" Check the doc")[0] or "no such pickle"
     return f"it is broken or no weights file ({diagnosis[:120]}). Fetch or write it again."
-
-
-def _one_line(error: BaseException, *, most: int = 160) -> str:
-    return " ".join(str(error).split())[:most]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:

@@ -151,7 +151,7 @@ def shared(
     """
     least = np.minimum(pixels, minimum)
     if not least.sum() <= total <= pixels.sum():
-        population = f"{counted(len(pixels), 'stratum').replace('ums', 'a')} of {pixels.sum()} pixels"
+        population = f"{counted(len(pixels), 'stratum', 'strata')} of {pixels.sum()} pixels"
         raise ConfigError(
             f"got {counted(total, 'point')} for {population}; need {least.sum()} at least ({minimum} in each), and not "
             "more than pixels. Give more points, or fewer strata."

@@ -156,6 +156,6 @@ def _write(target: Path, source: LabelMap, design: SampleDesign, place: Place) -
 def summary(design: SampleDesign, out: Path | None) -> str:
     """The design in words and a table."""
     error = f"expected standard error of the overall accuracy {design.expected_se:.4f}"
-    points = f"{counted(design.points, 'point')} in {counted(len(design.strata), 'stratum').replace('ums', 'a')}"
+    points = f"{counted(design.points, 'point')} in {counted(len(design.strata), 'stratum', 'strata')}"
     last = f"Written: {out}" if out else "Nothing is drawn yet. To draw the points, add -o points.gpkg."
     return f"{points}; {error}\n\n{design.table()}\n\n{last}"

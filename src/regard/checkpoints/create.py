@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from regard._version import __version__
 from regard.card import RGB, Card
 from regard.classes import ClassMap
-from regard.errors import BandMismatch, ConfigError, RegardError, unknown
+from regard.errors import BandMismatch, ConfigError, RegardError, one_line, unknown
 from regard.models import MODELS, Segmenter
 from regard.models.backbone import preprocessing
 
@@ -67,7 +67,7 @@ def build(card: Card, *, pretrained: bool | str | Path = False) -> Segmenter:
     except RegardError:
         raise
     except Exception as error:  # timm takes any option, and stumbles over odd ones in its own code
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        reason = one_line(error, 160, kind=True)
         raise ConfigError(f"no {card.architecture} can be built with {config} ({reason}). Correct it.") from error
 
 

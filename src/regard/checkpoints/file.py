@@ -21,7 +21,7 @@ from regard.card import Card
 from regard.checkpoints.create import build
 from regard.checkpoints.hub import PREFIX, fetch, readme, upload
 from regard.classes import first_reason
-from regard.errors import CheckpointError, ConfigError, near, unknown
+from regard.errors import CheckpointError, ConfigError, near, one_line, unknown
 from regard.execution import Precision
 from regard.files import digest, write_text
 from regard.inference.optimise import optimise
@@ -168,7 +168,7 @@ def read_header(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)
         advice = f"Other people's files: regard convert {path.name} OUT.safetensors."
         raise CheckpointError(f"{path} is not a model of regard ({reason}). {advice}") from None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.card import Card
-from regard.errors import CheckpointError
+from regard.errors import CheckpointError, one_line
 
 PREFIX = "hf:"
 FILE = "model.safetensors"
@@ -31,8 +31,8 @@ def fetch(name: str) -> Path:
         return Path(hf_hub_download(repository, file, revision=revision, endpoint=os.environ.get("HF_ENDPOINT")))
     except Exception as error:  # the hub's client raises its own, its HTTP library's and the system's
         raise CheckpointError(
-            f"{name}: {file} of {repository} could not be fetched ({_reason(error)}). Check the name, the network, and "
-            "HF_TOKEN for private repositories."
+            f"{name}: {file} of {repository} could not be fetched ({one_line(error, kind=True)}). Check the name, the "
+            "network, and HF_TOKEN for private repositories."
         ) from None
 
 
@@ -55,12 +55,9 @@ def upload(folder: str | Path, repository: str, *, private: bool, message: str) 
         return str(hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=message))
     except Exception as error:
         raise CheckpointError(
-            f"{repository} could not be published ({_reason(error)}). Log in with `hf auth login` or set HF_TOKEN."
+            f"{repository} could not be published ({one_line(error, kind=True)}). Log in with `hf auth login` or set "
+            "HF_TOKEN."
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 def readme(card: Card) -> str:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.errors import ConfigError, ExportError
+from regard.errors import ConfigError, ExportError, one_line
 from regard.files import check_writable, replacing, writing
 from regard.inference.runtimes import CELLS, RT_INFO, needed
 from regard.inference.scores import evaluating
@@ -127,7 +127,7 @@ def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
     try:
         torch.export.save(program, part, extra_files={"regard": card.model_dump_json()})
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)
         raise ExportError(
             f"torch cannot write {card.architecture} on {card.config['backbone']} as a program ({reason}). "
             "Write it as .onnx instead."

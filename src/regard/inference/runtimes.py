@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from regard.card import Card
-from regard.errors import CheckpointError, ConfigError, MissingExtra, RegardError
+from regard.errors import CheckpointError, ConfigError, MissingExtra, RegardError, one_line
 from regard.models.segmenter import LogitMaps, ModelConfig, Segmenter
 
 CELLS = "cells"  # the value inside the graph that holds the logits on the network's own grid
@@ -143,7 +143,7 @@ def _refusing(path: Path, program: str) -> Iterator[None]:
     except RegardError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)
         raise CheckpointError(f"{path} cannot be run by {program} ({reason}). Export it again.") from error
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from regard.checkpoints.file import load_to_predict
-from regard.errors import ConfigError, MissingExtra, OutputBusy, RegardError, ScenesFailed, SceneWarning
+from regard.errors import ConfigError, MissingExtra, OutputBusy, RegardError, ScenesFailed, SceneWarning, one_line
 from regard.files import check_writable, write_text
 from regard.io.image import image_size
 from regard.io.source import Source
@@ -160,8 +160,8 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
                     "run the same again."
                 )
             fault = future.exception()  # its workers died again and again
-            reason = f"{type(fault).__name__}: {' '.join(str(fault).split())[:160]}"
-            yield future.result() if fault is None else failed(given[future.key], reason)
+            scene = given[future.key]
+            yield future.result() if fault is None else failed(scene, one_line(fault, 160, kind=True))
             future.release()
 
 

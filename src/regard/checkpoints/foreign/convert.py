@@ -17,7 +17,7 @@ from regard.checkpoints.foreign.config_from_tensors import count_classes, in_cha
 from regard.checkpoints.foreign.metadata import Evidence, align_corners, class_map, evidence, scaling
 from regard.checkpoints.foreign.rename import Family, reconcile, rename, without_averages
 from regard.classes import ClassMap
-from regard.errors import CheckpointError, counted, listed
+from regard.errors import CheckpointError, counted, listed, one_line
 from regard.files import file_digest
 from regard.tensor_files import read_file, strip, unwrap
 
@@ -72,7 +72,7 @@ def convert(
             **({**family.card, **scaling(words)} if bands == 3 else unscaled(band_names(bands, None))),
         )
     except BROKEN as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        reason = one_line(error, kind=True)
         raise CheckpointError(
             f"{path} is broken, or not as {family.name} writes it ({reason}). Fetch it again."
         ) from error
