@@ -13,10 +13,10 @@ import pyogrio.raw
 import shapely
 from jaxtyping import Float, Int
 
-from regard.errors import ConfigError, UnreadableImage, listed
+from regard.errors import ConfigError, listed
 from regard.io.gdal import XML
 from regard.io.vector_writer import VectorWriter, gdal_name
-from regard.io.vectors import BROKEN, layer_of
+from regard.io.vectors import layer_of, refusing
 
 # What an estimate needs besides `reference`. It stands with each point, and so in every export of the layer.
 HIDDEN = ("stratum", "strata", "weight", "stratum_pixels", "stratum_m2", "map_row", "map_column", "fingerprint")
@@ -81,16 +81,12 @@ def read_points(source: str | Path) -> Points:
 
     Raises:
         UnreadableImage: the file cannot be read as vectors.
-        ConfigError: it holds no points of a sample, or those of several.
+        ConfigError: it holds no points of a sample, or those of several; or queries, which GDAL would run.
     """
     path, layer = layer_of(source)
-    if not path.exists():
-        raise UnreadableImage(f"{path} does not exist. Give the points that regard sample wrote.")
-    try:
+    with refusing(path, "the points that regard sample wrote"):
         layers = [name for name, kind in pyogrio.list_layers(gdal_name(path)).tolist() if kind is not None]
         found = pyogrio.raw.read(gdal_name(path), layer=layer or next(iter(layers), None), read_geometry=False)
-    except BROKEN as error:
-        raise UnreadableImage(f"{path} cannot be read as vectors ({' '.join(str(error).split())[:120]}).") from None
     values = dict(zip(found[0]["fields"].tolist(), found[3], strict=True))
     missing = [name for name in COLUMNS if name not in values]
     if missing:

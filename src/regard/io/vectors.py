@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import pyogrio.raw
 import shapely
 from jaxtyping import Bool
 
-from regard.errors import ConfigError, UnreadableImage, counted, listed
+from regard.errors import ConfigError, UnreadableImage, counted, listed, one_line
 from regard.io.extent import Grid, reaching
 from regard.io.raster import Box, Raster, to_map
 from regard.io.vector_writer import check_stored, gdal_name
@@ -72,14 +73,9 @@ def read_shapes(source: str | Path, columns: Sequence[str] = (), where: str | No
         ConfigError: no polygon, no such column or layer, several layers and none named, or no condition.
     """
     path, named = layer_of(source)
-    if not os.path.exists(path):
-        raise UnreadableImage(f"{path} does not exist. Give the path of a vector file.")
-    try:
-        check_stored(path)
+    with refusing(path, "the path of a vector file"):
         layer = _chosen_layer(path, named)
         fields, crs, fids, raw, values = _read(path, layer, [*columns, *IDS], where)
-    except (*BROKEN, *UNEXPECTED) as error:
-        raise UnreadableImage(f"{path} cannot be read as vectors ({' '.join(str(error).split())[:120]}).") from None
     missing = [name for name in columns if name not in fields]
     if missing:
         has = listed(pyogrio.read_info(gdal_name(path), layer=layer)["fields"].tolist(), 16) or "none"
@@ -95,6 +91,18 @@ def read_shapes(source: str | Path, columns: Sequence[str] = (), where: str | No
     id_name = next((name for name in IDS if name in known and not any(v is None or v != v for v in known[name])), "FID")
     ids, found = known.get(id_name, fids)[kept], [known[name][kept] for name in columns]
     return Polygons(path.name, crs, ids, id_name, shapes[kept], found, faults, int((~kept).sum()))
+
+
+@contextmanager
+def refusing(path: Path, wanted: str) -> Iterator[None]:
+    """Raise an UnreadableImage for a file that is missing or damaged, a ConfigError if GDAL would run its queries."""
+    if not os.path.exists(path):
+        raise UnreadableImage(f"{path} does not exist. Give {wanted}.")
+    try:
+        check_stored(path)
+        yield
+    except (*BROKEN, *UNEXPECTED) as error:
+        raise UnreadableImage(f"{path} cannot be read as vectors ({one_line(error)}).") from None
 
 
 def _chosen_layer(path: Path, named: str | None) -> str | None:

@@ -153,6 +153,7 @@ def changed(points: Path, statement: str) -> Path:
         ("UPDATE points SET reference = '0.5' WHERE id = 1", ClassMismatch, "'0.5', not a class"),
         ("ALTER TABLE points DROP COLUMN weight", ConfigError, "no column 'weight'"),
         ("DELETE FROM points", ConfigError, "has no points"),
+        ("CREATE VIEW more AS SELECT * FROM points", ConfigError, "has a query, 'more'"),
         ("UPDATE points SET map_row = 500 WHERE id = 1", DatasetError, "outside the map"),
         ("UPDATE points SET stratum = 1 WHERE id = (SELECT min(id) FROM points WHERE stratum = 2)", DatasetError,
          "another stratum"),
