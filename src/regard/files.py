@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypeVar
 
-from regard.errors import OutputError
+from regard.errors import OutputBusy, OutputError
 
 try:
-    import fcntl as fcntl  # for the journal and the record too
+    import fcntl
 except ImportError:  # no such locks on Windows: two runs of one job are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
@@ -124,6 +124,20 @@ def unlink(path: Path) -> None:
     """Delete a file, if that can be done: a disk that fails must not hide why."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
+
+
+def lock_alone(lock: IO[str], busy: str, *, of_process: bool = False) -> None:
+    """Lock an open file for this run alone; child processes have the lock too, unless it is ``of_process``.
+
+    Raises:
+        OutputBusy: another run has it, with ``busy`` as the message.
+    """
+    if fcntl is None:
+        return
+    try:
+        (fcntl.lockf if of_process else fcntl.flock)(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputBusy(busy) from None
 
 
 def taken_lock(path: Path, take: Callable[[IO[str]], object]) -> IO[str]:

@@ -17,8 +17,8 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Shaped
 
-from regard.errors import OutputBusy, OutputError
-from regard.files import fcntl, hidden_name, json_of, replacing, taken_lock
+from regard.errors import OutputError
+from regard.files import hidden_name, json_of, lock_alone, replacing, taken_lock
 
 READ_AT_ONCE = 2**20  # bytes
 DTYPES = ("uint8", "uint16")
@@ -111,14 +111,7 @@ class Journal:
         return self.folder / f"{number:06d}.{name}.gz"
 
     def _take(self, lock: IO[str]) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputBusy(
-                f"another run is making {self.target}. Wait until it is done, or choose another name."
-            ) from None
+        lock_alone(lock, f"another run is making {self.target}. Wait until it is done, or choose another name.")
 
     def is_begun(self) -> bool:
         """Whether a run of this very job has been here, and has not ended."""

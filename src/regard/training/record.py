@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -21,9 +22,9 @@ from regard.checkpoints.file import save
 from regard.classes import ClassMap
 from regard.datasets.labelled_data import LabelledData
 from regard.datasets.source_text import STATED
-from regard.errors import OutputBusy, TrainingError
+from regard.errors import TrainingError
 from regard.evaluation.evaluate import Scores
-from regard.files import fcntl, json_of, taken_lock, unlink, write_text, writing
+from regard.files import json_of, lock_alone, taken_lock, unlink, write_text, writing
 from regard.models import Segmenter
 from regard.training.config import RENAMED, TrainConfig
 
@@ -75,17 +76,9 @@ class Record:
 
         The lock is the process's own: processes that read images, which may outlive it a while, do not have it.
         """
-
-        def take(file: IO[str]) -> None:
-            try:
-                with suppress(AttributeError):  # no such locks on Windows
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                advice = "Wait until it is done, or choose another folder."
-                raise OutputBusy(f"another run is training in {self.folder}. {advice}") from None
-
+        busy = f"another run is training in {self.folder}. Wait until it is done, or choose another folder."
         with writing(self.folder):
-            lock = taken_lock(self.lock_file, take)
+            lock = taken_lock(self.lock_file, partial(lock_alone, busy=busy, of_process=True))
         with lock, ExitStack() as after:
             after.callback(unlink, self.lock_file)
             yield
