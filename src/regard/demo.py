@@ -35,13 +35,7 @@ from regard.reports.page import report
 from regard.training.record import Run, read_metrics
 from regard.training.train import train
 
-SAMPLE = (
-    "ortho.tif",
-    "buildings.geojson",
-    "mapped.geojson",
-    "labels.json",
-    "SOURCE.txt",
-)  # of Banepa
+SAMPLE = ("ortho.tif", "buildings.geojson", "mapped.geojson", "labels.json", "SOURCE.txt")  # of Banepa
 TILE = "t4_p2"  # of Dubai
 STEPS = 40
 PICTURE = 1100  # pixels of the image that a picture of the sample shows, from its top left corner
@@ -80,10 +74,8 @@ def run(out: Path) -> dict[str, Any]:
         files["scores"] = str(scores.save(out / "scores.json"))
         print(scores.table(), file=sys.stderr)
     with step("report", "5  Writing the report"):
-        pictures = [
-            ("Buildings by buildings-s", out / "buildings.png"),
-            ("A tile of Dubai by dubai-s", out / "city.png"),
-        ]
+        buildings = ("Buildings by buildings-s", out / "buildings.png")
+        pictures = [buildings, ("A tile of Dubai by dubai-s", out / "city.png")]
         files["report"] = str(report(finished, out / "report.html", data=city, pictures=pictures))
     return {"files": files, "scores": scores.as_dict(), "losses": losses(finished), "seconds": seconds}
 

@@ -29,11 +29,7 @@ def keep_freed_memory(*, shared_arena: bool = False) -> bool:
     machines (2 to 7 times a training step's on a virtual one). ``shared_arena``: all threads share one malloc arena;
     else each keeps its own. False where the C library is not glibc.
     """
-    mallopt = _glibc("mallopt")
-    if mallopt is None:
-        return False
-    settings = [(M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26), *[(M_ARENA_MAX, 1)] * shared_arena]
-    return all(mallopt(option, value) for option, value in settings)
+    return _keep((M_MMAP_MAX, 0), *[(M_ARENA_MAX, 1)] * shared_arena)
 
 
 def ask_for_huge_pages() -> None:
@@ -48,12 +44,17 @@ def reuse_memory() -> None:
     Kept blocks of many sizes lie in each other's way. A window of 1024 x 1024 pixels of a bundled model held 430 MB
     with all kept, 330 MB with those from 64 MB on fresh, at the same speed, and 190 MB from 8 MB on, 10 % slower.
     """
-    mallopt = _glibc("mallopt")
-    if mallopt is None or os.environ.get(ASKED) != "1" or not _has_huge_pages():
+    if os.environ.get(ASKED) == "1" and _has_huge_pages():
+        _keep((M_MMAP_THRESHOLD, LARGE))
+    else:
         keep_freed_memory()
-        return
-    for option, value in ((M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26)):
-        mallopt(option, value)
+
+
+def _keep(*settings: tuple[int, int]) -> bool:
+    """Give no freed memory back from the end of the heap, and set more; False where the C library is not glibc."""
+    mallopt = _glibc("mallopt")
+    wanted = (*settings, (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, 2**26))
+    return mallopt is not None and all(mallopt(option, value) for option, value in wanted)
 
 
 def _has_huge_pages() -> bool:
@@ -93,16 +94,13 @@ def import_timm_without_compiler() -> None:
 
     if "torch._dynamo" in sys.modules or "timm" in sys.modules:
         return
-    utils = {
-        "is_compile_supported": lambda device: importlib.import_module("torch._dynamo.utils").is_compile_supported(
-            device
-        )
-    }
+    load = importlib.import_module
+    utils = {"is_compile_supported": lambda device: load("torch._dynamo.utils").is_compile_supported(device)}
     sys.modules["torch._dynamo.utils"] = _StandIn("torch._dynamo.utils", utils)
     compiler = _StandIn("torch._dynamo", {"disable": lambda function, *_, **__: function})
     sys.modules["torch._dynamo"] = torch._dynamo = compiler
     try:
-        importlib.import_module("timm")
+        load("timm")
     finally:
         _forget_stand_ins()
 

@@ -62,19 +62,28 @@ class Accuracy:
         """The overall accuracy and what it rests on, in a sentence."""
         overall = _percent(self.estimates.overall, 0)
         left = f"; {counted(self.unlabelled, 'point')} without a label left out" if self.unlabelled else ""
-        strata = "1 stratum" if self.strata == 1 else f"{self.strata} strata"
-        return f"overall accuracy {overall} (95 % interval), from {counted(self.points, 'point')} in {strata}{left}"
+        drawn = f"{counted(self.points, 'point')} in {counted(self.strata, 'stratum', 'strata')}"
+        return f"overall accuracy {overall} (95 % interval), from {drawn}{left}"
+
+    @property
+    def unit(self) -> str:
+        """That in which areas are shown."""
+        return "ha" if self.ground else "pixels"
+
+    def extent(self, area: float) -> str:
+        """An area in this unit."""
+        value = area / HECTARE if self.ground else area
+        return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
     def table(self) -> str:
         """Each class as a Markdown table: accuracies in per cent and areas, with 95 % intervals."""
-        unit, divisor = ("ha", HECTARE) if self.ground else ("pixels", 1.0)
-        heads = ["class", "user's accuracy, %", "producer's accuracy, %", "F1, %", "IoU, %", f"mapped, {unit}"]
-        lines = [_row([*heads, f"area, {unit}"]), _row(["---", *["---:"] * len(heads)])]
+        heads = ["class", "user's accuracy, %", "producer's accuracy, %", "F1, %", "IoU, %", f"mapped, {self.unit}"]
+        lines = [_row([*heads, f"area, {self.unit}"]), _row(["---", *["---:"] * len(heads)])]
         found = self.estimates
         for k, name in enumerate(self.classes.names):
             accuracies = [_percent(part, k) for part in (found.users, found.producers, found.f1, found.iou)]
-            area = f"{_figure(found.area.value[k] / divisor)} ± {_figure(Z * found.area.se[k] / divisor)}"
-            lines.append(_row([name, *accuracies, _figure(self.mapped[k] / divisor), area]))
+            area = f"{self.extent(found.area.value[k])} ± {self.extent(Z * found.area.se[k])}"
+            lines.append(_row([name, *accuracies, self.extent(self.mapped[k]), area]))
         return "\n".join(lines)
 
     def matrix(self) -> str:
@@ -169,7 +178,7 @@ def _labelled(
     bare = sorted({*range(1, drawn.strata + 1)} - {*codes[counts > 0].tolist()})
     if bare:
         raise DatasetError(
-            f"{name} has no label in {counted(len(bare), 'stratum').replace('ums', 'a')} of {drawn.strata} "
+            f"{name} has no label in {counted(len(bare), 'stratum', 'strata')} of {drawn.strata} "
             f"({listed(bare)}). Fill the column reference of their points with class names or values."
         )
     single = codes[(counts == 1) & (pixels > 1)]
@@ -207,10 +216,6 @@ def _percent(part: Estimate, k: int) -> str:
     if math.isnan(part.value[k]):
         return "–"
     return f"{100 * part.value[k]:.1f} ({100 * part.low[k]:.1f}–{100 * part.high[k]:.1f})"
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _row(cells: Sequence[object]) -> str:

@@ -98,9 +98,11 @@ def _seen_by(network: Segmenter, views: Views, *, windows: bool) -> tuple[dict[s
     from regard.inference.scores import views_of
 
     window = views_of(views, network).window or 0
-    words = f"windows of {window} pixels" if window else "windows as the data have them" if windows else "whole images"
+    if windows and not window:
+        return {"window": 0}, "windows as the data have them"
+    words = f"windows of {window} pixels" if window else "whole images"
     by_card = views.window is None and network.card.window is not None
-    return {"window": window}, f"{words}, as the model's card says" if by_card and (window or not windows) else words
+    return {"window": window}, f"{words}, as the model's card says" if by_card else words
 
 
 @app.command
