@@ -32,7 +32,7 @@ from regard.options import MapOptions
 from regard.progress import Progress
 
 SAME_VALUES = ("batch", "max_memory")  # windows are scored alike whatever these are
-BYTES_A_PIXEL = {"labels": 0.15, "confidence": 1.5, "entropy": 1.5}  # journal, work file and copy, compressed
+BYTES_A_PIXEL = {"labels": 0.2, "confidence": 2.0, "entropy": 2.0}  # journal, work file, copy and twin, compressed
 
 
 @dataclass(frozen=True)
