@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import parser
-from regard.blocks import ASPP, ChannelAttention, ObjectContext, PositionAttention, conv_bn_relu
+from regard.blocks import ASPP, ChannelAttention, ObjectContext, PositionAttention, QueryGrid, conv_bn_relu
 
 
 class Row(NamedTuple):
@@ -75,12 +76,12 @@ class Dual(nn.Module):
 
 
 class Objects(nn.Module):
-    """OCR over given regions."""
+    """OCR over given regions, with one query for ``scale`` x ``scale`` pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: int = 1) -> None:
         super().__init__()
         self.pixels = conv_bn_relu(2048, 512, 3)
-        self.context = ObjectContext(512, 256)
+        self.context = ObjectContext(512, 256, queries=QueryGrid(scale))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.context(self.pixels(x), x[:, :19])
@@ -90,6 +91,8 @@ HEADS = {
     "ASPP": (lambda: ASPP(2048, 256, project=256), "15.5 M, 284 MB, 492"),
     "DANet (position and channel attention)": (Dual, "24.4 M, 2339 MB, 1110"),
     "OCR": (Objects, "10.5 M, 202 MB, 340"),
+    "OCR, scale 2": (partial(Objects, 2), "-"),
+    "OCR, scale 4": (partial(Objects, 4), "-"),
 }
 
 

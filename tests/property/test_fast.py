@@ -31,6 +31,7 @@ NETWORKS = {
     "ocrnet hrnet": ("ocrnet", {**HRNET, "key_width": 8}),
     "ocrnet hrnet, corners": ("ocrnet", {**HRNET, "key_width": 8, "align_corners": True, "fuse_kernel": 3}),
     "ocrnet hrnet, pyramids": ("ocrnet", {**HRNET, "key_width": 8, "aspp": "context", "rates": (2, 3)}),
+    "ocrnet scale": ("ocrnet", {"key_width": 8, "scale": 2, "align_corners": True}),
     "ocrnet inside": ("ocrnet", {"aspp": "inside", "aspp_width": 8, "recipe": "bn_leaky_relu"}),
     "ocrnet_multiscale": ("ocrnet_multiscale", {"attention_width": 8}),
     "ocrnet_multiscale hrnet": ("ocrnet_multiscale", {**HRNET, "key_width": 8, "attention_width": 8}),

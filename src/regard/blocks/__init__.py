@@ -2,7 +2,7 @@
 
 from regard.blocks.aspp import ASPP, DeepLabTail
 from regard.blocks.conv import SqueezeExcite, classifier, conv_block, conv_bn_relu
-from regard.blocks.object_context import ObjectAttention, ObjectContext, ObjectPyramid
+from regard.blocks.object_context import ObjectAttention, ObjectContext, ObjectPyramid, QueryGrid
 from regard.blocks.self_attention import ChannelAttention, NonLocal, NonLocalPosition, PositionAttention
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ObjectContext",
     "ObjectPyramid",
     "PositionAttention",
+    "QueryGrid",
     "SqueezeExcite",
     "classifier",
     "conv_block",

@@ -8,22 +8,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks.aspp import ASPP
 from regard.blocks.conv import Recipe, conv_block
 from regard.ops.attention import Compared, attend, gather_objects, to_map, to_tokens
+from regard.ops.resize import resize_logits
+
+
+class QueryGrid(NamedTuple):
+    """OCR's ``scale``: the pixels that ask are the maxima of ``scale`` x ``scale`` pixels; their context is enlarged.
+
+    As in the authors' code, rows and columns beyond a whole number of squares ask nothing. The context is resized
+    bilinearly, with the network's ``align_corners``.
+    """
+
+    scale: int = 1
+    align_corners: bool = False
+
+    def pool(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _ _"]:
+        """The features of those that ask; a map that is smaller than a square has one row or column of them."""
+        if self.scale == 1:
+            return pixels
+        return F.max_pool2d(pixels, [min(self.scale, side) for side in pixels.shape[-2:]])
+
+    def enlarge(self, context: Float[Tensor, "b c _ _"], like: Float[Tensor, "b _ h w"]) -> Float[Tensor, "b c h w"]:
+        """Their context on the grid of the pixels."""
+        if self.scale == 1:
+            return context
+        return resize_logits(context, like.shape[-2:], align_corners=self.align_corners)
+
+
+EVERY_PIXEL = QueryGrid()
 
 
 class ObjectAttention(nn.Module):
     """The context alone: what the object regions say to each pixel; keeps the number of channels."""
 
-    def __init__(self, channels: int, key_channels: int, *, recipe: Recipe = "bn_relu") -> None:
+    def __init__(
+        self, channels: int, key_channels: int, *, recipe: Recipe = "bn_relu", queries: QueryGrid = EVERY_PIXEL
+    ) -> None:
         super().__init__()
         block = partial(conv_block, recipe=recipe)
+        self.queries = queries
         self.scale = key_channels**-0.5
         self.pixel = nn.Sequential(block(channels, key_channels), block(key_channels, key_channels))
         self.object = nn.Sequential(block(channels, key_channels), block(key_channels, key_channels))
@@ -35,8 +67,10 @@ class ObjectAttention(nn.Module):
         return gather_objects(to_tokens(pixels), regions.flatten(2)).transpose(1, 2).unsqueeze(-1)
 
     def compared(self, pixels: Float[Tensor, "b c h w"], objects: Float[Tensor, "b c k 1"]) -> Compared:
-        """The query of each pixel, the key of each object region."""
-        return Compared(self.pixel(pixels), to_tokens(self.object(objects)), self.scale, by_region=True)
+        """The query of each pixel of the queries' grid, the key of each object region."""
+        return Compared(
+            self.pixel(self.queries.pool(pixels)), to_tokens(self.object(objects)), self.scale, by_region=True
+        )
 
     def distribute(
         self, pixels: Float[Tensor, "b c h w"], objects: Float[Tensor, "b c k 1"]
@@ -44,7 +78,7 @@ class ObjectAttention(nn.Module):
         """Each pixel's mean of the k objects, weighted by its likeness to them (equations 9 and 10)."""
         query, key, scale, _ = self.compared(pixels, objects)
         context = attend(to_tokens(query), key, to_tokens(self.down(objects)), scale=scale)
-        return self.up(to_map(context, pixels.shape[-2:]))
+        return self.queries.enlarge(self.up(to_map(context, query.shape[-2:])), pixels)
 
     def forward(self, pixels: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
         return self.distribute(pixels, self.gather(pixels, regions))
@@ -66,8 +100,9 @@ class ObjectContext(ObjectAttention):
         kernel: int = 1,
         pyramid: ASPP | None = None,
         recipe: Recipe = "bn_relu",
+        queries: QueryGrid = EVERY_PIXEL,
     ) -> None:
-        super().__init__(channels, key_channels, recipe=recipe)
+        super().__init__(channels, key_channels, recipe=recipe, queries=queries)
         self.pyramid = pyramid
         joined = 2 * channels + (pyramid.out_channels if pyramid is not None else 0)
         self.fuse = nn.Sequential(conv_block(joined, channels, kernel, recipe=recipe), nn.Dropout2d(dropout))
@@ -95,10 +130,11 @@ class ObjectPyramid(nn.Module):
         rates: Sequence[int] = (12, 24, 36),
         dropout: float = 0.1,
         recipe: Recipe = "bn_relu",
+        queries: QueryGrid = EVERY_PIXEL,
     ) -> None:
         super().__init__()
         self.pixels = conv_block(in_channels, width, 3, recipe=recipe)
-        self.attention = ObjectAttention(width, key_channels, recipe=recipe)
+        self.attention = ObjectAttention(width, key_channels, recipe=recipe, queries=queries)
         self.pyramid = ASPP(in_channels, width, rates=rates, image_mean=False, recipe=recipe)
         joined = width + self.pyramid.out_channels
         self.fuse = nn.Sequential(conv_block(joined, width, recipe=recipe), nn.Dropout2d(dropout))

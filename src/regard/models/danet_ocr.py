@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks.conv import SqueezeExcite, conv_bn_relu
-from regard.blocks.object_context import ObjectContext
+from regard.blocks.object_context import EVERY_PIXEL, ObjectContext, QueryGrid
 from regard.blocks.self_attention import ChannelAttention, Embedded, NonLocalPosition
 from regard.card import Card
 from regard.models.segmenter import LogitMaps, ModelConfig, Pretrained, Segmenter
@@ -24,7 +24,10 @@ from regard.ops.attention import Compared, attend, gather_objects, to_map, to_to
 
 
 class DANetOCRConfig(ModelConfig):
-    """``reading`` of the position branch, ``channel`` attention of the second, and whether the third branch stands."""
+    """``reading`` of the position branch, ``channel`` attention of the second, and whether the third branch stands.
+
+    ``scale``: one query of each object context for ``scale`` x ``scale`` pixels, see ``QueryGrid``.
+    """
 
     width: int = 512
     key_width: int | None = None
@@ -32,15 +35,18 @@ class DANetOCRConfig(ModelConfig):
     reading: Literal["R1", "R2"] = "R2"
     channel: Literal["attention", "squeeze_excite"] = "attention"
     backbone_branch: bool = True
+    scale: int = 1
 
 
 class PositionContext(nn.Module):
     """Object context of the position branch: its keys and values are the attention's own embeddings."""
 
-    def __init__(self, channels: int, reduction: int = 8, *, by_region: bool = True) -> None:
+    def __init__(
+        self, channels: int, reduction: int = 8, *, by_region: bool = True, queries: QueryGrid = EVERY_PIXEL
+    ) -> None:
         super().__init__()
         width = channels // reduction
-        self.by_region = by_region
+        self.by_region, self.queries = by_region, queries
         self.scale = width**-0.5
         self.query = nn.Conv2d(channels, width, 1)
         self.up = conv_bn_relu(width, channels)
@@ -52,14 +58,15 @@ class PositionContext(nn.Module):
         return gather_objects(tokens, regions.flatten(2)) if self.by_region else tokens
 
     def compared(self, embedded: Embedded, regions: Float[Tensor, "b k h w"]) -> Compared:
-        """The query of each pixel, the key of each object region or pixel."""
-        return Compared(self.query(embedded.output), self.keys(embedded.query, regions), self.scale, self.by_region)
+        """The query of each pixel of the queries' grid, the key of each object region or pixel."""
+        query = self.query(self.queries.pool(embedded.output))
+        return Compared(query, self.keys(embedded.query, regions), self.scale, self.by_region)
 
     def forward(self, embedded: Embedded, regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
         query, key, scale, _ = self.compared(embedded, regions)
         context = attend(to_tokens(query), key, self.keys(embedded.key, regions), scale=scale)
-        context = to_map(context, regions.shape[-2:])
-        return self.fuse(torch.cat([self.up(context), embedded.output], dim=1))
+        context = self.queries.enlarge(self.up(to_map(context, query.shape[-2:])), regions)
+        return self.fuse(torch.cat([context, embedded.output], dim=1))
 
 
 class DANetOCR(Segmenter):
@@ -74,16 +81,17 @@ class DANetOCR(Segmenter):
         config = self.config
         deep, width, classes = self.attach_backbone(pretrained)[-1], config.width, len(card.classes)
         key_width = config.key_width or width // 2
+        queries = QueryGrid(config.scale, config.align_corners)
         self.regions = nn.Sequential(conv_bn_relu(deep, width, 3), nn.Conv2d(width, classes, 1))
         self.position_in = conv_bn_relu(deep, width, 3)
         self.position = NonLocalPosition(width)
-        self.position_context = PositionContext(width, by_region=config.reading == "R2")
+        self.position_context = PositionContext(width, by_region=config.reading == "R2", queries=queries)
         attention = ChannelAttention() if config.channel == "attention" else SqueezeExcite(width)
         self.channel = nn.Sequential(conv_bn_relu(deep, width, 3), attention)
-        self.channel_context = ObjectContext(width, key_width)
+        self.channel_context = ObjectContext(width, key_width, queries=queries)
         if config.backbone_branch:
             self.plain = conv_bn_relu(deep, width, 3)
-            self.plain_context = ObjectContext(width, key_width)
+            self.plain_context = ObjectContext(width, key_width, queries=queries)
         branches = 3 if config.backbone_branch else 2
         self.fuse = nn.Sequential(conv_bn_relu(branches * width, width), nn.Dropout2d(config.dropout))
         self.classify = nn.Conv2d(width, classes, 1)

@@ -11,17 +11,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.blocks.conv import conv_bn_relu
-from regard.blocks.object_context import ObjectContext
+from regard.blocks.object_context import ObjectContext, QueryGrid
 from regard.card import Card
 from regard.models.danet import DANet, DANetConfig
 from regard.models.segmenter import LogitMaps, Pretrained
 
 
 class DANetOCRSerialConfig(DANetConfig):
-    """DANet's settings, and those of the object context behind it."""
+    """DANet's settings, and those of the object context behind it; ``scale``: see ``QueryGrid``."""
 
     key_width: int | None = None
     context_dropout: float = 0.05
+    scale: int = 1
 
 
 class DANetOCRSerial(DANet):
@@ -35,7 +36,9 @@ class DANetOCRSerial(DANet):
         width = self.width
         key_width = self.config.key_width or width // 2
         self.pixels = conv_bn_relu(width, width, 3)
-        self.object_context = ObjectContext(width, key_width, dropout=self.config.context_dropout)
+        queries = QueryGrid(self.config.scale, self.config.align_corners)
+        dropout = self.config.context_dropout
+        self.object_context = ObjectContext(width, key_width, dropout=dropout, queries=queries)
         self.classify_pixels = nn.Conv2d(width, len(card.classes), 1)
         self.loss_weights = {**self.loss_weights, "regions": 0.4}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from regard.blocks.aspp import ASPP
 from regard.blocks.conv import Recipe, classifier, conv_block
-from regard.blocks.object_context import ObjectContext, ObjectPyramid
+from regard.blocks.object_context import ObjectContext, ObjectPyramid, QueryGrid
 from regard.card import Card
 from regard.models.segmenter import LogitMaps, ModelConfig, Pretrained, Segmenter
 from regard.ops.resize import resize_logits
@@ -25,6 +25,7 @@ class OCRNetConfig(ModelConfig):
 
     * ``width`` pixel features, ``key_width`` of the comparison with regions, ``dropout`` behind their fusion, and
       ``fuse_kernel`` of it (3 in sssegmentation);
+    * ``scale``: one query for ``scale`` x ``scale`` pixels, see ``QueryGrid``;
     * ``regions_kernel``, ``regions_width``, ``regions_dropout`` of the coarse classifier (default: 1x1 as wide as its
       input on HRNet, 3x3 and ``width`` wide on others);
     * ``aspp``: ``"before"`` (or true) an atrous pyramid before both heads (NVIDIA's OCRNetASPP), ``"inside"`` next to
@@ -37,6 +38,7 @@ class OCRNetConfig(ModelConfig):
     key_width: int = 256
     dropout: float = 0.05
     fuse_kernel: Literal[1, 3] = 1
+    scale: int = 1
     regions_kernel: Literal[1, 3] | None = None
     regions_width: int | None = None
     regions_dropout: float = 0.0
@@ -87,6 +89,7 @@ class OCRNet(Segmenter):
     def attach_context(self, deep: int) -> None:
         """Make ``pixels`` and ``object_context``, in the place that ``aspp`` says."""
         config = self.config
+        queries = QueryGrid(config.scale, config.align_corners)
         if config.aspp == "context":
             self.pixels: nn.Module = nn.Identity()
             self.object_context: nn.Module = ObjectPyramid(
@@ -96,6 +99,7 @@ class OCRNet(Segmenter):
                 rates=config.rates,
                 dropout=config.dropout,
                 recipe=config.recipe,
+                queries=queries,
             )
             return
         pyramid = self.make_aspp(config.width) if config.aspp == "inside" else None
@@ -107,6 +111,7 @@ class OCRNet(Segmenter):
             kernel=config.fuse_kernel,
             pyramid=pyramid,
             recipe=config.recipe,
+            queries=queries,
         )
 
     def logits(self, image: Float[Tensor, "b c h w"], *, auxiliary: bool = False) -> LogitMaps:

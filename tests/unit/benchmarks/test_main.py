@@ -41,11 +41,13 @@ def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
         main(["viewr"])
 
 
-def test_the_complexity_table_has_the_three_heads(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_complexity_table_has_a_row_a_head(capsys: pytest.CaptureFixture[str]) -> None:
     main(["complexity"])
     table = capsys.readouterr().out
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
         "ASPP",
         "DANet (position and channel attention)",
         "OCR",
+        "OCR, scale 2",
+        "OCR, scale 4",
     ]
