@@ -166,7 +166,7 @@ def finished(folder: Path, *arguments: object) -> str:
     return said
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sixty_steps_interrupted_and_resumed_find_buildings(tmp_path: Path) -> None:
     """As processes, with a bundled model to begin with; the viewer over HTTP."""
     copy_banepa(tmp_path, Window(640, 700, 640, 640))

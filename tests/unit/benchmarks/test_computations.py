@@ -84,7 +84,7 @@ def test_peak_memory_counts_what_is_freed_again():
     assert 90 < peak_above_now_mb(lambda: torch.frombuffer(mmap.mmap(-1, pages), dtype=torch.uint8).fill_(1)) < 300
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_memory_of_both_sides_in_processes_of_their_own():
     row, *_ = benchmark("attention", sizes=[4096], pairs=1)["rows"]
