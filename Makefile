@@ -41,7 +41,7 @@ test: $(READY)
 nightly: $(READY)
 	$(BIN)/python -m pytest -m nightly
 	$(BIN)/python -m tests.fuzz --count 10000 --save fuzz.md
-	$(BIN)/python -m tests.faults.writes --every 1 --save writes.json
+	$(BIN)/python -m tests.faults.writes
 	$(BIN)/python -m tests.mutants --slow
 
 check: $(READY)

@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 enum { OPEN = 1, WRITE = 2, SYNC = 4, CLOSE = 8, RENAME = 16, UNLINK = 32, MKDIR = 64, SIZE = 128, MODE = 256 };
-enum { ONCE = 1, FROM_THEN_ON, SHORT, SHORT_THEN_FULL, LOST, KILL, VANISH, WAIT };
+enum { ONCE = 1, FROM_THEN_ON, SHORT, SHORT_THEN_FULL, LOST, KILL, VANISH, WAIT, PAUSE };
 enum { GO_ON, FAIL, HALF };
 
 #define FILES 65536
@@ -86,7 +86,8 @@ static int about_to(int type, const char *call, const char *path, long long byte
     long number = ++seen;
     note(number, call, path, bytes);
     if (kind == WAIT && wanted) usleep((number * 2654435761u ^ wanted * 40503u) % 4000);
-    if (!wanted || number < wanted || kind == WAIT) return GO_ON;
+    if (kind == PAUSE) raise(SIGSTOP);
+    if (!wanted || number < wanted || kind == WAIT || kind == PAUSE) return GO_ON;
     if (number > wanted) {
         if (kind != FROM_THEN_ON && kind != SHORT_THEN_FULL) return GO_ON;
     } else if (kind == KILL) {

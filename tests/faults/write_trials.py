@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import gc
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +25,7 @@ from tests.faults.write_jobs import JOBS, stated
 
 OPEN, WRITE, SYNC, CLOSE, RENAME, UNLINK, MKDIR, SIZE, MODE = (1 << place for place in range(9))
 ALL = 511
-ONCE, FROM_THEN_ON, SHORT, SHORT_THEN_FULL, LOST, KILL, VANISH, WAIT = range(1, 9)
+ONCE, FROM_THEN_ON, SHORT, SHORT_THEN_FULL, LOST, KILL, VANISH, WAIT, PAUSE = range(1, 10)
 
 
 class Fault(NamedTuple):
@@ -47,6 +50,7 @@ FAULTS = {
 }
 PAIRS = 10  # of runs at the same time
 OF_LIBRARIES = re.compile(r"ERROR \d+: |_?tiff|TIFF", re.IGNORECASE)  # what GDAL and libtiff say by themselves
+RANDOM = re.compile(r"[0-9a-f]{8}(?=\.)")  # what makes the name of an unfinished file its run's own
 NO_FAULT = Fault(ONCE, 0, ALL, "")
 
 
@@ -108,6 +112,18 @@ class Disk:
                 os._exit(99)
         return child, said, log
 
+    def paused(self, arguments: list[str]) -> Iterator[int]:
+        """The number of each call of an undisturbed run, which waits meanwhile."""
+        child, said, log = self.start(arguments, Fault(PAUSE, 0, ALL, ""), 1)
+        number = 0
+        while os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
+            yield (number := number + 1)
+            os.kill(child, signal.SIGCONT)
+        if os.waitstatus_to_exitcode(status):
+            raise SystemExit(f"{' '.join(arguments)}: {said.read_text()}")
+        said.unlink()
+        log.unlink()
+
     def end(self, child: int, said: Path, log: Path) -> Ended:
         """Wait for it."""
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -164,7 +180,10 @@ class Trial:
         self.calls = self._succeed(self.arguments).calls
         self.new = self.seen()[0]
         self._account()
-        self.versions = self._versions()
+        self.kept = Path(tempfile.mkdtemp(dir=disk.root))
+        self.states, self.versions = self._paused()
+        self._as_killed(len(self.states) // 2)
+        self.finishes: dict[bytes, str] = {}  # what becomes of the states in which runs left the disk
 
     def _succeed(self, arguments: list[str]) -> Ended:
         ended = self.disk.run(arguments)
@@ -185,25 +204,56 @@ class Trial:
             if written[f"/{name}"] < (size := (self.disk.disk / name).stat().st_size):
                 raise SystemExit(f"{name} has {size} bytes, of which {written[f'/{name}']} were seen to be written")
 
-    def _versions(self) -> dict[str, set[bytes]]:
-        """All that a run that nothing disturbs puts under each name: of a training, the models of all its steps."""
+    def _paused(self) -> tuple[list[Path], dict[str, set[bytes]]]:
+        """A run that is stopped before each of its calls: how the disk is then, and all that it puts under each name.
+
+        Files are renamed when they are complete: of a training, the models of all its steps.
+        """
         known = {name: {content} for name, content in self.new.items()}
         for name, content in self.old.items():
             known.setdefault(name, set()).add(content)
-        renamed = [path.lstrip("/") for _, call, path, _ in self.calls if call == "rename"]
-        for place, name in enumerate(renamed[:-1], 1):
-            if name in self.new and renamed.count(name) > 1:
-                self.disk.clear(self.before)
-                self.disk.run(self.arguments, Fault(KILL, 0, RENAME, ""), place + 1)
+        states: dict[bytes, Path] = {}
+        renamed = {int(number) + 1: path.lstrip("/") for number, call, path, _ in self.calls if call == "rename"}
+        found = []
+        self.disk.clear(self.before)
+        for number in self.disk.paused(self.arguments):
+            key = self._state()
+            if key not in states:
+                states[key] = Path(shutil.copytree(self.disk.disk, self.kept / str(number)))
+            found.append(states[key])
+            if (name := renamed.get(number)) in known:
                 known[name].add(self.seen()[0][name])
-        return known
+        return found, known
 
-    def seen(self, folder: Path | None = None) -> tuple[dict[str, bytes], list[str]]:
+    def _as_killed(self, at: int) -> None:
+        """Is what SIGKILL leaves what the paused run had there? ``killed`` takes it from that."""
+        self.disk.clear(self.states[at])
+        paused = self._state()
+        self.disk.clear(self.before)
+        self.disk.run(self.arguments, FAULTS["killed"], at + 1)
+        if self._state() != paused:
+            raise SystemExit(f"{self.job.words}: a run that is killed at its call {at + 1} leaves the disk otherwise")
+
+    def seen(self) -> tuple[dict[str, bytes], list[str]]:
         """What lies under final names, and the names of what is unfinished."""
-        folder = folder or self.disk.disk
+        folder = self.disk.disk
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         hidden = [name for name in files if any(part.startswith(".") for part in Path(name).parts)]
         return {name: stated(path) for name, path in files.items() if name not in hidden}, hidden
+
+    def _state(self) -> bytes:
+        """A digest of all that the next run can see: names, contents, and which files are older than which raster."""
+        paths = sorted(self.disk.disk.rglob("*"), key=lambda path: RANDOM.sub("", str(path)))
+        rasters = [path.stat().st_mtime_ns for path in paths if path.suffix == ".tif"]
+        about = [
+            (
+                RANDOM.sub("", str(path)),
+                hashlib.sha256(stated(path)).digest() if path.is_file() else b"",
+                [path.stat().st_mtime_ns < made for made in rasters],
+            )
+            for path in paths
+        ]
+        return hashlib.sha256(repr(about).encode()).digest()
 
     def points(self, fault: Fault) -> int:
         """How many calls of an undisturbed run the fault can happen at; of two runs, how many pairs there are."""
@@ -235,8 +285,12 @@ class Trial:
         """Run with the fault at one call, then run again, and judge both."""
         if fault.kind == WAIT:
             return self.race(fault, at, tally)
-        self.disk.clear(self.before)
-        ended = self.disk.run(self.arguments, fault, at)
+        if fault.kind == KILL:  # what it leaves is what there is before the call
+            self.disk.clear(self.states[at - 1])
+            ended = Ended(-signal.SIGKILL, "", self.calls)
+        else:
+            self.disk.clear(self.before)
+            ended = self.disk.run(self.arguments, fault, at)
         call = next((f"{call} {path}" for number, call, path, _ in ended.calls if number == str(at)), "?")
         where = f"{at} ({call.strip()})"
         if fault.kind == VANISH:
@@ -249,11 +303,17 @@ class Trial:
         self._judge_end(tally, where, fault, ended, found, hidden)
         if ended.code == 0 and found == self.new and not hidden:
             return  # given again, some commands refuse to replace what is there
+        if (state := self._state()) not in self.finishes:
+            self.finishes[state] = self._again()
+        if said := self.finishes[state]:
+            tally.lost.append(f"{where}: {said}")
+
+    def _again(self) -> str:
+        """Give the same command once more; what is wrong then."""
         again = self.disk.run(self.arguments)
         found, hidden = self.seen()
         differing = [name for name in self.new.keys() | found.keys() if self.new.get(name) != found.get(name)]
-        if again.code or differing or hidden:
-            tally.lost.append(f"{where}: {again.code} {again.said.strip()} {differing} {hidden}")
+        return f"{again.code} {again.said.strip()} {differing} {hidden}" if again.code or differing or hidden else ""
 
     def _outcome(self, found: dict[str, bytes]) -> str:
         kinds = {
@@ -266,8 +326,17 @@ class Trial:
     def _judge_files(self, tally: Tally, where: str, found: dict[str, bytes]) -> None:
         for name, content in found.items():
             growing = Path(name).name in self.job.growing and self.new[name].startswith(content)
-            if content not in self.versions.get(name, ()) and not growing:
+            if content not in self.versions.get(name, ()) and not growing and not self._tells(name, content):
                 tally.torn.append(f"{where}: {name}, {len(content)} bytes")
+
+    def _tells(self, name: str, content: bytes) -> bool:
+        """Whether a file says of every source either what an undisturbed run says, or why there is no map of it."""
+        if name != self.job.results:
+            return False
+        lines, whole = content.splitlines(), self.new[name].splitlines()
+        pairs = [(json.loads(line), json.loads(right)) for line, right in zip(lines, whole, strict=False)]
+        told = [one == right or (one["failed"] and one["source"] == right["source"]) for one, right in pairs]
+        return len(lines) == len(whole) and all(told) and content.endswith(b"\n")
 
     def _judge_end(
         self, tally: Tally, where: str, fault: Fault, ended: Ended, found: dict[str, bytes], hidden: list[str]

@@ -20,13 +20,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.faults.write_trials import Disk, Tally
+    from tests.faults.write_trials import Disk
 
+Row = dict[str, Any]
 SOURCE = Path(__file__).with_name("write_faults.c")
 
 
@@ -44,12 +47,15 @@ def with_library(arguments: list[str]) -> None:
 @contextlib.contextmanager
 def prepared() -> Iterator[Disk]:
     """A disk, and the files that the jobs start from."""
+    import gzip
+
     import torch
 
     from tests.faults.write_jobs import prepare
     from tests.faults.write_trials import Disk
 
     torch.set_num_threads(1)
+    gzip.time = SimpleNamespace(time=lambda: 0)  # type: ignore[attr-defined]  # journals are alike at any time
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         (inputs := Path("inputs").absolute()).mkdir()
         prepare(inputs)
@@ -67,26 +73,29 @@ def load_what_it_loads(disk: Disk, arguments: list[str]) -> None:
     gc.freeze()  # what is here already is not looked at again in every child
 
 
-def measure(jobs: list[str], faults: list[str], every: int) -> dict[str, dict[str, Tally]]:
+def measure(jobs: list[str], faults: list[str], every: int, known: set[tuple[str, str]]) -> Iterator[Row]:
     """All faults at every ``every``-th call of all jobs, on an empty disk and on one with old files."""
     from tests.faults.write_jobs import JOBS
     from tests.faults.write_trials import FAULTS, Tally, Trial
 
-    tallies: dict[str, dict[str, Tally]] = {}
     with prepared() as disk:
         for name in jobs:
-            disk.clear()
-            load_what_it_loads(disk, JOBS[name].arguments())
             for old in (False, True)[: 1 + bool(JOBS[name].old)]:
-                trial, title = Trial(disk, name, old=old), f"{name}, replacing" if old else name
-                found = tallies.setdefault(title, {})
-                for fault in faults:
-                    tally = found.setdefault(fault, Tally())
+                title = f"{name}, replacing" if old else name
+                wanted = [fault for fault in faults if (title, fault) not in known]
+                if not wanted:
+                    continue
+                disk.clear()
+                load_what_it_loads(disk, JOBS[name].arguments())
+                trial = Trial(disk, name, old=old)
+                for fault in wanted:
+                    tally, began = Tally(), time.monotonic()
                     for at in range(1, trial.points(FAULTS[fault]) + 1, every):
                         trial.disturb(FAULTS[fault], at, tally)
-                    print(f"{title}: {fault}: {json.dumps(tally.row())}", flush=True)
                     print("".join(f"    {said}\n" for said in tally.faults), end="", flush=True)
-    return tallies
+                    seconds = round(time.monotonic() - began)
+                    yield {"job": title, "fault": fault, "every": every, **tally.row(), "seconds": seconds}
+                shutil.rmtree(trial.kept)
 
 
 def main(arguments: list[str]) -> int:
@@ -95,7 +104,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help="by default all")
     parser.add_argument("--faults", type=lambda text: text.split(","), help="by default all")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="only every K-th call")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="the table as JSON")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="lines of JSON; what it has already is not run again")
     chosen = parser.parse_args(arguments)
     preloaded = Path(os.environ.get("LD_PRELOAD", ""))
     if not preloaded.name.startswith("write_faults"):
@@ -106,12 +115,16 @@ def main(arguments: list[str]) -> int:
     from tests.faults.write_trials import FAULTS
 
     jobs = [job for name in chosen.jobs or JOBS for job in GROUPS.get(name, (name,))]
-    tallies = measure(jobs, chosen.faults or list(FAULTS), chosen.every)
-    if chosen.save:
-        rows = {job: {fault: tally.row() for fault, tally in found.items()} for job, found in tallies.items()}
-        chosen.save.write_text(json.dumps(rows, indent=1) + "\n")
-    every = [tally for found in tallies.values() for tally in found.values()]
-    sums = {name: sum(tally.row()[name] for tally in every) for name in ("points", "torn", "lost", "unclear", "left")}
+    has_some = chosen.save is not None and chosen.save.exists()
+    rows = [json.loads(line) for line in chosen.save.read_text().splitlines()] if has_some else []
+    known = {(row["job"], row["fault"]) for row in rows}
+    for row in measure(jobs, chosen.faults or list(FAULTS), chosen.every, known):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        if chosen.save is not None:
+            with chosen.save.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+    sums = {name: sum(row[name] for row in rows) for name in ("points", "torn", "lost", "unclear", "left")}
     print(json.dumps(sums))
     return 1 if any(sums[name] for name in sums if name != "points") else 0
 

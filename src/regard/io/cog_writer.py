@@ -29,7 +29,10 @@ BLOCK = 512  # pixels: what is written together in rows of blocks is compressed 
 
 @dataclass(frozen=True)
 class Layer:
-    """What a one-band raster means: its empty value, how it is coloured, and what is said of it in its tags."""
+    """What a one-band raster means: its empty value, how it is coloured, and what is said of it in its tags.
+
+    ``styled``: a style for QGIS is to lie next to it.
+    """
 
     description: str
     nodata: int
@@ -37,13 +40,15 @@ class Layer:
     classes: ClassMap | None = None
     scale: float = 1.0
     tags: Mapping[str, str] = field(default_factory=dict)
+    styled: bool = False
 
 
-def label_layer(classes: ClassMap, tags: Mapping[str, str]) -> Layer:
+def label_layer(classes: ClassMap, tags: Mapping[str, str], *, styled: bool = False) -> Layer:
     """The layer of a class map: labels, 255 (or 65535) for no data, the classes' names and colours."""
     many = len(classes.names) > 255
     names = {"regard_classes": json.dumps(list(classes.names))}
-    return Layer("class", 65535 if many else 255, "uint16" if many else "uint8", classes, 1.0, {**names, **tags})
+    nodata, dtype = (65535, "uint16") if many else (255, "uint8")
+    return Layer("class", nodata, dtype, classes, tags={**names, **tags}, styled=styled)
 
 
 def measure_layer(name: str, tags: Mapping[str, str]) -> Layer:
@@ -127,7 +132,9 @@ class RasterWriter(FileWriter):
             write_text(
                 names_path(self.path), XML.get_template("categories.xml.j2").render(names=self.layer.classes.names)
             )
-        os.replace(self._part, self.path)
+            if self.layer.styled:
+                write_style(self.path, self.layer.classes)
+        os.replace(self._part, self.path)  # at last: where it is, what lies beside it is
 
     def _read_back(self) -> None:
         """Decode the file whole, and compare it with its twin: GDAL does not report every write that fails."""

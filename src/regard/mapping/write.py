@@ -18,7 +18,7 @@ import numpy as np
 from regard._version import __version__
 from regard.errors import OutputError, UnreadableImage
 from regard.files import refuse_to_replace, sweep, writing
-from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer, style_path, write_style
+from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer, style_path
 from regard.io.polygons import check_rules
 from regard.io.raster import Raster
 from regard.mapping.blend import Rows, axes, predict_rows
@@ -109,7 +109,6 @@ class RasterJob:
                     "alpha, NaN, area of interest)",
                     file=sys.stderr,
                 )
-            write_style(self.labels, self.model.classes)
             if (outputs := self.options.outputs).sides:
                 add_sides(outputs, self.options.rules, outputs.sides, confidence=self.layers.get("confidence"))
         return self.labels
@@ -230,7 +229,7 @@ def _as_stored(nodata: int, rows: Rows) -> dict[str, np.ndarray]:
 
 
 def _publish(job: RasterJob) -> bool:
-    """Each layer as a cloud-optimised GeoTIFF, the labels last: where they are, all the rasters are.
+    """Each layer as a cloud-optimised GeoTIFF, the labels last: where they are, all the rasters and their style are.
 
     Whether the map has any label.
     """
@@ -239,7 +238,7 @@ def _publish(job: RasterJob) -> bool:
     tags = {**job.model_tags, **job.tags}
     grid = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
     for name, path in reversed(job.layers.items()):
-        layer = label_layer(job.model.classes, tags) if name == "labels" else measure_layer(name, tags)
+        layer = label_layer(job.model.classes, tags, styled=True) if name == "labels" else measure_layer(name, tags)
         same_disk = os.stat(folder).st_dev == os.stat(path.parent).st_dev
         with RasterWriter(path, layer, raster.size, **grid, scratch=folder if same_disk else None) as writer:
             writer.place_by(*raster.control)

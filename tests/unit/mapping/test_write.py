@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -155,6 +156,23 @@ def test_a_run_that_ended_while_it_published_resumes_without_overwrite(
     predict(tiny_model, scene, **files, **SMALL)
     assert files["out"].read_bytes() == expected and all(path.is_file() for path in files.values())
     assert not list(out.glob(".*"))
+
+
+def test_a_style_that_cannot_be_written_is_there_after_the_next_run(
+    scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def without_room(part: Path, path: Path) -> None:
+        if Path(path).suffix == ".qml":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(part, path)
+
+    with monkeypatch.context() as patched, pytest.raises(OutputError, match="No space left"):
+        patched.setattr(os, "replace", without_room)
+        predict(tiny_model, scene, tmp_path / "map.tif", **SMALL)
+    predict(tiny_model, scene, tmp_path / "map.tif", **SMALL)
+    assert {path.name for path in tmp_path.iterdir()} >= {"map.tif", "map.qml"}
 
 
 def test_where_the_labels_are_all_rasters_are(
