@@ -29,6 +29,13 @@ OF_ANOTHER_JOB = " and was made from another source or model, or with other sett
 LONGEST = 180  # bytes of such a name: a file system takes 255, and hidden names are longer
 
 
+def checked_name(path: Path) -> Path:
+    """The path itself; an OutputError where the system cannot have such a name."""
+    if "\0" in str(path):
+        raise OutputError(f"a file cannot be named {str(path)!r}, with a null character. Choose another name.")
+    return path
+
+
 def check_writable(path: Path) -> None:
     """Make the folder of ``path`` and try to write there, before any work is done; an OutputError if it fails.
 
@@ -51,8 +58,8 @@ def check_targets(files: Sequence[Path], sources: Sequence[Path]) -> None:
     Raises:
         OutputError: one is a source or stands twice, or its folder cannot be written to.
     """
-    resolved = [path.resolve() for path in files]
-    taken = [source for source in sources if source.resolve() in resolved]
+    resolved = [checked_name(path).resolve() for path in files]
+    taken = [source for source in sources if "\0" not in str(source) and source.resolve() in resolved]
     if taken:
         raise OutputError(f"{taken[0]} is the input itself. Choose another name for the map.")
     if len(set(resolved)) < len(resolved):
@@ -181,7 +188,7 @@ def hidden_name(path: Path) -> str:
 
 
 def _hidden(path: Path) -> Path:
-    return path.with_name(f".{hidden_name(path)}.{secrets.token_hex(4)}.part{path.suffix}")
+    return checked_name(path).with_name(f".{hidden_name(path)}.{secrets.token_hex(4)}.part{path.suffix}")
 
 
 def json_of(text: str | bytes) -> Any:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import zipfile
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +18,15 @@ from safetensors.torch import save_file
 import regard
 from regard.checkpoints.file import load, save
 from regard.classes import ClassMap
-from regard.errors import CheckpointError, ClassMismatch, ConfigError, DatasetError, RegardError, UnreadableImage
+from regard.errors import (
+    CheckpointError,
+    ClassMismatch,
+    ConfigError,
+    DatasetError,
+    OutputError,
+    RegardError,
+    UnreadableImage,
+)
 from regard.files import digest
 from regard.io.image import image_size
 from regard.io.vectors import read_shapes
@@ -158,3 +167,31 @@ def test_a_saved_model_still_loads(tmp_path: Path) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
     )
+
+
+NULL = "a\0b"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda model, scene, folder: regard.predict(model, scene, out=f"{NULL}.tif"),
+        lambda model, scene, folder: regard.predict(model, scene, out=folder / "m.tif", confidence=f"{NULL}.tif"),
+        lambda model, scene, folder: regard.predict(model, [scene, scene], out=NULL),
+        lambda model, scene, folder: regard.save(model, f"{NULL}.safetensors"),
+        lambda model, scene, folder: regard.save(model, NULL),
+        lambda model, scene, folder: regard.export(model, f"{NULL}.onnx"),
+    ],
+)
+def test_a_null_character_in_the_name_of_an_output_is_named(write: Callable[..., object], tmp_path: Path) -> None:
+    save_image(scene := tmp_path / "scene.tif", np.ones((64, 64, 3)))
+    with pytest.raises(OutputError, match="null character"):
+        write(tiny(), scene, tmp_path)
+
+
+def test_a_null_character_in_a_manifest_is_named(tmp_path: Path) -> None:
+    save_image(tmp_path / "scene.tif", np.ones((64, 64, 3)))
+    rows = [{"source": str(tmp_path / "scene.tif"), "target": f"{NULL}.tif"}]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(OutputError, match="null character"):
+        regard.predict(tiny(), [tmp_path / "m.jsonl"], out=tmp_path / "maps")

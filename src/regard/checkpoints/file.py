@@ -23,7 +23,7 @@ from regard.checkpoints.hub import PREFIX, fetch, readme, upload
 from regard.classes import first_reason
 from regard.errors import CheckpointError, ConfigError, near, one_line, unknown
 from regard.execution import Precision
-from regard.files import digest, write_text
+from regard.files import checked_name, digest, write_text
 from regard.inference.optimise import optimise
 from regard.inference.runtimes import RUNTIMES, open_exported
 from regard.models import Segmenter
@@ -113,7 +113,7 @@ def save(model: Segmenter, path: str | Path, *, half: bool = False) -> Path:
     model.check_plain("saved")
     target = Path(path)
     if not target.suffix:
-        target.mkdir(parents=True, exist_ok=True)
+        checked_name(target).mkdir(parents=True, exist_ok=True)
         write_text(target / "README.md", readme(model.card))
         target = target / "model.safetensors"
     if target.suffix != ".safetensors":

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from regard.errors import ConfigError, OutputError, ScenesFailed, UnreadableImage
-from regard.files import json_of
+from regard.files import checked_name, json_of
 from regard.io.source import Source
 from regard.mapping.job import is_scene
 from regard.options import Outputs
@@ -38,7 +38,7 @@ def targets_of(
     targets = {source: target or _target(source, outputs.out, many) for source, target in found.items()}
     made_of: dict[Path, Source] = {}
     for source, target in targets.items():
-        other = source if target is None else made_of.setdefault(target.resolve(), source)
+        other = source if target is None else made_of.setdefault(checked_name(target).resolve(), source)
         if other != source:
             raise OutputError(
                 f"{other} and {source} would both become {target}. Predict them into two folders, or name another "

@@ -24,7 +24,7 @@ from regard.datasets.labelled_data import LabelledData
 from regard.datasets.source_text import STATED
 from regard.errors import TrainingError
 from regard.evaluation.evaluate import Scores
-from regard.files import json_of, lock_alone, taken_lock, unlink, write_text, writing
+from regard.files import checked_name, json_of, lock_alone, taken_lock, unlink, write_text, writing
 from regard.models import Segmenter
 from regard.training.config import RENAMED, TrainConfig
 
@@ -66,7 +66,7 @@ class Record:
             "settings": config.model_dump(mode="json"),
         }
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            checked_name(folder).mkdir(parents=True, exist_ok=True)
         self._check_same(resume)
         self.is_finished = self._stored().get("finished") is not None and not resume
 
