@@ -132,6 +132,8 @@ class Outputs:
         out: The map: .png for photographs, .tif for rasters; with several sources, a folder.
         confidence: A GeoTIFF of the probability of the predicted class.
         entropy: A GeoTIFF of the uncertainty over all classes (entropy), from 0 to 1.
+        probabilities: A GeoTIFF of the probability of every class, one band a class.
+        margin: A GeoTIFF of how far the most probable class is ahead of the second.
         polygons: A vector file of the map's polygons: .gpkg, .geojson, .fgb or .parquet.
         areas: A table (.csv) of the area of each class.
         stac: A STAC item (.json): the map's footprint, files and model.
@@ -141,10 +143,17 @@ class Outputs:
     out: Path | None = None
     confidence: Path | None = None
     entropy: Path | None = None
+    probabilities: Path | None = None
+    margin: Path | None = None
     polygons: Path | None = None
     areas: Path | None = None
     stac: Path | None = None
     preview: Path | None = None
+
+    @classmethod
+    def of(cls, *names: str | Path | None) -> Outputs:
+        """The files by their names, in the order of the fields."""
+        return cls(*(None if name is None else Path(name) for name in names))
 
     @property
     def files(self) -> list[Path]:
@@ -154,8 +163,8 @@ class Outputs:
     @property
     def rasters(self) -> dict[str, Path]:
         """The rasters by the name of their layer, the map's ``labels`` first."""
-        named = {"labels": self.out, "confidence": self.confidence, "entropy": self.entropy}
-        return {name: path for name, path in named.items() if path is not None}
+        measures = {name: getattr(self, name) for name in ("confidence", "entropy", "probabilities", "margin")}
+        return {name: path for name, path in {"labels": self.out, **measures}.items() if path is not None}
 
     @property
     def sides(self) -> list[Path]:

@@ -35,7 +35,7 @@ def polygons(
         rules: The polygons that are written.
         overwrite: Replace existing files.
     """
-    return _written(Outputs(map_, confidence, None, out, areas), rules, overwrite)
+    return _written(Outputs(map_, confidence, polygons=out, areas=areas), rules, overwrite)
 
 
 @app.command
@@ -69,6 +69,8 @@ def stac(
     out: Out,
     confidence: Path | None = None,
     entropy: Path | None = None,
+    probabilities: Path | None = None,
+    margin: Path | None = None,
     polygons: Path | None = None,
     areas: Path | None = None,
     preview: Path | None = None,
@@ -81,6 +83,8 @@ def stac(
         out: The item to write (.json).
         confidence: Its confidence raster, which becomes an asset as the other files do.
         entropy: Its uncertainty raster.
+        probabilities: Its raster of the probabilities of all classes.
+        margin: Its raster of the margin.
         polygons: Its polygons.
         areas: Its table of areas.
         preview: Its preview.
@@ -88,7 +92,7 @@ def stac(
     """
     from regard.mapping.side_files import item
 
-    outputs = Outputs(map_, confidence, entropy, polygons, areas, out, preview)
+    outputs = Outputs(map_, confidence, entropy, probabilities, margin, polygons, areas, out, preview)
     return _answer([item(outputs, overwrite=overwrite)])
 
 

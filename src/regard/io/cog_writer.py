@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -25,11 +26,12 @@ from regard.io.gdal import BLOCK_CACHE, GDAL_ERRORS, XML, not_georeferenced_is_f
 
 BACKGROUND = re.compile(r"(back ?ground|others?|rest|none|nothing|unlabell?ed|(no|non|not)[ _-].*)", re.IGNORECASE)
 BLOCK = 512  # pixels: what is written together in rows of blocks is compressed once
+SUMMED = 8 * BLOCK  # columns that are summed up, and read back, together
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What a one-band raster means: its empty value, how it is coloured, and what is said of it in its tags.
+    """What a raster means: its empty value, how it is coloured, and what is said of it in its tags.
 
     ``styled``: a style for QGIS is to lie next to it.
     """
@@ -41,6 +43,7 @@ class Layer:
     scale: float = 1.0
     tags: Mapping[str, str] = field(default_factory=dict)
     styled: bool = False
+    bands: tuple[str, ...] = ()  # their names, where there are several
 
 
 def label_layer(classes: ClassMap, tags: Mapping[str, str], *, styled: bool = False) -> Layer:
@@ -51,9 +54,11 @@ def label_layer(classes: ClassMap, tags: Mapping[str, str], *, styled: bool = Fa
     return Layer("class", nodata, dtype, classes, tags={**names, **tags}, styled=styled)
 
 
-def measure_layer(name: str, tags: Mapping[str, str]) -> Layer:
-    """The layer of a share 0..1 (confidence, entropy), in steps of 1/255; 0 where there is no data."""
-    return Layer(name, 0, scale=1 / 255, tags=tags)
+def measure_layer(name: str, tags: Mapping[str, str], bands: Sequence[str] = ()) -> Layer:
+    """The layer of a share 0..1 (confidence, entropy), in steps of 1/255; 0 where there is no data. ``bands`` are the
+    names of several such shares.
+    """
+    return Layer(name, 0, scale=1 / 255, tags=tags, bands=tuple(bands))
 
 
 class RasterWriter(FileWriter):
@@ -77,12 +82,20 @@ class RasterWriter(FileWriter):
         self.size = size
         self._part = self._unfinished.with_name(f"{self._unfinished.name}.part")
         self._twin, self._work = self._part.with_suffix(".twin.part"), self._part.with_suffix(".work.part")
-        self._profile = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": layer.dtype}
+        self._names = layer.bands or (layer.description,)
+        self._profile = {
+            "driver": "GTiff",
+            "count": len(self._names),
+            "interleave": "band",
+            "height": size[0],
+            "width": size[1],
+            "dtype": layer.dtype,
+        }
         self._profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"}
         self._profile |= {"bigtiff": "if_safer", "nodata": layer.nodata, "crs": crs}
         self._profile |= {} if transform is None else {"transform": transform}
         self._file: Any = None
-        self._sum = 0  # of all rows
+        self._sums = self._no_sums()
 
     def _open(self) -> None:
         BLOCK_CACHE.enter()
@@ -95,10 +108,10 @@ class RasterWriter(FileWriter):
 
     def _describe(self) -> None:
         layer = self.layer
-        self._file.set_band_description(1, layer.description)
+        self._file.descriptions = self._names
         self._file.update_tags(**layer.tags)
         if layer.scale != 1.0:
-            self._file.scales = (layer.scale,)
+            self._file.scales = (layer.scale,) * len(self._names)
         if layer.classes is not None:
             table = {label: (*colour, 255) for label, colour in enumerate(layer.classes.palette)}
             if layer.dtype == "uint8":
@@ -111,11 +124,11 @@ class RasterWriter(FileWriter):
         if rpcs is not None:
             self._file.rpcs = rpcs
 
-    def write(self, top: int, rows: Shaped[np.ndarray, "h w"]) -> None:
-        """The next rows, from ``top`` on; OutputError where the disk is full or gone."""
-        self._sum = crc32(np.ascontiguousarray(rows, self.layer.dtype).data, self._sum)
+    def write(self, top: int, rows: Shaped[np.ndarray, "h w"], band: int = 1) -> None:
+        """The next rows of a band, from ``top`` on; OutputError where the disk is full or gone."""
+        self._add(self._sums, band, 0, rows)
         try:
-            self._file.write(rows, 1, window=Window(0, top, rows.shape[1], rows.shape[0]))
+            self._file.write(rows, band, window=Window(0, top, rows.shape[1], rows.shape[0]))
         except GDAL_ERRORS as error:
             raise self._failed(error) from None
 
@@ -138,12 +151,24 @@ class RasterWriter(FileWriter):
 
     def _read_back(self) -> None:
         """Decode the file whole, and compare it with its twin: GDAL does not report every write that fails."""
-        (height, width), found = self.size, 0
+        (height, width), found = self.size, self._no_sums()
         with not_georeferenced_is_fine(), rasterio.open(self._part) as part:
-            for top in range(0, height, BLOCK):
-                found = crc32(part.read(1, window=Window(0, top, width, min(BLOCK, height - top))), found)
-        if found != self._sum or not filecmp.cmp(self._part, self._twin, shallow=False):
+            for top, left in product(range(0, height, BLOCK), range(0, width, SUMMED)):
+                window = Window(left, top, min(SUMMED, width - left), min(BLOCK, height - top))
+                for band, rows in enumerate(part.read(window=window), start=1):
+                    self._add(found, band, left, rows)
+        if found != self._sums or not filecmp.cmp(self._part, self._twin, shallow=False):
             raise self._failed("what was written does not read back")
+
+    def _no_sums(self) -> list[dict[int, int]]:
+        """For each band the sums of all its rows, by the first of the columns that they are of."""
+        return [dict.fromkeys(range(0, self.size[1], SUMMED), 0) for _ in self._names]
+
+    def _add(self, sums: list[dict[int, int]], band: int, left: int, rows: Shaped[np.ndarray, "h w"]) -> None:
+        """Add the next rows of a band, from the column ``left`` on, to the sums."""
+        for first in range(0, rows.shape[1], SUMMED):
+            part = np.ascontiguousarray(rows[:, first : first + SUMMED], self.layer.dtype)
+            sums[band - 1][left + first] = crc32(part.data, sums[band - 1][left + first])
 
     def _close(self) -> None:
         BLOCK_CACHE.leave()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
 from regard.inference.scores import grid_scores
@@ -22,10 +22,11 @@ from regard.io.gdal import CACHE_MB
 from regard.io.image import Pixels
 from regard.io.raster import Raster
 from regard.io.window_reader import piece_bytes, read_windows
+from regard.mapping.measures import MEASURES, empty
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
 from regard.ops.windows import Axis, plan_axis
-from regard.options import ALIGNMENT, TILE, Views, Windows
+from regard.options import ALIGNMENT, TILE, MapOptions, Views, Windows
 
 READ_BYTES = 16e6  # of the raster, read at once; twice as much is held
 GRID_ROWS_AT_ONCE = 8
@@ -33,26 +34,15 @@ FLOATS_AT_ONCE = 2**21  # scores at full size
 
 
 class Rows(NamedTuple):
-    """Finalised rows of the map from ``top`` on, finalised by the window row ``row``; measures by name, in 0..1."""
+    """Finalised rows of the map from ``top`` on, finalised by the window row ``row``; measures by name, in 0..1, but
+    ``probabilities``, of each class, in steps of 1/255.
+    """
 
     row: int
     top: int
     labels: Integer[np.ndarray, "h w"]
     valid: Bool[np.ndarray, "h w"]
-    measures: Mapping[str, Float[np.ndarray, "h w"]]
-
-
-def confidence(probabilities: Float[Tensor, "k h w"]) -> Float[Tensor, "h w"]:
-    """The probability of the most likely class."""
-    return probabilities.amax(dim=0)
-
-
-def entropy(probabilities: Float[Tensor, "k h w"]) -> Float[Tensor, "h w"]:
-    """The uncertainty of a pixel: -Σ p log p over log k, from 0 (one class is certain) to 1 (all are alike)."""
-    return torch.special.entr(probabilities).sum(dim=0) / max(np.log(len(probabilities)), 1e-9)
-
-
-MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": confidence, "entropy": entropy}
+    measures: Mapping[str, Shaped[np.ndarray, "*k h w"]]
 
 
 def axes(size: tuple[int, int], windows: Windows, stride: int) -> tuple[Axis, Axis]:
@@ -72,15 +62,17 @@ def windows_of(windows: Windows, model: Segmenter) -> Windows:
     return replace(windows, tile=tile, overlap=min(windows.overlap, tile // 4 // ALIGNMENT * ALIGNMENT))
 
 
-def memory_needed(model: Segmenter, raster: Raster, windows: Windows) -> float:
+def memory_needed(model: Segmenter, raster: Raster, options: MapOptions) -> float:
     """About the bytes that a map takes besides the model; the last two terms fit the peaks in docs/performance.md."""
-    height, width = raster.size
+    (height, width), windows = raster.size, options.windows
     window = min(windows.tile, -(-height // ALIGNMENT) * ALIGNMENT)
     strip = min(raster.bytes_of(window, width), piece_bytes(raster, READ_BYTES))
     cache = min(1e6 * CACHE_MB, raster.bytes_of(height, width))
     canvas = 4 * len(model.classes.names) * (window // model.stride) * -(-width // model.stride)
     image = 4 * len(raster.bands) * window * min(window, width)
-    return 2.5 * strip + cache + canvas + 1.5 * image + 36e6 + 800 * width
+    planes = 0 if options.outputs.probabilities is None else len(model.classes)
+    rows = 3 * planes * GRID_ROWS_AT_ONCE * model.stride  # as measured, in bytes, and compressed
+    return 2.5 * strip + cache + canvas + 1.5 * image + 36e6 + (800 + rows) * width
 
 
 class RowBlock(NamedTuple):
@@ -229,11 +221,11 @@ def upsample(cells: Float[Tensor, "k _ _"], stride: int, rows: slice, columns: s
 
 def labels_and_measures(
     cells: Float[Tensor, "k _ w"], stride: int, rows: slice, width: int, measures: Sequence[str]
-) -> tuple[Integer[np.ndarray, "h W"], dict[str, Float[np.ndarray, "h W"]]]:
+) -> tuple[Integer[np.ndarray, "h W"], dict[str, Shaped[np.ndarray, "*k h W"]]]:
     """Labels and measures of the pixel ``rows`` of some cells, ``width`` pixels each; in parts from west to east."""
     size, count = (rows.stop - rows.start, width), cells.shape[2]
     labels = np.empty(size, np.uint8 if len(cells) <= 256 else np.uint16)
-    measured = {name: np.empty(size, np.float32) for name in measures}
+    measured = empty(measures, len(cells), size)
     parts = min(count, -(-cells.numel() * stride**2 // FLOATS_AT_ONCE))
     for west, east in pairwise(count * part // parts for part in range(parts + 1)):
         columns = slice(min(west * stride, width), min(east * stride, width))
@@ -243,5 +235,5 @@ def labels_and_measures(
         labels[:, columns] = most_likely(scores[None])[0].numpy()
         probabilities = scores.softmax(dim=0) if measured else scores
         for name, values in measured.items():
-            values[:, columns] = MEASURES[name](probabilities).numpy()
+            values[..., columns] = MEASURES[name](probabilities).numpy()
     return labels, measured

@@ -23,6 +23,7 @@ from regard.io.polygons import MODIFIED_TAG
 from regard.io.raster import Raster, open_raster
 from regard.io.source import Source, is_photograph
 from regard.mapping.journal import key_of
+from regard.mapping.measures import as_bytes
 from regard.mapping.side_files import check_sides
 from regard.models import Segmenter
 from regard.options import MapOptions, Outputs
@@ -164,8 +165,3 @@ def check_outputs(outputs: Outputs, sources: Sequence[Path]) -> None:
         check_sides(outputs)
     hidden = [] if outputs.out is None else [style_path(outputs.out), names_path(outputs.out)]
     check_targets([*outputs.files, *hidden], sources)
-
-
-def as_bytes(share: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """0..1 in steps of 1/255; 0 where there is no data, at least 1 elsewhere."""
-    return np.where(valid, np.clip(np.rint(share * 255), 1, 255), 0).astype(np.uint8)

@@ -19,9 +19,10 @@ from regard.io.window_reader import padded
 from regard.mapping.batch import network
 from regard.mapping.blend import axes, memory_needed
 from regard.mapping.job import is_scene
+from regard.mapping.measures import bytes_needed
 from regard.mapping.predict import opened_raster
 from regard.mapping.scene_check import check_scene
-from regard.mapping.write import BYTES_A_PIXEL, RasterJob
+from regard.mapping.write import RasterJob
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
 from regard.options import ALIGNMENT, Compute, MapOptions, Views
@@ -98,14 +99,14 @@ def plan(model: str, source: Source, options: MapOptions, compute: Compute = Com
         windows = len(rows.begins) * len(columns.begins)
         name = f"{len(raster.fingerprints) - 1} files as one" if source.document is not None else source
         seconds = _seconds_a_window(loaded, rows.window * stride, columns.window * stride, fitted.views)
-        layers = RasterJob(loaded, raster, fitted).layers
+        layers = [*RasterJob(loaded, raster, fitted).layers]
         return {
             "source": f"{name} ({width} x {height}, {len(raster.bands)} bands)",
             "windows": windows,
             "tile": fitted.windows.tile,
             "restart_points": len(rows.begins),
-            "memory_beside_the_model_mb": round(memory_needed(loaded, raster, fitted.windows) / 1e6),
-            "disk_mb": math.ceil(height * width * sum(BYTES_A_PIXEL[name] for name in layers) / 1e6),
+            "memory_beside_the_model_mb": round(memory_needed(loaded, raster, fitted) / 1e6),
+            "disk_mb": math.ceil(height * width * bytes_needed(layers, len(loaded.classes)) / 1e6),
             "minutes": round(windows * seconds / 60, 2),
         }
 

@@ -36,6 +36,8 @@ def predict(
     *,
     confidence: str | Path | None = None,
     entropy: str | Path | None = None,
+    probabilities: str | Path | None = None,
+    margin: str | Path | None = None,
     polygons: str | Path | None = None,
     areas: str | Path | None = None,
     stac: str | Path | None = None,
@@ -84,10 +86,8 @@ def predict(
         OutputError: the result cannot be written, or exists and is another one.
         ScenesFailed: some of several sources could not be predicted.
     """
-    names = (out, confidence, entropy, polygons, areas, stac, preview)
-    files = (None if name is None else Path(name) for name in names)
     options = MapOptions(
-        Outputs(*files),
+        Outputs.of(out, confidence, entropy, probabilities, margin, polygons, areas, stac, preview),
         Input(None if bands is None else tuple(bands), aoi, gsd, nodata, vrt),
         Windows(tile, overlap, batch, max_memory),
         Views(tuple(scales), flip, d4),
@@ -149,7 +149,7 @@ def opened_raster(model: Segmenter, source: Source, options: MapOptions) -> Iter
             fitted = replace(options, windows=windows_of(options.windows, model))
         else:
             fitted = at_resolution(options, model, raster)
-        needed, most = memory_needed(model, raster, fitted.windows) / 1e6, fitted.windows.max_memory
+        needed, most = memory_needed(model, raster, fitted) / 1e6, fitted.windows.max_memory
         if needed > most:
             raise ConfigError(
                 f"the map of {source.name}, {raster.size[1]} pixels wide, takes about {needed:,.0f} MB besides the "

@@ -15,7 +15,8 @@ from torch import Tensor
 from regard.inference.scores import grid_scores
 from regard.io.raster import Box, Raster
 from regard.io.window_reader import padded
-from regard.mapping.blend import RollingCanvas, axes, confidence, upsample
+from regard.mapping.blend import RollingCanvas, axes, upsample
+from regard.mapping.measures import confidence
 from regard.models import Segmenter
 from regard.ops.windows import Axis
 from regard.options import Views, Windows

@@ -51,7 +51,7 @@ def polygons(
         OutputError: a file cannot be written, or exists and ``overwrite`` is not given.
     """
     rules = PolygonRules(sieve, simplify, tuple(only), minimum_hole, tuple(regularise), minimum_area)
-    outputs = Outputs(Path(map), _path(confidence), None, Path(out), _path(areas))
+    outputs = Outputs(Path(map), _path(confidence), polygons=Path(out), areas=_path(areas))
     write_sides(outputs, rules, overwrite=overwrite)
     return Path(out)
 

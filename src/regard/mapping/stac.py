@@ -142,6 +142,11 @@ def _assets(outputs: Outputs, classes: ClassMap, folder: Path) -> dict[str, Any]
         | {"classification:classes": _classes(classes)},
         "confidence": cog("Probability of the class", name="confidence", **share),
         "entropy": cog("Uncertainty over all classes (entropy)", name="entropy", **share),
+        "probabilities": {
+            **cog("Probability of every class"),
+            "bands": [{"name": name, **share} for name in classes.names],
+        },
+        "margin": cog("Lead of the class over the second", name="margin", **share),
         "polygons": {"title": "Polygons by class", "type": MEDIA.get((outputs.polygons or Path()).suffix.lower())},
         "areas": {"title": "Ground that each class covers", "type": "text/csv"},
         "preview": {"title": "Picture of the map", "type": "image/png", "roles": ["thumbnail"]},

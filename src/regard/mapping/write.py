@@ -18,12 +18,13 @@ import numpy as np
 from regard._version import __version__
 from regard.errors import OutputError, UnreadableImage
 from regard.files import refuse_to_replace, sweep, writing
-from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, measure_layer, style_path
+from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, style_path
 from regard.io.polygons import check_rules
 from regard.io.raster import Raster
 from regard.mapping.blend import Rows, axes, predict_rows
-from regard.mapping.job import as_bytes, check_outputs, is_complete, model_tags, source_tags
+from regard.mapping.job import check_outputs, is_complete, model_tags, source_tags
 from regard.mapping.journal import Journal, journal_folder, key_of
+from regard.mapping.measures import bytes_needed, layer_of, planes_of, planes_stored
 from regard.mapping.scene_check import check_scene
 from regard.mapping.side_files import add_sides, missing_sides
 from regard.memory import give_back_freed_memory
@@ -32,7 +33,6 @@ from regard.options import MapOptions
 from regard.progress import Progress
 
 SAME_VALUES = ("batch", "max_memory")  # windows are scored alike whatever these are
-BYTES_A_PIXEL = {"labels": 0.2, "confidence": 2.0, "entropy": 2.0}  # journal, work file, copy and twin, compressed
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ class RasterJob:
     @cached_property
     def journal(self) -> Journal:
         """The journal of this job, with the source as it is when it is first asked for."""
-        return Journal(self.labels, self.identity(), self.layers)
+        planes = [plane for name in self.layers for plane in planes_of(name, len(self.model.classes.names))]
+        return Journal(self.labels, self.identity(), planes)
 
     @property
     def layers(self) -> dict[str, Path]:
@@ -185,7 +186,7 @@ class RasterJob:
 
     def _check_space(self) -> None:
         height, width = self.raster.size
-        need = height * width * sum(BYTES_A_PIXEL[name] for name in self.layers)
+        need = height * width * bytes_needed([*self.layers], len(self.model.classes.names))
         free = shutil.disk_usage(self.labels.parent).free
         if free < need:
             raise OutputError(
@@ -225,7 +226,7 @@ def _as_stored(nodata: int, rows: Rows) -> dict[str, np.ndarray]:
     """The layers of some rows in the integers that they are written in."""
     labels = rows.labels.astype(np.uint8 if nodata < 256 else np.uint16, copy=False)
     np.copyto(labels, nodata, where=~rows.valid)
-    return {"labels": labels, **{name: as_bytes(share, rows.valid) for name, share in rows.measures.items()}}
+    return {"labels": labels, **planes_stored(rows.measures, rows.valid)}
 
 
 def _publish(job: RasterJob) -> bool:
@@ -238,18 +239,19 @@ def _publish(job: RasterJob) -> bool:
     tags = {**job.model_tags, **job.tags}
     grid = {"crs": raster.crs, "transform": raster.transform if raster.is_georeferenced else None}
     for name, path in reversed(job.layers.items()):
-        layer = label_layer(job.model.classes, tags, styled=True) if name == "labels" else measure_layer(name, tags)
+        layer = layer_of(name, job.model.classes, tags)
         same_disk = os.stat(folder).st_dev == os.stat(path.parent).st_dev
         with RasterWriter(path, layer, raster.size, **grid, scratch=folder if same_disk else None) as writer:
             writer.place_by(*raster.control)
-            mapped = _fill(writer, job.journal.rows(name, BLOCK))  # the labels' at last
+            for band, plane in enumerate(planes_of(name, len(job.model.classes.names)), start=1):
+                mapped = _fill(writer, job.journal.rows(plane, BLOCK), band)  # the labels' at last
     return mapped
 
 
-def _fill(writer: RasterWriter, parts: Iterable[np.ndarray]) -> bool:
-    """Write a layer from top to bottom; whether any of it holds data."""
+def _fill(writer: RasterWriter, parts: Iterable[np.ndarray], band: int) -> bool:
+    """Write a band from top to bottom; whether any of it holds data."""
     mapped = False
     for number, rows in enumerate(parts):
-        writer.write(number * BLOCK, rows)
+        writer.write(number * BLOCK, rows, band)
         mapped = mapped or bool((rows != writer.layer.nodata).any())
     return mapped

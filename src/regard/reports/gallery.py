@@ -18,7 +18,7 @@ from regard.evaluation.evaluate import Scores
 from regard.inference.pictures import NO_DATA_COLOUR, colourise, data_uri, heat, visible
 from regard.inference.scores import scores_of
 from regard.io.image import read_photograph
-from regard.mapping.blend import confidence
+from regard.mapping.measures import confidence
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
 from regard.options import Views

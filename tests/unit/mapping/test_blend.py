@@ -19,11 +19,12 @@ from regard.io.image import Pixels
 from regard.io.raster import Box, open_raster
 from regard.io.window_reader import padded
 from regard.mapping import blend
-from regard.mapping.blend import _scored, axes, confidence, entropy, labels_and_measures, memory_needed, predict_rows
+from regard.mapping.blend import _scored, axes, labels_and_measures, memory_needed, predict_rows
+from regard.mapping.measures import confidence, entropy, margin
 from regard.models import Segmenter
 from regard.ops.windows import ramp
 from regard.options import Views, Windows
-from support import tiny, write_tif
+from support import map_options, tiny, write_tif
 
 WINDOWS = Windows(tile=64, overlap=32, batch=3)
 
@@ -178,6 +179,19 @@ def test_entropy_is_one_where_all_classes_are_alike_and_zero_where_one_is_certai
     assert entropy(torch.ones(1, 2, 2)).tolist() == [[0, 0], [0, 0]]
 
 
+def test_the_margin_is_the_lead_of_the_first_class_over_the_second() -> None:
+    assert margin(torch.tensor([0.25, 0.625, 0.125])[:, None, None]).item() == 0.375
+    assert margin(torch.ones(1, 1, 1)).item() == 1
+
+
+def test_the_memory_of_a_map_counts_the_probabilities_of_every_class(tmp_path: Path) -> None:
+    """Each of 102 classes takes three bytes of the 8 rows of cells that are worked on."""
+    model, files = tiny(classes=[f"c{n}" for n in range(102)]), {"probabilities": tmp_path / "p.tif"}
+    with open_raster(scene_of(tmp_path, (300, 4000))) as raster:
+        plain, more = (memory_needed(model, raster, map_options(**given)) for given in ({}, files))
+    assert more - plain == 3 * 102 * 8 * 16 * 4000
+
+
 def test_one_window_is_the_model_itself(tmp_path: Path, tiny_model: Segmenter) -> None:
     path = scene_of(tmp_path, (64, 64))
     labels, _, _ = by_rows(tiny_model, path)
@@ -236,9 +250,10 @@ def test_the_memory_of_a_map_counts_a_float_for_each_class_and_cell(tmp_path: Pa
     """Of all that is counted the canvas alone depends on the classes: one row of windows of them."""
     with open_raster(scene_of(tmp_path, (300, 4000))) as raster:
         few, many = (
-            memory_needed(tiny(classes=[f"c{n}" for n in range(count)]), raster, Windows(128, 64)) for count in (2, 102)
+            memory_needed(tiny(classes=[f"c{n}" for n in range(count)]), raster, map_options(tile=128, overlap=64))
+            for count in (2, 102)
         )
-        narrow = memory_needed(tiny(), raster, Windows(64, 32))
+        narrow = memory_needed(tiny(), raster, map_options(tile=64, overlap=32))
     assert many - few == 100 * 4 * (128 // 16) * (4000 // 16) and narrow < few
 
 

@@ -15,7 +15,8 @@ from regard.files import digest
 from regard.io.source import Source
 from regard.mapping import job as job_module
 from regard.mapping import write as map_file
-from regard.mapping.job import as_bytes, is_complete, model_tags
+from regard.mapping.job import is_complete, model_tags
+from regard.mapping.measures import as_bytes
 from regard.mapping.predict import opened
 from regard.mapping.write import RasterJob
 from regard.models import Segmenter

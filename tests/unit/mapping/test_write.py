@@ -27,6 +27,7 @@ from regard.io.cog_writer import RasterWriter
 from regard.io.raster import Box, open_raster
 from regard.io.source import Source
 from regard.mapping import blend as scene_engine
+from regard.mapping import measures
 from regard.mapping import write as map_file
 from regard.mapping.blend import Rows
 from regard.mapping.journal import Journal
@@ -36,6 +37,7 @@ from regard.models import Segmenter
 from support import map_options, tiny, write_tif
 
 SMALL = {"tile": 64, "overlap": 32}
+RASTERS = ("out", "confidence", "entropy", "probabilities", "margin")
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def labels_of(path: Path) -> np.ndarray:
 def test_a_stopped_run_resumes_and_gives_the_same_bytes(
     scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, again_rows: int
 ) -> None:
-    files = {name: tmp_path / "whole" / f"{name}.tif" for name in ("out", "confidence", "entropy")}
+    files = {name: tmp_path / "whole" / f"{name}.tif" for name in RASTERS}
     predict(tiny_model, scene, **files, **SMALL)
     keep, windows = Journal.keep, []
 
@@ -180,7 +182,7 @@ def test_where_the_labels_are_all_rasters_are(
 ) -> None:
     publish, published = RasterWriter._publish, []
     monkeypatch.setattr(RasterWriter, "_publish", lambda writer: (published.append(writer.path.stem), publish(writer)))
-    files = {name: tmp_path / f"{name}.tif" for name in ("out", "confidence", "entropy")}
+    files = {name: tmp_path / f"{name}.tif" for name in RASTERS}
     predict(tiny_model, scene, **files, tile=256, overlap=0)
     assert sorted(published) == sorted(files) and published[-1] == "out"
 
@@ -239,7 +241,7 @@ def test_what_a_killed_run_left_is_swept(scene: Path, tiny_model: Segmenter, tmp
 def test_a_disk_without_room_is_refused_before_the_work(
     scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(map_file.BYTES_A_PIXEL, "labels", 1e12)
+    monkeypatch.setattr(measures, "LABEL_BYTES", 1e12)
     with pytest.raises(OutputError, match=r"MiB free; the map of 90 x 230 pixels may need"):
         predict(tiny_model, scene, tmp_path / "out" / "map.tif", **SMALL)
 
