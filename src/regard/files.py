@@ -29,10 +29,18 @@ OF_ANOTHER_JOB = " and was made from another source or model, or with other sett
 LONGEST = 180  # bytes of such a name: a file system takes 255, and hidden names are longer
 
 
+def can_exist(path: Path) -> bool:
+    """Whether the system can have a file of such a name: without null characters or half characters (surrogates)."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 def checked_name(path: Path) -> Path:
-    """The path itself; an OutputError where the system cannot have such a name."""
-    if "\0" in str(path):
-        raise OutputError(f"a file cannot be named {str(path)!r}, with a null character. Choose another name.")
+    """The path itself; an OutputError where the system cannot have a file of such a name."""
+    if not can_exist(path):
+        raise OutputError(f"no file can be named {str(path)!a}: a null or half character. Choose another name.")
     return path
 
 
@@ -59,7 +67,7 @@ def check_targets(files: Sequence[Path], sources: Sequence[Path]) -> None:
         OutputError: one is a source or stands twice, or its folder cannot be written to.
     """
     resolved = [checked_name(path).resolve() for path in files]
-    taken = [source for source in sources if "\0" not in str(source) and source.resolve() in resolved]
+    taken = [source for source in sources if can_exist(source) and source.resolve() in resolved]
     if taken:
         raise OutputError(f"{taken[0]} is the input itself. Choose another name for the map.")
     if len(set(resolved)) < len(resolved):
