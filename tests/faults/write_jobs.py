@@ -84,7 +84,7 @@ def prepare(inputs: Path) -> None:
     for name, network in (("model", tiny()), ("other", tiny("danet")), ("third", tiny("danet", width=8))):
         save(network, inputs / f"{name}.safetensors")
     for name in ("scene", "below"):
-        coarse = rng.integers(1, 256, size=(3, 12, 12), dtype=np.uint8)
+        coarse = rng.integers(1, 256, size=(3, 12, 8), dtype=np.uint8)
         write_tif(inputs / f"{name}.tif", coarse.repeat(8, 1).repeat(8, 2))
     save_image(inputs / "photo.png", rng.integers(1, 256, size=(48, 64, 3)))
     write_set(inputs / "set")

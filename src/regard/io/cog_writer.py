@@ -147,7 +147,7 @@ class RasterWriter(FileWriter):
             )
             if self.layer.styled:
                 write_style(self.path, self.layer.classes)
-        os.replace(self._part, self.path)  # at last: where it is, what lies beside it is
+        os.replace(self._part, self.path)  # at last: where it is, what lies next to it is
 
     def _read_back(self) -> None:
         """Decode the file whole, and compare it with its twin: GDAL does not report every write that fails."""

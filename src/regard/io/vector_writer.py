@@ -181,7 +181,12 @@ class VectorWriter(FileWriter):
 
     @contextmanager
     def _checked(self) -> Iterator[None]:
-        """Turn pyogrio's errors into OutputError; a map without a CRS, and a damaged twin, give no warning."""
+        """Turn pyogrio's errors into OutputError; a map without a CRS, and a damaged twin, give no warning.
+
+        What would undo a change of SQLite's stays in memory: a file that is not whole is never published.
+        """
+        journal = _pyogrio().get_gdal_config_option("OGR_SQLITE_JOURNAL")
+        _pyogrio().set_gdal_config_options({"OGR_SQLITE_JOURNAL": "MEMORY"})
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "GPKG: |unable to read srs_id", RuntimeWarning)
@@ -189,6 +194,8 @@ class VectorWriter(FileWriter):
                 yield
         except BROKEN as error:
             raise self._failed(error) from None
+        finally:
+            _pyogrio().set_gdal_config_options({"OGR_SQLITE_JOURNAL": journal})
 
     @property
     def _stated_date(self) -> str:
@@ -197,6 +204,7 @@ class VectorWriter(FileWriter):
     def _date(self, work: Path) -> None:
         """Set the date (GDAL's setting is process-wide), and SQLite's counts of changes, which depend on the clock."""
         with closing(sqlite3.connect(work)) as database, database:
+            database.execute("PRAGMA journal_mode = MEMORY")
             database.execute("UPDATE gpkg_contents SET last_change = ?", [self._stated_date])
         with work.open("r+b") as file:
             for place in (24, 92):

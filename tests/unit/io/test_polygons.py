@@ -229,6 +229,15 @@ def test_a_geopackage_has_the_date_of_its_scene_and_the_same_bytes(tmp_path: Pat
     assert b"2001-09-09T01:46:40.000Z" in once.read_bytes()
 
 
+def test_the_settings_of_gdal_stay_as_the_caller_has_them(tmp_path: Path) -> None:
+    pyogrio.set_gdal_config_options({"OGR_SQLITE_JOURNAL": "TRUNCATE"})
+    try:
+        write_polygons(a_map(tmp_path / "map.tif", patches(13, 8, 8)), tmp_path / "map.gpkg")
+        assert pyogrio.get_gdal_config_option("OGR_SQLITE_JOURNAL") == "TRUNCATE"
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_SQLITE_JOURNAL": None})
+
+
 @pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="GDAL's command-line tools (gdal-bin) are not installed")
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_ogrinfo_opens_it(tmp_path: Path, suffix: str) -> None:
