@@ -18,6 +18,7 @@ from regard.execution import Sharing as Sharing
 
 ALIGNMENT = 32  # pixels: windows and overlaps are multiples of it, and so of every network's stride
 TILE = 1024  # pixels: the side of windows that nothing else decides
+Extent = Literal["window", "scene"]
 Fusion = Literal["probabilities", "logits", "exp_logits"]
 
 
@@ -102,15 +103,19 @@ class Windows:
         overlap: Pixels that neighbouring windows share and blend; at most a quarter of windows of the card's size.
         batch: Windows in a forward pass on a GPU; a CPU takes one at a time.
         max_memory: Megabytes of memory for a raster's map, without the model; a map that needs more is refused.
+        context: What attention and object regions look at: the window, or the whole scene, which is read once or twice
+            more for it.
 
     Raises:
-        ConfigError: a length that is not a multiple of 32, an overlap above half a tile, or no window at once.
+        ConfigError: a length that is not a multiple of 32, an overlap above half a tile, no window at once, or an
+            unknown context.
     """
 
     tile: int = 0
     overlap: int = 256
     batch: int = 2
     max_memory: float = 2000.0
+    context: Extent = "window"
 
     def __post_init__(self) -> None:
         tile = self.tile or TILE
@@ -122,6 +127,8 @@ class Windows:
             raise ConfigError(f"overlap {self.overlap} is more than half of tile {tile}. Take at most {tile // 2}.")
         if self.batch < 1:
             raise ConfigError(f"batch {self.batch} must be 1 or above.")
+        if self.context not in get_args(Extent):
+            raise ConfigError(f"got context {self.context!r}; need {' or '.join(get_args(Extent))}.")
 
 
 @dataclass(frozen=True)

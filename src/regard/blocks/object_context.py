@@ -50,6 +50,8 @@ EVERY_PIXEL = QueryGrid()
 class ObjectAttention(nn.Module):
     """The context alone: what the object regions say to each pixel; keeps the number of channels."""
 
+    over_pixels = staticmethod(gather_objects)  # of an image; of a whole scene: regard.ops.scene_sums
+
     def __init__(
         self, channels: int, key_channels: int, *, recipe: Recipe = "bn_relu", queries: QueryGrid = EVERY_PIXEL
     ) -> None:
@@ -64,7 +66,7 @@ class ObjectAttention(nn.Module):
 
     def gather(self, pixels: Float[Tensor, "b c h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c k 1"]:
         """The k object descriptors (equation 8), as a map of k rows so that 1x1 convolutions apply."""
-        return gather_objects(to_tokens(pixels), regions.flatten(2)).transpose(1, 2).unsqueeze(-1)
+        return self.over_pixels(to_tokens(pixels), regions.flatten(2)).transpose(1, 2).unsqueeze(-1)
 
     def compared(self, pixels: Float[Tensor, "b c h w"], objects: Float[Tensor, "b c k 1"]) -> Compared:
         """The query of each pixel of the queries' grid, the key of each object region."""

@@ -7,6 +7,7 @@ NonLocalPositionAttention (published code: CELU activations, no scale, no residu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,8 @@ class PositionAttention(nn.Module):
     The energies are not divided by sqrt(d): the paper does not, and published weights rely on it.
     """
 
+    attend = staticmethod(attend)  # to the pixels of an image; to a whole scene: regard.ops.scene_sums
+
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, channels // reduction, 1)
@@ -35,7 +38,7 @@ class PositionAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         query, key, *_ = self.compared(x)
-        return self.gamma * to_map(attend(to_tokens(query), key, to_tokens(self.value(x))), x.shape[-2:]) + x
+        return self.gamma * to_map(self.attend(to_tokens(query), key, to_tokens(self.value(x))), x.shape[-2:]) + x
 
 
 class ChannelAttention(nn.Module):
@@ -43,8 +46,10 @@ class ChannelAttention(nn.Module):
 
     The authors' code takes softmax(max(E) - E), which is softmax(-E): channels that look alike weigh *less*.
     The paper's equation 3 has the other sign; published weights need this one. The query carries the minus.
-    Energies sum over all pixels, so they stay in float32 under autocast.
+    Energies sum over all pixels, so they stay in float32 under autocast. ``gram`` gives those of a whole scene.
     """
+
+    gram: Callable[[Float[Tensor, "b c n"]], Float[Tensor, "b c c"]] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,12 +59,17 @@ class ChannelAttention(nn.Module):
         with without_autocast(x.device):
             precision = torch.promote_types(x.dtype, torch.float32)
             channels = x.flatten(2).to(precision)  # (b, c, h*w): here the channels are the tokens
-            context = attend(-channels, channels, channels)
+            if self.gram is None:
+                context = attend(-channels, channels, channels)
+            else:
+                context = (-self.gram(channels)).softmax(dim=2) @ channels
         return self.gamma * context.to(x.dtype).unflatten(2, x.shape[-2:]) + x
 
 
 class NonLocal(nn.Module):
     """``attend(query, key, value)`` of three activated 1x1 projections at full width: no scale, no residual."""
+
+    attend = staticmethod(attend)
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -73,7 +83,7 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         query, key, *_ = self.compared(x)
-        return to_map(attend(to_tokens(query), key, to_tokens(self.value(x))), x.shape[-2:])
+        return to_map(self.attend(to_tokens(query), key, to_tokens(self.value(x))), x.shape[-2:])
 
 
 class Embedded(NamedTuple):
@@ -86,6 +96,8 @@ class Embedded(NamedTuple):
 
 class NonLocalPosition(nn.Module):
     """``alpha · attend(E1, E2, x) + ReLU(W3 x)`` with E1 = ReLU(W1 x), E2 = ReLU(W2 x); alpha starts at 0."""
+
+    attend = staticmethod(attend)
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
@@ -101,7 +113,7 @@ class NonLocalPosition(nn.Module):
     def embed(self, x: Float[Tensor, "b c h w"]) -> Embedded:
         """The output together with both embeddings, which the fusion hands on to its object context."""
         query, key, *_ = self.compared(x)
-        context = to_map(attend(to_tokens(query), key, to_tokens(x)), x.shape[-2:])
+        context = to_map(self.attend(to_tokens(query), key, to_tokens(x)), x.shape[-2:])
         return Embedded(self.alpha * context + self.assemble(x), query, to_map(key, x.shape[-2:]))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice, pairwise
 from typing import NamedTuple
 
@@ -43,6 +44,19 @@ class Rows(NamedTuple):
     labels: Integer[np.ndarray, "h w"]
     valid: Bool[np.ndarray, "h w"]
     measures: Mapping[str, Shaped[np.ndarray, "*k h w"]]
+
+
+LookAt = Callable[[int, Sequence[int], Sequence[Pixels]], None]
+
+
+class Hooks(NamedTuple):
+    """Called ``before`` windows are scored, with their row, columns and pixels; and ``after``, with their number."""
+
+    before: LookAt = lambda row, columns, windows: None
+    after: Callable[[int], None] = lambda count: None
+
+
+NO_HOOKS = Hooks()
 
 
 def axes(size: tuple[int, int], windows: Windows, stride: int) -> tuple[Axis, Axis]:
@@ -154,9 +168,9 @@ def predict_rows(
     *,
     first: int = 0,
     measures: Sequence[str] = ("confidence",),
-    advance: Callable[[int], None] = lambda count: None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Iterator[Rows]:
-    """The map's rows from top to bottom; ``advance`` is called with the number of windows that were scored.
+    """The map's rows from top to bottom.
 
     ``first`` leaves out what the window rows before it finalise, to resume a map: the rows that follow are the same to
     the bit, since every sum is taken over the same windows in the same order.
@@ -171,12 +185,13 @@ def predict_rows(
     cuts = read_windows(raster, tops, lefts, size, at_most=READ_BYTES)
     batch = 1 if model.device.type == "cpu" else windows.batch
     for row in range(start, len(vertical.begins)):
-        for column, scores, valid in _scored(model, islice(cuts, len(lefts)), views, batch):
+        look_at = partial(hooks.before, row)
+        for column, scores, valid in _scored(model, islice(cuts, len(lefts)), views, batch, look_at):
             weight = horizontal.weights[column] * vertical.weights[row][:, None]
             if scores is not None:
                 canvas.add(vertical.begins[row], horizontal.begins[column], scores, weight, valid)
             if row >= first:
-                advance(1)
+                hooks.after(1)
         end = vertical.finalised(row + 1)
         if row >= first:
             for block in canvas.finalise(end, raster.size):
@@ -186,13 +201,18 @@ def predict_rows(
 
 
 def _scored(
-    model: Segmenter, cuts: Iterable[Pixels], views: Views, batch: int
+    model: Segmenter,
+    cuts: Iterable[Pixels],
+    views: Views,
+    batch: int,
+    look_at: Callable[[Sequence[int], Sequence[Pixels]], None] = lambda columns, windows: None,
 ) -> Iterator[tuple[int, Float[Tensor, "k h w"] | None, Bool[np.ndarray, "H W"]]]:
     """Number, scores and valid mask of each window, scored ``batch`` at a time; no scores where it holds no data."""
     waiting: dict[int, Pixels] = {}
 
     def flushed() -> Iterator[tuple[int, Tensor, np.ndarray]]:
         if waiting:
+            look_at([*waiting], [*waiting.values()])
             scores = grid_scores(model, list(waiting.values()), views)
             yield from ((number, scores[n], pixels.valid) for n, (number, pixels) in enumerate(waiting.items()))
             waiting.clear()

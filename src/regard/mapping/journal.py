@@ -22,6 +22,7 @@ from regard.files import hidden_name, json_of, lock_alone, replacing, taken_lock
 
 READ_AT_ONCE = 2**20  # bytes
 DTYPES = ("uint8", "uint16")
+CONTEXT = "context.safetensors"  # what a map knows of its whole scene, see scene_context
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
@@ -149,7 +150,7 @@ class Journal:
 
     def _clear(self) -> None:
         """Leave nothing in the folder but the lock, the key and the finished parts."""
-        known = {"lock", "key", "journal.jsonl"} | {
+        known = {"lock", "key", "journal.jsonl", *([CONTEXT] if self.is_begun() else [])} | {
             self._file(number, name).name for number, line in enumerate(self._lines) for name in line
         }
         for path in self.folder.iterdir():
@@ -187,7 +188,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         interrupted = kind is not None and (issubclass(kind, OutputError) or not issubclass(kind, Exception))
-        if not (interrupted and self.done):
+        if not (interrupted and (self.done or (self.folder / CONTEXT).exists())):
             self._remove()
         if self._lock is not None:
             with suppress(OSError):

@@ -22,6 +22,7 @@ from regard.mapping.job import is_scene
 from regard.mapping.measures import bytes_needed
 from regard.mapping.predict import opened_raster
 from regard.mapping.scene_check import check_scene
+from regard.mapping.scene_context import WindowContext, in_context, passes_over
 from regard.mapping.write import RasterJob
 from regard.models import Segmenter
 from regard.ops.resize import most_likely
@@ -52,6 +53,7 @@ def verify_map(
     with (
         opened_raster(loaded, source, options) as (raster, fitted),
         open_raster(options.outputs.out, bands=[1]) as map_,
+        in_context(loaded, raster, fitted) as context,
     ):
         larger, middle = (ALIGNMENT * round(part * fitted.windows.tile / ALIGNMENT) for part in (1.5, 0.5))
         rng = np.random.default_rng(0)
@@ -59,7 +61,7 @@ def verify_map(
         for _ in range(boxes):
             corner = [ALIGNMENT * rng.integers(max(0, length - middle) // ALIGNMENT + 1) for length in raster.size]
             core = Box(int(corner[0]), int(corner[1]), *(min(middle, length) for length in raster.size))
-            again, valid = _labels_again(loaded, raster, core, larger, fitted.views)
+            again, valid = _labels_again(loaded, raster, core, larger, fitted.views, context)
             stored, _ = map_.read(core)
             changed += int(((again != stored[0]) & valid).sum())
             compared += int(valid.sum())
@@ -67,12 +69,13 @@ def verify_map(
 
 
 def _labels_again(
-    model: Segmenter, raster: Raster, core: Box, larger: int, views: Views
+    model: Segmenter, raster: Raster, core: Box, larger: int, views: Views, context: WindowContext
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and valid mask of ``core`` from one window of up to ``larger`` pixels around it."""
     top, height = _around(core.top, core.height, larger, raster.size[0])
     left, width = _around(core.left, core.width, larger, raster.size[1])
-    pixels = padded(raster, Box(top, left, height, width))
+    pixels = padded(raster, window := Box(top, left, height, width))
+    context.look_at_box(window, pixels)
     with torch.inference_mode():
         labels = most_likely(scores_of(model, pixels, views)[None])[0].cpu().numpy()
     cut = slices(core._replace(top=core.top - top, left=core.left - left))
@@ -99,6 +102,7 @@ def plan(model: str, source: Source, options: MapOptions, compute: Compute = Com
         windows = len(rows.begins) * len(columns.begins)
         name = f"{len(raster.fingerprints) - 1} files as one" if source.document is not None else source
         seconds = _seconds_a_window(loaded, rows.window * stride, columns.window * stride, fitted.views)
+        seconds *= passes_over(loaded, fitted)  # at most: those before the last one compute a part of the network
         layers = [*RasterJob(loaded, raster, fitted).layers]
         return {
             "source": f"{name} ({width} x {height}, {len(raster.bands)} bands)",

@@ -17,13 +17,14 @@ from regard.io.ground import ground_resolution
 from regard.io.mosaic import mosaic as mosaic_of
 from regard.io.raster import Raster, open_raster
 from regard.io.source import Source
-from regard.mapping.blend import memory_needed, predict_rows, windows_of
+from regard.mapping.blend import Hooks, memory_needed, predict_rows, windows_of
 from regard.mapping.job import PhotographJob, is_scene
 from regard.mapping.scene_check import check_scene
+from regard.mapping.scene_context import in_context
 from regard.mapping.sources import check_failures, targets_of
 from regard.mapping.write import RasterJob
 from regard.models import Segmenter
-from regard.options import ALIGNMENT, Input, MapOptions, Outputs, PolygonRules, Views, Windows
+from regard.options import ALIGNMENT, Extent, Input, MapOptions, Outputs, PolygonRules, Views, Windows
 
 IN_MEMORY = 100_000_000  # pixels: larger results go to a file
 LARGEST_TILE = 8192
@@ -60,6 +61,7 @@ def predict(
     d4: bool = False,
     batch: int = Windows.batch,
     max_memory: float = Windows.max_memory,
+    context: Extent = Windows.context,
     mosaic: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -76,9 +78,8 @@ def predict(
     others; the error at the end names it. Without ``overwrite`` a complete map of the same model, source and options
     is kept, files that it lacks besides its rasters are derived from it, and any other file is refused.
 
-    The other options are those of :mod:`regard.options`: files besides the map in ``Outputs``, ``sieve`` to
-    ``minimum_area`` in ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, windows in ``Windows``, and ``scales``,
-    ``flip`` and ``d4`` in ``Views``.
+    The other options are those of :mod:`regard.options`: files besides the map in ``Outputs``, ``sieve`` and others in
+    ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, ``tile`` to ``context`` in ``Windows``, others in ``Views``.
 
     Raises:
         UnreadableImage, BandMismatch: the source cannot be read, or not with this model.
@@ -89,7 +90,7 @@ def predict(
     options = MapOptions(
         Outputs.of(out, confidence, entropy, probabilities, margin, polygons, areas, stac, preview),
         Input(None if bands is None else tuple(bands), aoi, gsd, nodata, vrt),
-        Windows(tile, overlap, batch, max_memory),
+        Windows(tile, overlap, batch, max_memory, context),
         Views(tuple(scales), flip, d4),
         PolygonRules(sieve, simplify, tuple(only), minimum_hole, tuple(regularise), minimum_area),
         overwrite,
@@ -244,15 +245,15 @@ class InMemoryJob:
         Raises:
             ConfigError: more than 100 million pixels.
         """
-        height, width = self.raster.size
-        if height * width > IN_MEMORY:
+        model, raster, options = self.model, self.raster, self.options
+        if (pixels := raster.size[0] * raster.size[1]) > IN_MEMORY:
             raise ConfigError(
-                f"{self.raster.source.name} has {height * width / 1e6:.0f} Mpx, too many for memory. Name a file: "
-                "out='map.tif'."
+                f"{raster.source.name} has {pixels / 1e6:.0f} Mpx, too many for memory. Name a file: out='map.tif'."
             )
-        check_scene(self.model, self.raster, self.options.input)
-        chunks = list(predict_rows(self.model, self.raster, self.options.windows, self.options.views))
+        check_scene(model, raster, options.input)
+        with in_context(model, raster, options, progress=progress) as context:
+            chunks = [*predict_rows(model, raster, options.windows, options.views, hooks=Hooks(context.look_at))]
         valid = np.concatenate([rows.valid for rows in chunks])
-        labels = masked(np.concatenate([rows.labels for rows in chunks]), valid, self.model.classes.ignore_index)
+        labels = masked(np.concatenate([rows.labels for rows in chunks]), valid, model.classes.ignore_index)
         confidence = np.where(valid, np.concatenate([rows.measures["confidence"] for rows in chunks]), 0)
-        return Segmentation(labels, confidence, self.model.classes, None, self.raster.crs, self.raster.transform)
+        return Segmentation(labels, confidence, model.classes, None, raster.crs, raster.transform)

@@ -7,9 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from itertools import groupby
-from operator import attrgetter
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,18 @@ import numpy as np
 from regard._version import __version__
 from regard.errors import OutputError, UnreadableImage
 from regard.files import refuse_to_replace, sweep, writing
-from regard.io.cog_writer import BLOCK, RasterWriter, label_layer, style_path
+from regard.io.cog_writer import BLOCK, RasterWriter, style_path
 from regard.io.polygons import check_rules
 from regard.io.raster import Raster
-from regard.mapping.blend import Rows, axes, predict_rows
 from regard.mapping.job import check_outputs, is_complete, model_tags, source_tags
 from regard.mapping.journal import Journal, journal_folder, key_of
-from regard.mapping.measures import bytes_needed, layer_of, planes_of, planes_stored
+from regard.mapping.measures import bytes_needed, layer_of, planes_of
 from regard.mapping.scene_check import check_scene
 from regard.mapping.side_files import add_sides, missing_sides
+from regard.mapping.stage import stage
 from regard.memory import give_back_freed_memory
 from regard.models import Segmenter
 from regard.options import MapOptions
-from regard.progress import Progress
 
 SAME_VALUES = ("batch", "max_memory")  # windows are scored alike whatever these are
 
@@ -96,7 +93,7 @@ class RasterJob:
             if not (self.options.overwrite or self.journal.done) and self.has_rasters():
                 self._derive(progress)
                 return self.labels
-            _stage(self, progress)
+            stage(self.model, self.raster, self.options, self.journal, [*self.layers], progress=progress)
             self.journal.check_size(self.raster.size)
             give_back_freed_memory()  # what windows were computed in is of no use to what follows
             if key_of(self.identity()) != self.journal.key:
@@ -174,7 +171,8 @@ class RasterJob:
     def tags(self) -> dict[str, str]:
         """The provenance tags of the rasters, which differ where their values would differ."""
         nodata = {} if self.raster.no_data is None else {"regard_nodata": f"{self.raster.no_data:g}"}
-        return {"regard_job": key_of(self.settings), **source_tags(self.raster), **nodata}
+        context = {} if (extent := self.options.windows.context) == "window" else {"regard_context": extent}
+        return {"regard_job": key_of(self.settings), **source_tags(self.raster), **nodata, **context}
 
     def has_rasters(self, wanted: Sequence[Path] | None = None) -> bool:
         """Whether the map's rasters, or those that are ``wanted``, are complete."""
@@ -193,40 +191,6 @@ class RasterJob:
                 f"{self.labels.parent} has {free / 2**20:,.0f} MiB free; the map of {width} x {height} pixels may need "
                 f"{need / 2**20:,.0f} MiB. Make room, or choose another disk."
             )
-
-
-def _stage(job: RasterJob, progress: bool) -> None:
-    """Add the rows of windows that the journal does not have yet."""
-    model, raster, journal = job.model, job.raster, job.journal
-    columns, rows = (len(axis.begins) for axis in axes(raster.size, job.options.windows, model.stride)[::-1])
-    if (first := journal.done) == rows:
-        return
-    measures = [name for name in job.layers if name != "labels"]
-    nodata = label_layer(model.classes, {}).nodata
-    megapixels = raster.size[0] * raster.size[1] / 1e6 / (rows * columns)
-    with Progress("window", rows * columns, start=columns * first, enabled=progress) as bar:
-        if model.card.window:
-            bar.note(f"windows of {job.options.windows.tile} pixels; the model was scored in {model.card.window}")
-        if first:
-            bar.note(f"{job.labels.name}: {first} of {rows} rows of windows were done before; resuming")
-        predicted = predict_rows(
-            model,
-            raster,
-            job.options.windows,
-            job.options.views,
-            first=first,
-            measures=measures,
-            advance=lambda count: bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s"),
-        )
-        for _, group in groupby(predicted, attrgetter("row")):
-            journal.keep(map(partial(_as_stored, nodata), group))
-
-
-def _as_stored(nodata: int, rows: Rows) -> dict[str, np.ndarray]:
-    """The layers of some rows in the integers that they are written in."""
-    labels = rows.labels.astype(np.uint8 if nodata < 256 else np.uint16, copy=False)
-    np.copyto(labels, nodata, where=~rows.valid)
-    return {"labels": labels, **planes_stored(rows.measures, rows.valid)}
 
 
 def _publish(job: RasterJob) -> bool:

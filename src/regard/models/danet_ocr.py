@@ -20,7 +20,7 @@ from regard.blocks.object_context import EVERY_PIXEL, ObjectContext, QueryGrid
 from regard.blocks.self_attention import ChannelAttention, Embedded, NonLocalPosition
 from regard.card import Card
 from regard.models.segmenter import LogitMaps, ModelConfig, Pretrained, Segmenter
-from regard.ops.attention import Compared, attend, gather_objects, to_map, to_tokens
+from regard.ops.attention import Compared, Gather, attend, gather_objects, to_map, to_tokens
 
 
 class DANetOCRConfig(ModelConfig):
@@ -41,6 +41,9 @@ class DANetOCRConfig(ModelConfig):
 class PositionContext(nn.Module):
     """Object context of the position branch: its keys and values are the attention's own embeddings."""
 
+    attend = staticmethod(attend)
+    keys_of, values_of = staticmethod(gather_objects), staticmethod(gather_objects)  # see ``ObjectAttention``
+
     def __init__(
         self, channels: int, reduction: int = 8, *, by_region: bool = True, queries: QueryGrid = EVERY_PIXEL
     ) -> None:
@@ -52,19 +55,22 @@ class PositionContext(nn.Module):
         self.up = conv_bn_relu(width, channels)
         self.fuse = conv_bn_relu(2 * channels, channels)
 
-    def keys(self, embedding: Float[Tensor, "b d h w"], regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b m d"]:
+    def gather(
+        self, over_pixels: Gather, embedding: Float[Tensor, "b d h w"], regions: Float[Tensor, "b k h w"]
+    ) -> Float[Tensor, "b m d"]:
         """An embedding of each object region (reading R2) or pixel (R1)."""
         tokens = to_tokens(embedding)
-        return gather_objects(tokens, regions.flatten(2)) if self.by_region else tokens
+        return over_pixels(tokens, regions.flatten(2)) if self.by_region else tokens
 
     def compared(self, embedded: Embedded, regions: Float[Tensor, "b k h w"]) -> Compared:
         """The query of each pixel of the queries' grid, the key of each object region or pixel."""
         query = self.query(self.queries.pool(embedded.output))
-        return Compared(query, self.keys(embedded.query, regions), self.scale, self.by_region)
+        return Compared(query, self.gather(self.keys_of, embedded.query, regions), self.scale, self.by_region)
 
     def forward(self, embedded: Embedded, regions: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
         query, key, scale, _ = self.compared(embedded, regions)
-        context = attend(to_tokens(query), key, self.keys(embedded.key, regions), scale=scale)
+        value = self.gather(self.values_of, embedded.key, regions)
+        context = self.attend(to_tokens(query), key, value, scale=scale)
         context = self.queries.enlarge(self.up(to_map(context, query.shape[-2:])), regions)
         return self.fuse(torch.cat([context, embedded.output], dim=1))
 

@@ -15,7 +15,7 @@ OCR distribute            pixels                   object regions  d^-½
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -27,6 +27,9 @@ from torch import Tensor
 
 HAS_TRITON = find_spec("triton") is not None
 SMALL = 1024 * 1024  # energies of one image up to which the formula as written is as fast
+
+
+Gather = Callable[[Float[Tensor, "b n c"], Float[Tensor, "b k n"]], Float[Tensor, "b k c"]]
 
 
 class Compared(NamedTuple):

@@ -33,7 +33,7 @@ from regard.web.png import NOTHING, classes_png, errors_png, heat_png, labels_of
 from regard.web.raster_layer import RasterLayer, Sources
 
 SCENE_TILES, MAP_TILES = 512, 512
-QUICK = {"tile": 512, "overlap": 128}  # windows that nothing else decides, so that one is soon shown
+QUICK = (512, 128)  # tile and overlap of windows that nothing else decides, so that one is soon shown
 MOST_WINDOWS = 36  # of the model for one tile; coarser tiles are not predicted
 
 
@@ -49,8 +49,9 @@ class Viewer:
 
     def __init__(self, model: Segmenter, sources: Sources, windows: Windows) -> None:
         self.model, self.sources, self._opened = model.eval(), sources, sources.fingerprints()
-        quick = windows if windows.tile or model.card.window else replace(windows, **QUICK)  # else as predict does
-        self.windows = windows = windows_of(quick, model)
+        if not (windows.tile or model.card.window):  # else as predict does
+            windows = replace(windows, tile=QUICK[0], overlap=QUICK[1])
+        self.windows = windows = windows_of(windows, model)
         self.is_photograph = is_photograph(sources.scene) and not is_placed(sources.scene)
         self.open_scene = self._opener()
         self.raster = self.open_scene()
