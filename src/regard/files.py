@@ -9,18 +9,14 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
-from regard.errors import OutputBusy, OutputError
-
-try:
-    import fcntl
-except ImportError:  # no such locks on Windows: two runs of one job are not kept apart there
-    fcntl = None  # type: ignore[assignment]
+from regard.errors import OutputError
+from regard.locks import locked
 
 Writer = TypeVar("Writer", bound="FileWriter")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -56,7 +52,7 @@ def check_writable(path: Path) -> None:
             raise OutputError(f"{path} is a folder. Give the name of a file.")
         probe.touch()
         probe.unlink()
-        with suppress(OSError), _locked(path.parent, alone=True):
+        with suppress(OSError), locked(path.parent, alone=True):
             sweep(path)
 
 
@@ -109,7 +105,7 @@ def replacing(path: Path, *, sync: bool = False, side: str | None = None) -> Ite
     part = _hidden(path)
     with ExitStack() as after:
         with suppress(OSError):  # a file system without locks
-            after.enter_context(_locked(path.parent))
+            after.enter_context(locked(path.parent))
         for left in (part, *([] if side is None else [part.with_suffix(side)])):
             after.callback(unlink, left)
         yield part
@@ -122,49 +118,10 @@ def replacing(path: Path, *, sync: bool = False, side: str | None = None) -> Ite
         os.replace(part, path)
 
 
-@contextmanager
-def _locked(folder: Path, *, alone: bool = False) -> Iterator[None]:
-    """Hold a lock of a folder with all others that write there, or ``alone``; an OSError where it cannot be had."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        if fcntl is None:
-            raise OSError
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(lock)
-
-
 def unlink(path: Path) -> None:
     """Delete a file, if that can be done: a disk that fails must not hide why."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
-
-
-def lock_alone(lock: IO[str], busy: str, *, of_process: bool = False) -> None:
-    """Lock an open file for this run alone; child processes have the lock too, unless it is ``of_process``.
-
-    Raises:
-        OutputBusy: another run has it, with ``busy`` as the message.
-    """
-    if fcntl is None:
-        return
-    try:
-        (fcntl.lockf if of_process else fcntl.flock)(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputBusy(busy) from None
-
-
-def taken_lock(path: Path, take: Callable[[IO[str]], object]) -> IO[str]:
-    """A lock file that ``take`` locked, ours alone; it is made again where a run that just ended deleted it."""
-    while True:
-        path.parent.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError), ExitStack() as stack:
-            lock = stack.enter_context(path.open("w"))
-            take(lock)
-            if os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
-                stack.pop_all()
-                return lock
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -254,7 +211,7 @@ class FileWriter:
 
     def __enter__(self: Writer) -> Writer:
         with suppress(OSError):  # a file system without locks
-            self._lock.enter_context(_locked(self.path.parent))
+            self._lock.enter_context(locked(self.path.parent))
         try:
             self._open()
         except BaseException as error:

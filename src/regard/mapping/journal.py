@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from regard.errors import OutputError
-from regard.files import hidden_name, json_of, lock_alone, replacing, taken_lock
+from regard.files import hidden_name, json_of, replacing
+from regard.locks import lock_alone, taken_lock
 
 READ_AT_ONCE = 2**20  # bytes
 DTYPES = ("uint8", "uint16")

@@ -24,7 +24,8 @@ from regard.datasets.labelled_data import LabelledData
 from regard.datasets.source_text import STATED
 from regard.errors import TrainingError
 from regard.evaluation.evaluate import Scores
-from regard.files import checked_name, json_of, lock_alone, taken_lock, unlink, write_text, writing
+from regard.files import checked_name, json_of, unlink, write_text, writing
+from regard.locks import lock_alone, taken_lock
 from regard.models import Segmenter
 from regard.training.config import RENAMED, TrainConfig
 

@@ -28,6 +28,7 @@ from regard.io.raster import Box, open_raster
 from regard.io.source import Source
 from regard.mapping import blend as scene_engine
 from regard.mapping import measures
+from regard.mapping import stage as map_stage
 from regard.mapping import write as map_file
 from regard.mapping.blend import Rows
 from regard.mapping.journal import Journal
@@ -195,7 +196,7 @@ def test_a_map_that_another_run_finished_meanwhile_is_not_made_again(
     def enter_late(journal: Journal) -> Journal:
         monkeypatch.setattr(Journal, "__enter__", enter)
         predict(tiny_model, scene, target, **SMALL)
-        monkeypatch.setattr(map_file, "_stage", None)
+        monkeypatch.setattr(map_file, "stage", None)
         return enter(journal)
 
     monkeypatch.setattr(Journal, "__enter__", enter_late)
@@ -352,7 +353,7 @@ def test_finished_rows_are_not_gathered(
     scene: Path, tiny_model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory grows with a scene's width by the few rows that are worked on, whatever the height of a window."""
-    made, alive = map_file.predict_rows, []
+    made, alive = map_stage.predict_rows, []
 
     def watched(*scene: object, **how: object) -> Iterator[Rows]:
         seen: list[weakref.ref[np.ndarray]] = []
@@ -362,6 +363,6 @@ def test_finished_rows_are_not_gathered(
             yield rows
 
     monkeypatch.setattr(scene_engine, "GRID_ROWS_AT_ONCE", 1)
-    monkeypatch.setattr(map_file, "predict_rows", watched)
+    monkeypatch.setattr(map_stage, "predict_rows", watched)
     predict(tiny_model, scene, tmp_path / "map.tif", confidence=tmp_path / "confidence.tif", **SMALL)
     assert len(alive) > 10 and max(alive) <= 2
