@@ -14,6 +14,7 @@ from regard._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from regard.assessment.accuracy import accuracy as accuracy
+    from regard.assessment.calibrate import calibrate as calibrate
     from regard.assessment.sample import sample as sample
     from regard.card import Card as Card
     from regard.checkpoints.create import create as create
@@ -46,6 +47,7 @@ _HOMES = {
     "Segmenter": "regard.models",
     "accuracy": "regard.assessment.accuracy",
     "areas": "regard.mapping.side_files",
+    "calibrate": "regard.assessment.calibrate",
     "convert": "regard.checkpoints.foreign.convert",
     "create": "regard.checkpoints.create",
     "evaluate": "regard.evaluation.evaluate",

@@ -48,11 +48,23 @@ class Card(BaseModel):
     scores: dict[str, float] = {}
     protocol: str = ""  # of the scores: on which images, seen how
     window: int | None = None  # pixels of the windows that were scored, 0: whole images; None: not known
+    temperature: float = 1.0  # scores are divided by it before the softmax: see regard calibrate
+    certain: tuple[tuple[float, float], ...] = ()  # confidences, and the error that is promised from each on
     regard_version: str = ""
 
     def without_data(self) -> Card:
         """The card without what is said of the training data and of the scores on them: for training on others."""
-        own = ("ground_resolution", "origin", "licence", "credit", "scores", "protocol", "window")
+        own = (
+            "ground_resolution",
+            "origin",
+            "licence",
+            "credit",
+            "scores",
+            "protocol",
+            "window",
+            "temperature",
+            "certain",
+        )
         return self.model_copy(update={name: Card.model_fields[name].get_default() for name in own})
 
     @field_validator("architecture")
@@ -66,6 +78,13 @@ class Card(BaseModel):
         if any(not value > 0 for value in std):
             raise ValueError(f"std {std} must be above 0")
         return std
+
+    @field_validator("temperature")
+    @classmethod
+    def _check_temperature(cls, temperature: float) -> float:
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature {temperature} must be above 0")
+        return temperature
 
     @model_validator(mode="after")
     def _check_bands(self) -> Card:

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from regard.assessment.options import Allocation, SampleOptions
-from regard.cli.app import Answer, Area, Map, Out, app
+from regard.cli.app import Answer, Area, Map, Model, Out, app
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,41 @@ def accuracy(map_: Map, points: Path, /, *, out: Out | None = None, overwrite: b
     caution = [f"Caution: {found.caution}"] if found.caution else []
     text = "\n\n".join([found.heading(), *caution, found.table(), found.matrix(), *files])
     return Answer({"files": files, **found.as_dict()}, text)
+
+
+@app.command
+def calibrate(
+    model: Model,
+    data: Path,
+    /,
+    *,
+    out: Out | None = None,
+    split: str = "val",
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Answer:
+    """Make a model's probabilities hold: fit the temperature by which its scores are divided to labelled images.
+
+    Prints how far probabilities hold on blocks of ground that were held out, before and after. All that shows a
+    probability uses the temperature: predict, view, evaluate, explain, export --probabilities.
+
+    Args:
+        model: A bundled model or a .safetensors file.
+        data: A folder of labelled images, or a .json of scenes and polygons; not what the model was trained on.
+        out: The model with its temperature to write (.safetensors). Without it, the command prints alone.
+        split: train, val or test.
+        progress: Show progress on standard error.
+        overwrite: Replace an existing file.
+    """
+    from regard.assessment.calibrate import calibrate as fit
+    from regard.checkpoints.file import load, save
+    from regard.datasets.folder import folder
+    from regard.files import check_targets, refuse_to_replace
+
+    if out is not None:
+        check_targets([out], [Path(model)])
+        if not overwrite:
+            refuse_to_replace([out], "")
+    found = fit(load(model), folder(data), split=split, progress=progress)
+    files = [] if out is None else [str(save(found.model, out))]
+    return Answer({"files": files, **found.as_dict()}, "\n\n".join([found.heading(), found.table(), *files]))

@@ -43,7 +43,7 @@ class Exported(nn.Module):
         return self.answer(self.model(self.scaled(image)))
 
     def answer(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        return logits.softmax(dim=1) if self.probabilities else logits
+        return self.model.calibrated(logits).softmax(dim=1) if self.probabilities else logits
 
     def scaled(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return (image - self.offset) / self.spread if self.normalise else image

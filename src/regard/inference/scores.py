@@ -61,7 +61,7 @@ def grid_scores(model: Segmenter, windows: Sequence[Pixels], views: Views = View
     images = [prepare(*pixels, model.scaling) for pixels in windows]
     image = (images[0][None] if len(images) == 1 else torch.stack(images)).to(model.device)
     if views.single and not views.window and not model.config.align_corners:
-        return model.logits(image)["main"].float().cpu()
+        return model.calibrated(model.logits(image)["main"].float()).cpu()
     cells = [length // model.stride for length in image.shape[-2:]]
     return F.interpolate(class_scores(model, image, views), cells, mode="bilinear", align_corners=False).cpu()
 
@@ -119,9 +119,9 @@ class ExponentialLogits(NamedTuple):
         return self.model.classes
 
     def __call__(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        logits = self.model(image).double()
+        logits = self.model.calibrated(self.model(image).double())
         if self.flip:
-            logits = self.factor * (logits + self.model(image.flip(-1)).flip(-1))
+            logits = self.factor * (logits + self.model.calibrated(self.model(image.flip(-1))).flip(-1))
         return logits.clamp(-700, 700).exp()  # what float64 can hold
 
 
@@ -147,8 +147,9 @@ def _by_windows(
 ) -> Float[Tensor, "b k h w"]:
     """The network's output for the whole image, or the mean over windows where they overlap; float32 or float64."""
     height, width = image.shape[-2:]
+    scored = network if isinstance(network, ExponentialLogits) else lambda part: network.calibrated(network(part))
     if not window or max(height, width) <= window:
-        scores = network(image)
+        scores = scored(image)
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
     dtype = torch.float32 if isinstance(network, Segmenter) else torch.float64
     total = image.new_zeros(len(image), len(network.classes), height, width, dtype=dtype)
@@ -156,6 +157,6 @@ def _by_windows(
     for top in starts(height, window, window * 2 // 3):
         for left in starts(width, window, window * 2 // 3):
             part = (..., slice(top, top + window), slice(left, left + window))
-            total[part] += network(image[part])
+            total[part] += scored(image[part])
             count[part] += 1
     return total / count

@@ -119,6 +119,10 @@ class Segmenter(nn.Module):
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         return self.at_size_of(image, self.logits(image)["main"])
 
+    def calibrated(self, logits: Float[Tensor, "*b k h w"]) -> Float[Tensor, "*b k h w"]:
+        """Logits at the temperature of the card, whose softmax is the probability."""
+        return logits if self.card.temperature == 1 else logits / self.card.temperature
+
     def outputs(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b k h w"]]:
         """Every output by name, each at the image's size: what the losses compare with the labels."""
         return {name: self.at_size_of(image, logits) for name, logits in self.logits(image, auxiliary=True).items()}
