@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from regard.classes import ClassMap
+from regard.errors import ConfigError
 
 RGB = ("red", "green", "blue")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -54,18 +55,26 @@ class Card(BaseModel):
 
     def without_data(self) -> Card:
         """The card without what is said of the training data and of the scores on them: for training on others."""
-        own = (
-            "ground_resolution",
-            "origin",
-            "licence",
-            "credit",
-            "scores",
-            "protocol",
-            "window",
-            "temperature",
-            "certain",
-        )
+        own = ("ground_resolution", "origin", "licence", "credit", "scores", "protocol", "window")
+        own += ("temperature", "certain")
         return self.model_copy(update={name: Card.model_fields[name].get_default() for name in own})
+
+    def certain_from(self, error: float | None) -> float | None:
+        """The confidence from which on the classes of at most this share are wrong; above 1 where nothing is certain.
+        None for no error.
+
+        Raises:
+            ConfigError: an error that is no share, or a model without a promise.
+        """
+        if error is None:
+            return None
+        if not 0 < error < 1:
+            raise ConfigError(f"got certain {error:g}; need the share of errors that is allowed, such as 0.05.")
+        if not self.certain:
+            raise ConfigError(
+                "certain needs a model whose card promises errors. Fit it: regard calibrate MODEL DATA -o BETTER."
+            )
+        return min((confidence for confidence, promised in self.certain if promised <= error), default=2.0)
 
     @field_validator("architecture")
     @classmethod

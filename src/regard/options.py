@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from regard.errors import ConfigError
 from regard.execution import Compute as Compute
@@ -141,6 +141,8 @@ class Outputs:
         entropy: A GeoTIFF of the uncertainty over all classes (entropy), from 0 to 1.
         probabilities: A GeoTIFF of the probability of every class, one band a class.
         margin: A GeoTIFF of how far the most probable class is ahead of the second.
+        certain: The share of errors that is allowed, such as 0.05: writes MAP_certain.tif, which says "not certain"
+            where the model's card cannot promise that fewer are wrong; see regard calibrate.
         polygons: A vector file of the map's polygons: .gpkg, .geojson, .fgb or .parquet.
         areas: A table (.csv) of the area of each class.
         stac: A STAC item (.json): the map's footprint, files and model.
@@ -152,25 +154,28 @@ class Outputs:
     entropy: Path | None = None
     probabilities: Path | None = None
     margin: Path | None = None
+    certain: float | None = None
     polygons: Path | None = None
     areas: Path | None = None
     stac: Path | None = None
     preview: Path | None = None
 
     @classmethod
-    def of(cls, *names: str | Path | None) -> Outputs:
+    def of(cls, *names: Any) -> Outputs:
         """The files by their names, in the order of the fields."""
-        return cls(*(None if name is None else Path(name) for name in names))
+        return cls(*(Path(name) if isinstance(name, str) else name for name in names))
 
     @property
     def files(self) -> list[Path]:
         """All files by name, the map first."""
-        return [path for path in vars(self).values() if path is not None]
+        return [*self.rasters.values(), *self.sides]
 
     @property
     def rasters(self) -> dict[str, Path]:
         """The rasters by the name of their layer, the map's ``labels`` first."""
         measures = {name: getattr(self, name) for name in ("confidence", "entropy", "probabilities", "margin")}
+        if self.certain is not None and self.out is not None:
+            measures["certain"] = self.out.with_name(f"{self.out.stem}_certain.tif")
         return {name: path for name, path in {"labels": self.out, **measures}.items() if path is not None}
 
     @property

@@ -125,7 +125,7 @@ def _calibrated(model: Segmenter, scored: Scored, split: str) -> Calibration:
     after = reliability(scored.scores / held_out[:, None], scored.labels)
     temperature = fitted(scored.scores, scored.labels)
     kept = promises(*_judged(scored, held_out), scored.block, scored.weight)
-    update = {"temperature": temperature, "certain": tuple((one.confidence, one.error) for one in kept)}
+    update = {"temperature": temperature, "certain": tuple((promise.confidence, promise.error) for promise in kept)}
     better = model.with_card(model.card.model_copy(update=update))
     return Calibration(better, temperature, before, after, len(scored.labels), blocks, kept)
 

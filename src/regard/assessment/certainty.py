@@ -14,13 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from regard.card import Card
-from regard.errors import ConfigError
-
-THRESHOLDS = 60  # as many shares of the pixels are tried
-FIRST = 0.1  # the most confident share of the pixels with which the sequence begins
+THRESHOLDS = 60  # so many thresholds are tried
+FIRST = 0.1  # the sequence begins with this most confident part of the pixels
 BLOCKS = 10  # with pixels above a threshold, at least
-NOT_CERTAIN = 2.0  # above any confidence
 
 
 class Promise(NamedTuple):
@@ -66,18 +62,3 @@ def _student(freedom: int) -> float:
     z = 1.6448536269514722
     terms = [z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384]
     return sum(term / freedom**power for power, term in enumerate(terms))
-
-
-def threshold(card: Card, error: float) -> float:
-    """The confidence from which on a model's classes are wrong in at most this share; 2 where nothing is certain.
-
-    Raises:
-        ConfigError: an error that is no share, or a model that was not calibrated.
-    """
-    if not 0 < error < 1:
-        raise ConfigError(f"got certain {error:g}; need the share of errors that is allowed, such as 0.05.")
-    if not card.certain:
-        raise ConfigError(
-            "the model's card makes no promise of its errors. Fit it first: regard calibrate MODEL DATA -o BETTER."
-        )
-    return min((level for level, bound in card.certain if bound <= error), default=NOT_CERTAIN)

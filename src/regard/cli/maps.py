@@ -92,7 +92,7 @@ def stac(
     """
     from regard.mapping.side_files import item
 
-    outputs = Outputs(map_, confidence, entropy, probabilities, margin, polygons, areas, out, preview)
+    outputs = Outputs(map_, confidence, entropy, probabilities, margin, None, polygons, areas, out, preview)
     return _answer([item(outputs, overwrite=overwrite)])
 
 

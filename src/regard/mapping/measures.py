@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from regard.classes import ClassMap
 from regard.io.cog_writer import Layer, label_layer, measure_layer
 
 PROBABILITIES = "probabilities"  # the only measure with one band a class
+CERTAIN = "certain"  # a map of its own, by the confidence
+CERTAINTY = ClassMap(names=("not certain", "certain"), palette=((120, 120, 120), (255, 255, 255)))
 LABEL_BYTES, MEASURE_BYTES = 0.2, 2.0  # of a pixel in journal, work file, copy and twin, compressed
 
 
@@ -58,9 +61,9 @@ def as_bytes(share: Shaped[np.ndarray, "*k h w"], valid: Bool[np.ndarray, "h w"]
 
 
 def layer_of(name: str, classes: ClassMap, tags: Mapping[str, str]) -> Layer:
-    """How a raster of a map is written: its ``labels``, or a measure."""
-    if name == "labels":
-        return label_layer(classes, tags, styled=True)
+    """How a raster of a map is written: its ``labels``, whether they are certain, or a measure."""
+    if name in ("labels", CERTAIN):
+        return label_layer(classes if name == "labels" else CERTAINTY, tags, styled=name == "labels")
     return measure_layer(name, tags, classes.names if name == PROBABILITIES else ())
 
 
@@ -69,19 +72,24 @@ def planes_of(name: str, classes: int) -> list[str]:
     return [f"{name}_{label}" for label in range(classes)] if name == PROBABILITIES else [name]
 
 
+def measured_for(names: Iterable[str]) -> list[str]:
+    """The measures that the rasters of a map take."""
+    return [*dict.fromkeys("confidence" if name == CERTAIN else name for name in names if name != "labels")]
+
+
 def planes_stored(
-    measures: Mapping[str, Shaped[np.ndarray, "*k h w"]], valid: Bool[np.ndarray, "h w"]
+    measures: Mapping[str, Shaped[np.ndarray, "*k h w"]], valid: Bool[np.ndarray, "h w"], certain_from: float | None
 ) -> dict[str, UInt8[np.ndarray, "h w"]]:
-    """The bands of some measures, by the names under which they are kept."""
+    """The bands of some measures, by the names under which they are kept; and where the confidence makes certain."""
+    certain = {}
+    if certain_from is not None:
+        certain[CERTAIN] = np.where(valid, measures["confidence"] >= certain_from, 255).astype(np.uint8)
     each = {name: as_bytes(share, valid).reshape(-1, *valid.shape) for name, share in measures.items()}
-    return {
-        plane: band
-        for name, bands in each.items()
-        for plane, band in zip(planes_of(name, len(bands)), bands, strict=True)
-    }
+    named = [zip(planes_of(name, len(bands)), bands, strict=True) for name, bands in each.items()]
+    return certain | dict(chain.from_iterable(named))
 
 
 def bytes_needed(names: Sequence[str], classes: int) -> float:
     """About the room on the disk that a pixel of these rasters takes, at most, while they are made."""
     planes = [plane for name in names for plane in planes_of(name, classes)]
-    return sum(LABEL_BYTES if plane == "labels" else MEASURE_BYTES for plane in planes)
+    return sum(LABEL_BYTES if plane in ("labels", CERTAIN) else MEASURE_BYTES for plane in planes)

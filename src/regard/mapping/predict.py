@@ -39,6 +39,7 @@ def predict(
     entropy: str | Path | None = None,
     probabilities: str | Path | None = None,
     margin: str | Path | None = None,
+    certain: float | None = None,
     polygons: str | Path | None = None,
     areas: str | Path | None = None,
     stac: str | Path | None = None,
@@ -88,7 +89,7 @@ def predict(
         ScenesFailed: some of several sources could not be predicted.
     """
     options = MapOptions(
-        Outputs.of(out, confidence, entropy, probabilities, margin, polygons, areas, stac, preview),
+        Outputs.of(out, confidence, entropy, probabilities, margin, certain, polygons, areas, stac, preview),
         Input(None if bands is None else tuple(bands), aoi, gsd, nodata, vrt),
         Windows(tile, overlap, batch, max_memory, context),
         Views(tuple(scales), flip, d4),

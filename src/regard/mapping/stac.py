@@ -22,6 +22,7 @@ from regard.io.cog_writer import as_hex, label_layer
 from regard.io.footprint import footprint
 from regard.io.polygons import MODIFIED_TAG
 from regard.io.raster import Raster, open_raster
+from regard.mapping.measures import CERTAINTY
 from regard.options import Outputs
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -146,12 +147,14 @@ def _assets(outputs: Outputs, classes: ClassMap, folder: Path) -> dict[str, Any]
             **cog("Probability of every class"),
             "bands": [{"name": name, **share} for name in classes.names],
         },
+        "certain": cog("Where a share of errors is promised", name="certain", data_type="uint8", nodata=255)
+        | {"classification:classes": _classes(CERTAINTY)},
         "margin": cog("Lead of the class over the second", name="margin", **share),
         "polygons": {"title": "Polygons by class", "type": MEDIA.get((outputs.polygons or Path()).suffix.lower())},
         "areas": {"title": "Ground that each class covers", "type": "text/csv"},
         "preview": {"title": "Picture of the map", "type": "image/png", "roles": ["thumbnail"]},
     }
-    files = {"labels": outputs.out, **vars(outputs)}
+    files = {**vars(outputs), **outputs.rasters}
     named = {name: path for name, path in files.items() if name in about and path is not None}
     return {name: {"href": _link(path, folder), "roles": ["data"], **about[name]} for name, path in named.items()}
 

@@ -14,6 +14,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from regard.checkpoints.file import save
 from regard.cli import main
+from regard.errors import ConfigError
 from regard.inference.scores import grid_scores
 from regard.io.cog_writer import RasterWriter, measure_layer
 from regard.io.raster import Box, open_raster
@@ -91,3 +92,24 @@ def test_the_command_writes_them_and_their_item(made: dict[str, Path], tmp_path:
     assert np.array_equal(values_of(tmp_path / "p.tif"), values_of(made["probabilities"]))
     bands = json.loads((tmp_path / "item.json").read_text())["assets"]["probabilities"]["bands"]
     assert [band["name"] for band in bands] == [*NAMES] and bands[0]["raster:scale"] == 1 / 255
+
+
+@pytest.mark.parametrize(("error", "certain_from"), [(0.05, 0.45), (0.2, 0.4), (0.01, 2.0)])
+def test_certain_is_where_the_card_promises_the_error(
+    made: dict[str, Path], tmp_path: Path, error: float, certain_from: float
+) -> None:
+    card = tiny().card.model_copy(update={"certain": ((0.5, 0.02), (0.45, 0.04), (0.4, 0.2))})
+    scene, sure = made["out"].with_name("scene.tif"), tmp_path / "sure.tif"
+    predict(tiny().with_card(card), scene, tmp_path / "map.tif", confidence=sure, certain=error, tile=96, overlap=0)
+    found, shares = values_of(tmp_path / "map_certain.tif")[0], values_of(sure)[0].astype(int)
+    clear = np.abs(shares - 255 * certain_from) > 0.5  # not at the threshold, by the rounding of the confidence
+    assert np.array_equal((found == 1)[clear], (shares > 255 * certain_from)[clear])
+    assert np.array_equal(found == 255, shares == 0)
+    assert (tmp_path / "map_certain.tif.aux.xml").read_text().count("certain") >= 2
+
+
+@pytest.mark.parametrize(("error", "message"), [(0.05, "promises errors"), (1.5, "got certain 1.5")])
+def test_no_certainty_without_a_promise(made: dict[str, Path], tmp_path: Path, error: float, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        predict(tiny(), made["out"].with_name("scene.tif"), tmp_path / "map.tif", certain=error)
+    assert not list(tmp_path.iterdir())
