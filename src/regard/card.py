@@ -46,6 +46,7 @@ class Card(BaseModel):
     origin: str = ""
     licence: str = ""
     credit: str = ""
+    backbone_licence: str = ""  # of the weights that its training began with, and whose they are
     scores: dict[str, float] = {}
     protocol: str = ""  # of the scores: on which images, seen how
     window: int | None = None  # pixels of the windows that were scored, 0: whole images; None: not known

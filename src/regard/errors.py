@@ -20,7 +20,7 @@ Each message says what we got, what we need and what to do, with the real names 
     ├── Stopped              a signal ended a training; its progress is saved
     └── MissingExtra         an optional part of regard is not installed
 
-What does not stop a run is a ``SceneWarning``.
+What does not stop a run is a ``SceneWarning`` or a ``LicenceWarning``.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class RegardError(Exception):
 
 class SceneWarning(UserWarning):
     """A scene that is mapped does not suit the model in some way."""
+
+
+class LicenceWarning(UserWarning):
+    """Weights that are downloaded may not be used by everybody for everything."""
 
 
 class BandMismatch(RegardError):

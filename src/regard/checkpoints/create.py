@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any, NamedTuple
 from regard._version import __version__
 from regard.card import RGB, Card
 from regard.classes import ClassMap
-from regard.errors import BandMismatch, ConfigError, RegardError, one_line, unknown
+from regard.errors import BandMismatch, ConfigError, LicenceWarning, RegardError, one_line, unknown
 from regard.models import MODELS, Segmenter
-from regard.models.backbone import preprocessing
+from regard.models.backbone import licence_of, padding_of, preprocessing
+
+OPEN_LICENCES = ("apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit")
 
 
 def create(
@@ -32,7 +35,10 @@ def create(
     downloaded once), or from a file with timm's names.
 
     On red, green, blue its mean and std are those of the backbone's ImageNet weights; on other bands 0 and 1, until
-    training measures them.
+    training measures them. The card says which licence the backbone's weights have.
+
+    Warns:
+        LicenceWarning: these weights are under a licence that is not open (DINOv3's, or one without commercial use).
 
     Raises:
         UnknownName: no such architecture or backbone.
@@ -43,14 +49,43 @@ def create(
     scaling = unscaled(names)
     if names == RGB:
         scaling["mean"], scaling["std"] = preprocessing(backbone)
+    start = {"none": False, "imagenet": True}.get(str(pretrained), pretrained)
+    settings = {"backbone": backbone, **({"output_stride": None} if backbone.startswith("hrnet") else {}), **config}
     card = Card(
         architecture=architecture,
-        config={"backbone": backbone, **({"output_stride": None} if backbone.startswith("hrnet") else {}), **config},
+        config=_padded(settings),
         classes=ClassMap.of(classes),
         regard_version=__version__,
+        backbone_licence=_licence(backbone, start),
         **scaling,
     )
-    return build(card, pretrained={"none": False, "imagenet": True}.get(str(pretrained), pretrained))
+    return build(card, pretrained=start)
+
+
+def _licence(backbone: str, pretrained: bool | str | Path) -> str:
+    """The licence of the backbone's weights for the card; a warning if it is no open one."""
+    if not pretrained:
+        return ""
+    licence, owner = licence_of(backbone)
+    if licence not in OPEN_LICENCES:
+        text = f"the weights of backbone {backbone} ({owner}) have the licence {licence or 'not stated'}"
+        warnings.warn(
+            f"{text}, which is not an open-source one. Read it before you use or pass on what is made of them.",
+            LicenceWarning,
+            stacklevel=3,
+        )
+    if isinstance(pretrained, bool):
+        return f"{licence or 'not stated'} ({owner})"
+    return f"not known (a file); timm's weights of this network: {licence or 'not stated'} ({owner})"
+
+
+def _padded(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, with the padding that the backbone needs."""
+    options = settings.get("backbone_options", {})
+    if "pad" in options:
+        return settings
+    pad = padding_of(settings["backbone"], settings.get("output_stride", 8), options)
+    return settings if pad == 1 else {**settings, "backbone_options": {**options, "pad": pad}}
 
 
 def build(card: Card, *, pretrained: bool | str | Path = False) -> Segmenter:

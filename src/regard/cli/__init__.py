@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from regard.classes import first_complaint
 from regard.cli import assessment, evaluation, images, maps, models, training  # noqa: F401 (they register their commands)
 from regard.cli.app import RENAMED, Answer, app, misplaced
-from regard.errors import ConfigError, RegardError, SceneWarning, Stopped, UnknownName
+from regard.errors import ConfigError, LicenceWarning, RegardError, SceneWarning, Stopped, UnknownName
 
 INTERRUPTED = 128  # plus the signal's number, as in shells
 
@@ -98,7 +98,7 @@ def _tell(
     """
     if category.__name__ == "NotGeoreferencedWarning":
         return
-    own = issubclass(category, SceneWarning)
+    own = issubclass(category, SceneWarning | LicenceWarning)
     print(
         f"warning: {message}" if own else warnings.formatwarning(message, category, filename, lineno), file=sys.stderr
     )

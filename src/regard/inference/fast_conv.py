@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,13 @@ class FastConv(nn.Module):
         self.fused = FUSED.get(type(self.activation), "none")
         self.numbers = _numbers(self.activation)
         self.by_phases = _has_far_taps(conv)
+
+    def __getattr__(self, name: str) -> Any:
+        """What some networks ask of a convolution that they hold: its stride, the size of its kernel."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("conv"), name)
 
     @property
     def weight(self) -> Float[Tensor, "o i kh kw"]:

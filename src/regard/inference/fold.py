@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from regard.models import Segmenter
+from regard.models.backbone import CONVOLUTIONS
 
 SAMPLE = 64  # pixels a side of the noise
 
@@ -86,5 +87,7 @@ def fold_norms(model: Segmenter) -> None:
     """Fold each batch norm into the convolution whose output it takes; an activation inside the norm stays."""
     names = {module: name for name, module in model.named_modules()}
     for conv, norm in followers(model, (nn.Conv2d,), (nn.BatchNorm2d,)):
+        if type(conv) not in CONVOLUTIONS:
+            continue  # another forward than its weights say, as standardised weights
         model.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var, arg-type]
         model.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))

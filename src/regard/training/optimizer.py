@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from regard.datasets.statistics import balanced_weights
 from regard.errors import ConfigError
 from regard.models import Segmenter
+from regard.models.any_size import network_of
 from regard.ops.losses import Criterion
 from regard.training.config import TrainConfig
 
@@ -32,9 +33,9 @@ def optimizer_of(
 
     Its parameter groups are the backbone's parameters (by stage, where their rates differ), then the heads'.
     """
-    rate = config.learning_rate * config.backbone_rate
-    stages = [list(model.backbone.parameters())] if config.layer_decay == 1 else stages_of(model.backbone)
-    in_backbone = {id(parameter) for parameter in model.backbone.parameters()}
+    rate, backbone = config.learning_rate * config.backbone_rate, network_of(model.backbone)
+    stages = [list(backbone.parameters())] if config.layer_decay == 1 else stages_of(backbone)
+    in_backbone = {id(parameter) for parameter in backbone.parameters()}
     heads = [parameter for parameter in model.parameters() if id(parameter) not in in_backbone]
     rates = [*(rate * config.layer_decay**above for above in reversed(range(len(stages)))), config.learning_rate]
     trained = [[parameter for parameter in part if parameter.requires_grad] for part in (*stages, heads)]
@@ -52,6 +53,7 @@ def stages_of(backbone: nn.Module) -> list[list[nn.Parameter]]:
 
     First its own (position embeddings), then those of its children, or of theirs where a child lists the stages.
     """
+    backbone = getattr(backbone, "model", backbone)  # timm's getter of maps holds the network so
     stages = [list(backbone.parameters(recurse=False))]
     for name, child in backbone.named_children():
         stages += [list(part.parameters()) for part in (child.children() if name in STAGE_LISTS else [child])]
@@ -62,8 +64,9 @@ def freeze(model: Segmenter, what: Literal["nothing", "norms", "backbone"]) -> l
     """Stop the gradients of the backbone or of its batch norms; the modules that must stay in evaluation mode."""
     if what == "nothing":
         return []
-    norms: list[nn.Module] = [module for module in model.backbone.modules() if isinstance(module, _BatchNorm)]
-    frozen = norms if what == "norms" else [model.backbone]
+    backbone = network_of(model.backbone)
+    norms: list[nn.Module] = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    frozen = norms if what == "norms" else [backbone]
     for module in frozen:
         module.requires_grad_(False)
     return frozen

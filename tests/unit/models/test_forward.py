@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from regard.errors import StrideUnavailable
 from regard.models import Segmenter, backbone
 from regard.models.backbone import build_backbone, margins_of
 from regard.models.hrnet import make_bilinear, shorten
@@ -202,12 +201,15 @@ def test_the_margins_of_a_convolution(conv: nn.Conv2d, size: tuple[int, int]):
     torch.testing.assert_close(F.conv2d(padded, conv.weight, None, conv.stride, 0, conv.dilation), conv(x))
 
 
-def test_a_backbone_that_ignores_its_output_stride_is_refused(monkeypatch: pytest.MonkeyPatch):
+def test_a_backbone_that_ignores_its_output_stride_gives_its_maps_joined(monkeypatch: pytest.MonkeyPatch):
     real = timm.create_model
 
     def deaf(name: str, *, pretrained: bool, output_stride: int, **options: Any) -> nn.Module:
         return real(name, pretrained=pretrained, **options)
 
     monkeypatch.setattr(backbone.timm, "create_model", deaf)
-    with pytest.raises(StrideUnavailable, match="resnet18 cannot run at output_stride=8"), torch.device("meta"):
-        build_backbone("resnet18", output_stride=8)
+    with torch.device("meta"):
+        found = build_backbone("resnet18", output_stride=8)
+        shapes = [x.shape[1:] for x in found.network(torch.empty(1, 3, 64, 96))]
+    assert (found.channels, found.strides) == ([64, 64, 128, 256, 128 + 256 + 512], [2, 4, 8, 16, 8])
+    assert shapes[-1] == (128 + 256 + 512, 8, 12)
