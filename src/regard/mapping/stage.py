@@ -13,7 +13,7 @@ from regard.io.cog_writer import label_layer
 from regard.io.raster import Raster
 from regard.mapping.blend import Hooks, Rows, axes, predict_rows
 from regard.mapping.journal import CONTEXT, Journal
-from regard.mapping.measures import planes_stored
+from regard.mapping.measures import measured_for, planes_stored
 from regard.mapping.scene_context import in_context
 from regard.models import Segmenter
 from regard.options import MapOptions
@@ -28,7 +28,7 @@ def stage(
     rows, columns = (len(axis.begins) for axis in axes(raster.size, windows, model.stride))
     if (first := journal.done) == rows:
         return
-    nodata = label_layer(model.classes, {}).nodata
+    nodata, certain_from = label_layer(model.classes, {}).nodata, model.card.certain_from(options.outputs.certain)
     megapixels = raster.size[0] * raster.size[1] / 1e6 / (rows * columns)
     with (
         in_context(model, raster, options, kept=journal.folder / CONTEXT, progress=progress) as context,
@@ -39,9 +39,11 @@ def stage(
         if first:
             bar.note(f"{journal.target.name}: {first} of {rows} rows of windows were done before; resuming")
         hooks = Hooks(context.look_at, partial(_advance, bar, megapixels))
-        predicted = predict_rows(model, raster, windows, options.views, first=first, measures=layers[1:], hooks=hooks)
+        predicted = predict_rows(
+            model, raster, windows, options.views, first=first, measures=measured_for(layers), hooks=hooks
+        )
         for _, group in groupby(predicted, attrgetter("row")):
-            journal.keep(map(partial(_as_stored, nodata), group))
+            journal.keep(map(partial(_as_stored, nodata, certain_from), group))
 
 
 def _advance(bar: Progress, megapixels: float, count: int) -> None:
@@ -49,8 +51,8 @@ def _advance(bar: Progress, megapixels: float, count: int) -> None:
     bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s")
 
 
-def _as_stored(nodata: int, rows: Rows) -> dict[str, np.ndarray]:
+def _as_stored(nodata: int, certain_from: float | None, rows: Rows) -> dict[str, np.ndarray]:
     """The layers of some rows in the integers that they are written in."""
     labels = rows.labels.astype(np.uint8 if nodata < 256 else np.uint16, copy=False)
     np.copyto(labels, nodata, where=~rows.valid)
-    return {"labels": labels, **planes_stored(rows.measures, rows.valid)}
+    return {"labels": labels, **planes_stored(rows.measures, rows.valid, certain_from)}

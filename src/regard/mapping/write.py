@@ -21,11 +21,7 @@ from regard.io.polygons import check_rules
 from regard.io.raster import Raster
 from regard.mapping.job import check_outputs, is_complete, model_tags, source_tags
 from regard.mapping.journal import Journal, journal_folder, key_of
-<<<<<<< HEAD
 from regard.mapping.measures import bytes_needed, layer_of, planes_of
-=======
-from regard.mapping.measures import bytes_needed, layer_of, measured_for, planes_of, planes_stored
->>>>>>> f0e7799 (Write where a calibrated model promises few errors)
 from regard.mapping.scene_check import check_scene
 from regard.mapping.side_files import add_sides, missing_sides
 from regard.mapping.stage import stage
@@ -198,42 +194,6 @@ class RasterJob:
             )
 
 
-<<<<<<< HEAD
-=======
-def _stage(job: RasterJob, progress: bool) -> None:
-    """Add the rows of windows that the journal does not have yet."""
-    model, raster, journal = job.model, job.raster, job.journal
-    columns, rows = (len(axis.begins) for axis in axes(raster.size, job.options.windows, model.stride)[::-1])
-    if (first := journal.done) == rows:
-        return
-    nodata, certain_from = label_layer(model.classes, {}).nodata, model.card.certain_from(job.options.outputs.certain)
-    megapixels = raster.size[0] * raster.size[1] / 1e6 / (rows * columns)
-    with Progress("window", rows * columns, start=columns * first, enabled=progress) as bar:
-        if model.card.window:
-            bar.note(f"windows of {job.options.windows.tile} pixels; the model was scored in {model.card.window}")
-        if first:
-            bar.note(f"{job.labels.name}: {first} of {rows} rows of windows were done before; resuming")
-        predicted = predict_rows(
-            model,
-            raster,
-            job.options.windows,
-            job.options.views,
-            first=first,
-            measures=measured_for(job.layers),
-            advance=lambda count: bar.advance(count, facts=f"{megapixels * bar.rate(count):.2f} Mpx/s"),
-        )
-        for _, group in groupby(predicted, attrgetter("row")):
-            journal.keep(map(partial(_as_stored, nodata, certain_from), group))
-
-
-def _as_stored(nodata: int, certain_from: float | None, rows: Rows) -> dict[str, np.ndarray]:
-    """The layers of some rows in the integers that they are written in."""
-    labels = rows.labels.astype(np.uint8 if nodata < 256 else np.uint16, copy=False)
-    np.copyto(labels, nodata, where=~rows.valid)
-    return {"labels": labels, **planes_stored(rows.measures, rows.valid, certain_from)}
-
-
->>>>>>> f0e7799 (Write where a calibrated model promises few errors)
 def _publish(job: RasterJob) -> bool:
     """Each layer as a cloud-optimised GeoTIFF, the labels last: where they are, all the rasters and their style are.
 
