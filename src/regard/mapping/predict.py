@@ -79,7 +79,7 @@ def predict(
     others; the error at the end names it. Without ``overwrite`` a complete map of the same model, source and options
     is kept, files that it lacks besides its rasters are derived from it, and any other file is refused.
 
-    The other options are those of :mod:`regard.options`: files besides the map in ``Outputs``, ``sieve`` and others in
+    The other options are those of :mod:`regard.options`: files in ``Outputs``, ``sieve`` and others in
     ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, ``tile`` to ``context`` in ``Windows``, others in ``Views``.
 
     Raises:
