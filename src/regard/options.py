@@ -1,8 +1,4 @@
-"""The options of inference and of a map, each declared once.
-
-Python builds these classes, the command line flattens them and journals and tags record them. Nothing heavy is
-imported.
-"""
+"""The options of inference and of a map, each declared once; nothing heavy is imported."""
 
 from __future__ import annotations
 

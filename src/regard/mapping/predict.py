@@ -74,10 +74,9 @@ def predict(
     cloud-optimised GeoTIFF on the same grid, of any size in bounded memory, and its path is returned; without, a
     :class:`Segmentation`. A run that was killed resumes when it is called again.
 
-    Several sources give a list of maps, in the folder ``out`` if that is given; with ``mosaic`` they are one scene on
-    one grid, and where they overlap, the last one that has data is used. A source that fails does not stop the
-    others; the error at the end names it. Without ``overwrite`` a complete map of the same model, source and options
-    is kept, files that it lacks besides its rasters are derived from it, and any other file is refused.
+    Several sources give a list of maps, in the folder ``out`` if that is given; an error at the end names those that
+    failed. With ``mosaic`` they are one scene on one grid; the last one that has data is used. Without ``overwrite`` a
+    complete map is kept, files that it lacks besides its rasters are derived from it, and any other file is refused.
 
     The other options are those of :mod:`regard.options`: files in ``Outputs``, ``sieve`` and others in
     ``PolygonRules``, ``bands`` to ``vrt`` in ``Input``, ``tile`` to ``context`` in ``Windows``, others in ``Views``.
