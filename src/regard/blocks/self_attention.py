@@ -7,7 +7,6 @@ NonLocalPositionAttention (published code: CELU activations, no scale, no residu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -41,15 +40,20 @@ class PositionAttention(nn.Module):
         return self.gamma * to_map(self.attend(to_tokens(query), key, to_tokens(self.value(x))), x.shape[-2:]) + x
 
 
+def mix(channels: Float[Tensor, "b c n"]) -> Float[Tensor, "b c n"]:
+    """The weighted sum of all channels that each channel adds."""
+    return attend(-channels, channels, channels)
+
+
 class ChannelAttention(nn.Module):
     """Every channel adds a weighted sum of all channels (equations 3 and 4); no projections.
 
     The authors' code takes softmax(max(E) - E), which is softmax(-E): channels that look alike weigh *less*.
     The paper's equation 3 has the other sign; published weights need this one. The query carries the minus.
-    Energies sum over all pixels, so they stay in float32 under autocast. ``gram`` gives those of a whole scene.
+    Energies sum over all pixels, so they stay in float32 under autocast.
     """
 
-    gram: Callable[[Float[Tensor, "b c n"]], Float[Tensor, "b c c"]] | None = None
+    mix = staticmethod(mix)  # by energies of an image; of a whole scene: regard.ops.scene_sums
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,10 +63,7 @@ class ChannelAttention(nn.Module):
         with without_autocast(x.device):
             precision = torch.promote_types(x.dtype, torch.float32)
             channels = x.flatten(2).to(precision)  # (b, c, h*w): here the channels are the tokens
-            if self.gram is None:
-                context = attend(-channels, channels, channels)
-            else:
-                context = (-self.gram(channels)).softmax(dim=2) @ channels
+            context = self.mix(channels)
         return self.gamma * context.to(x.dtype).unflatten(2, x.shape[-2:]) + x
 
 

@@ -1,6 +1,6 @@
 """The sums over pixels that a network takes, and sums over a scene in their places: which there are, in what order.
 
-A network may sum over what it has computed from other sums, as the object regions of channel attention's output do.
+A network may sum over what it has computed from other sums, as the object regions behind DANet do.
 Such sums are added in a pass over the scene of their own, when the others are known.
 """
 
@@ -23,8 +23,8 @@ from regard.blocks import (
 )
 from regard.errors import ConfigError
 from regard.models import Segmenter
-from regard.models.danet_ocr import PositionContext
-from regard.ops.scene_sums import Place, SceneGram, SceneMean, SceneRegions, SceneSum, SceneSummary
+from regard.models.danet_ocr import DANetOCR, PositionContext
+from regard.ops.scene_sums import Place, SceneChannels, SceneMean, SceneRegions, SceneSum, SceneSummary
 
 PROBE = 128  # pixels of the image that shows which sums depend on which
 Passes = list[list[SceneSum]]
@@ -34,7 +34,7 @@ Replaced = list[tuple[nn.Module, str, object]]
 SUMS: dict[type[nn.Module], dict[str, type[SceneSum]]] = {
     ObjectAttention: {"over_pixels": SceneRegions},
     PositionContext: {"keys_of": SceneRegions, "values_of": SceneRegions},
-    ChannelAttention: {"gram": SceneGram},
+    ChannelAttention: {"mix": SceneChannels},
     PositionAttention: {"attend": SceneSummary},
     NonLocal: {"attend": SceneSummary},
     NonLocalPosition: {"attend": SceneSummary},
@@ -102,6 +102,7 @@ def passes_of(model: Segmenter, sums: Sequence[SceneSum]) -> Passes:
             "scene."
         )
     needs: dict[SceneSum, set[SceneSum]] = {each: set() for each in used}
+    _link(model)
     for each in used:
         each.shaken = 1.0
         shaken = _arguments(model, used, image)
@@ -109,11 +110,21 @@ def passes_of(model: Segmenter, sums: Sequence[SceneSum]) -> Passes:
         for other in used:
             if not all(map(torch.equal, shaken[other][0], plain[other][0])):
                 needs[other].add(each)
+    for each in used:
+        if isinstance(each, SceneRegions) and each.behind is not None:
+            needs[each].discard(each.behind[0])
     passes: Passes = []
     while used:
         passes.append([each for each in used if not needs[each] & set(used)])
         used = [each for each in used if each not in passes[-1]]
     return passes
+
+
+def _link(model: Segmenter) -> None:
+    """Tell the regions of the fusion's channel branch which attention they are behind."""
+    for network in model.modules():
+        if isinstance(network, DANetOCR) and isinstance(attention := network.channel[1], ChannelAttention):
+            network.channel_context.over_pixels.behind = (attention.mix, attention.gamma)
 
 
 def _arguments(model: Segmenter, sums: Sequence[SceneSum], image: Tensor) -> dict[SceneSum, list[tuple[Tensor, ...]]]:

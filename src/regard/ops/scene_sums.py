@@ -70,13 +70,39 @@ class SceneSum(ABC):
         return self.place.weight[number].flatten().double()
 
 
+class SceneChannels(SceneSum):
+    """Channel attention by energies that are summed over a scene; until they are known it adds nothing."""
+
+    def __call__(self, channels: Float[Tensor, "b c n"]) -> Float[Tensor, "b c n"]:
+        if not self.is_known(channels):
+            return self.unknown(torch.zeros_like(channels))
+        return self.mixing().to(channels) @ channels
+
+    def mixing(self) -> Float[Tensor, "c c"]:
+        """The weight of each channel in what another one adds."""
+        return (-self.state["products"]).softmax(dim=1)
+
+    def add(self, number: int, channels: Float[Tensor, "c n"]) -> None:  # type: ignore[override]
+        exact = channels.double()
+        products = (exact * self.weights(number)) @ exact.t()
+        self.state["products"] = self.state["products"] + products if self.state else products
+
+
 class SceneRegions(SceneSum):
-    """:func:`~regard.ops.attention.gather_objects` over a scene: a running maximum and sums, as blockwise attention."""
+    """:func:`~regard.ops.attention.gather_objects` over a scene: a running maximum and sums, as blockwise attention.
+
+    The regions of ``behind`` channel attention are a linear function of those before it, and so need no other pass.
+    """
+
+    behind: tuple[SceneChannels, Float[Tensor, "1"]] | None = None  # with the gate of the attention
 
     def __call__(self, tokens: Float[Tensor, "b n c"], region_logits: Float[Tensor, "b k n"]) -> Float[Tensor, "b k c"]:
         if not self.is_known(tokens, region_logits):
             return self.unknown(gather_objects(tokens, region_logits))
         mean = self.state["sums"] / self.state["total"].clamp_min(TINY)[:, None]
+        if self.behind is not None:
+            channels, gate = self.behind
+            mean = mean + gate.double() * (mean @ channels.mixing().t())
         return mean.to(tokens).expand(len(tokens), -1, -1)
 
     def add(self, number: int, tokens: Float[Tensor, "n c"], region_logits: Float[Tensor, "k n"]) -> None:  # type: ignore[override]
@@ -93,20 +119,6 @@ class SceneRegions(SceneSum):
         state["total"] = state["total"] * before + shares.sum(dim=1)
         state["sums"] = state["sums"] * before[:, None] + shares @ tokens.double()
         state["maximum"] = maximum
-
-
-class SceneGram(SceneSum):
-    """The products of channels with channels, summed over a scene: the energies of channel attention."""
-
-    def __call__(self, channels: Float[Tensor, "b c n"]) -> Float[Tensor, "b c c"]:
-        if not self.is_known(channels):
-            return self.unknown(channels.new_zeros(len(channels), *[channels.shape[1]] * 2))
-        return self.state["products"].to(channels).expand(len(channels), -1, -1)
-
-    def add(self, number: int, channels: Float[Tensor, "c n"]) -> None:  # type: ignore[override]
-        exact = channels.double()
-        products = (exact * self.weights(number)) @ exact.t()
-        self.state["products"] = self.state["products"] + products if self.state else products
 
 
 class SceneMean(SceneSum, nn.Module):
