@@ -185,6 +185,9 @@ def default_palette(count: int) -> tuple[Colour, ...]:
     return tuple(palette)
 
 
+CERTAINTY = ClassMap(names=("not certain", "certain"), palette=((120, 120, 120), (255, 255, 255)))
+
+
 def first_complaint(error: ValidationError) -> tuple[str, str]:
     """Where and why a pydantic error complains first; where is empty if it is about the whole."""
     first = error.errors()[0]

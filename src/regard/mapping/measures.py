@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
-from regard.classes import ClassMap
+from regard.classes import CERTAINTY, ClassMap
 from regard.io.cog_writer import Layer, label_layer, measure_layer
 
 PROBABILITIES = "probabilities"  # the only measure with one band a class
 CERTAIN = "certain"  # a map of its own, by the confidence
-CERTAINTY = ClassMap(names=("not certain", "certain"), palette=((120, 120, 120), (255, 255, 255)))
 LABEL_BYTES, MEASURE_BYTES = 0.2, 2.0  # of a pixel in journal, work file, copy and twin, compressed
 
 

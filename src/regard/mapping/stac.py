@@ -15,14 +15,13 @@ from typing import Any
 import pyproj
 
 from regard.card import Card
-from regard.classes import ClassMap
+from regard.classes import CERTAINTY, ClassMap
 from regard.errors import ClassMismatch
 from regard.files import write_text
 from regard.io.cog_writer import as_hex, label_layer
 from regard.io.footprint import footprint
 from regard.io.polygons import MODIFIED_TAG
 from regard.io.raster import Raster, open_raster
-from regard.mapping.measures import CERTAINTY
 from regard.options import Outputs
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
