@@ -185,7 +185,7 @@ def test_exported_programs_know_no_operator_of_ours():
 
     length = torch.export.Dim("length", min=4, max=4096)
     x = torch.randn(1, 6, 30).mT
-    program = torch.export.export(Twice(), (x,), dynamic_shapes=({1: length},))
+    program = torch.export.export(Twice(), (x,), dynamic_shapes=({1: length},), strict=False)
     assert "regard" not in str(program.graph)
     other = torch.randn(1, 6, 50).mT
     torch.testing.assert_close(program.module()(other), attend(other, other, attend(other, other, other)))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_assessment import DEGREES, NAMES, columns_of, label, pattern, write_map
+from rasterio.transform import Affine
+from support_assessment import DEGREES, NAMES, UTM, columns_of, label, pattern, write_map
 
 import regard
 from regard.cli import main
@@ -50,6 +51,7 @@ def test_figures_equal_the_formulas_of_olofsson(made: Path, labelled: Path) -> N
     variance = weights**2 @ (left * right * (1 - right) / (counts - 1))
     assert found["overall_accuracy_se"] == pytest.approx(np.sqrt(variance), abs=1e-6)
     assert [*found["users_accuracy"].values()] == pytest.approx(right, abs=1e-6)
+    assert [*found["mapped_share"].values()] == pytest.approx(weights, abs=1e-6)
     roof = np.array([np.mean(reference[mapped == k] == 1) for k in range(3)])
     total = sum(area.area_m2 for area in regard.areas(made))
     error = total * np.sqrt(weights**2 @ (left * roof * (1 - roof) / (counts - 1)))
@@ -57,6 +59,17 @@ def test_figures_equal_the_formulas_of_olofsson(made: Path, labelled: Path) -> N
     assert found["area_m2_se"]["roof"] == pytest.approx(error, rel=1e-5)
     low, high = found["area_m2_interval"]["roof"]
     assert (high - low) / 2 == pytest.approx(Z * error, rel=1e-5)
+
+
+def test_the_table_is_in_hectares_with_margins_of_95_percent(made: Path, labelled: Path) -> None:
+    found = regard.accuracy(made, labelled)
+    facts = found.as_dict()
+    for name, row in zip(NAMES, found.table().splitlines()[2:], strict=True):
+        mapped, area, margin = (facts["mapped_m2"][name], facts["area_m2"][name], Z * facts["area_m2_se"][name])
+        cells = [cell.strip() for cell in row.strip("| ").split("|")]
+        assert [float(cell) for cell in (cells[5], *cells[6].split("±"))] == pytest.approx(
+            [mapped / 1e4, area / 1e4, margin / 1e4], rel=6e-3
+        )
 
 
 def test_a_census_gives_the_true_areas_and_accuracies(tmp_path: Path) -> None:
@@ -154,7 +167,9 @@ def changed(points: Path, statement: str) -> Path:
         ("ALTER TABLE points DROP COLUMN weight", ConfigError, "no column 'weight'"),
         ("DELETE FROM points", ConfigError, "has no points"),
         ("CREATE VIEW more AS SELECT * FROM points", ConfigError, "has a query, 'more'"),
-        ("UPDATE points SET map_row = 500 WHERE id = 1", DatasetError, "outside the map"),
+        ("UPDATE points SET map_row = 60 WHERE id = 1", DatasetError, "outside the map"),
+        ("UPDATE points SET map_column = 90 WHERE id = 1", DatasetError, "outside the map"),
+        ("UPDATE points SET map_column = -1 WHERE id = 1", DatasetError, "outside the map"),
         ("UPDATE points SET stratum = 1 WHERE id = (SELECT min(id) FROM points WHERE stratum = 2)", DatasetError,
          "another stratum"),
     ],
@@ -170,8 +185,10 @@ def test_what_cannot_be_assessed_is_refused_in_one_line(
 def test_the_points_of_another_map_are_refused(labelled: Path, tmp_path: Path) -> None:
     other = pattern()
     other[30, 30] = 2
-    with pytest.raises(DatasetError, match="drawn from another map"):
-        regard.accuracy(write_map(tmp_path / "other.tif", other), labelled)
+    elsewhere = {**UTM, "transform": UTM["transform"] @ Affine.translation(1, 0)}
+    for labels, place in ((other, UTM), (pattern(), elsewhere)):
+        with pytest.raises(DatasetError, match="drawn from another map"):
+            regard.accuracy(write_map(tmp_path / "other.tif", labels, place), labelled)
 
 
 def test_the_same_map_in_another_file_is_the_same(made: Path, labelled: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_reference_is_empty_and_no_column_shows_the_class(drawn: Path) -> None:
     mapped = pattern()[columns["map_row"], columns["map_column"]]
     assert all(value is None for value in columns["reference"])
     assert not [name for name, values in columns.items() if np.array_equal(values, mapped)]
+    assert (np.diff(mapped.astype(int)) < 0).sum() > 3
     assert not [name for name, values in columns.items() if {*map(str, values)} & {*NAMES}]
 
 
@@ -82,6 +84,24 @@ def test_the_same_seed_draws_the_same_points_whatever_the_blocks(
 def test_another_seed_draws_other_points(made: Path, drawn: Path, tmp_path: Path) -> None:
     regard.sample(made, tmp_path / "points.gpkg", points=30, seed=6)
     assert not np.array_equal(columns_of(drawn)["map_row"], columns_of(tmp_path / "points.gpkg")["map_row"])
+
+
+def test_numbers_of_strata_tell_no_class(made: Path, tmp_path: Path) -> None:
+    numbers = set()
+    for seed in range(4):
+        regard.sample(made, tmp_path / "points.gpkg", points=6, seed=seed, overwrite=True)
+        columns = columns_of(tmp_path / "points.gpkg")
+        mapped = pattern()[columns["map_row"], columns["map_column"]]
+        numbers.add(tuple(columns["stratum"][mapped == k][0] for k in range(3)))
+    assert len(numbers) > 1
+
+
+def test_strata_of_one_size_are_drawn_independently(tmp_path: Path) -> None:
+    made = write_map(tmp_path / "map.tif", np.repeat([[0, 1]], 200, axis=0).repeat(9, axis=1).astype(np.uint8))
+    regard.sample(made, tmp_path / "points.gpkg", points=40)
+    columns = columns_of(tmp_path / "points.gpkg")
+    left = columns["map_column"] < 9
+    assert {*columns["map_row"][left].tolist()} != {*columns["map_row"][~left].tolist()}
 
 
 def test_every_pixel_of_a_stratum_is_drawn_as_often(tmp_path: Path) -> None:
@@ -138,6 +158,12 @@ def test_polygons_cross_the_classes(made: Path, tmp_path: Path) -> None:
     }
     assert found == expected
     assert len(np.unique(columns_of(tmp_path / "points.gpkg")["stratum"])) == len(expected)
+    each = regard.sample(
+        made, per_class={"land": 300, "roof": 90, "water": 9}, strata=tmp_path / "districts.gpkg"
+    ).strata
+    land = {stratum.polygon: stratum.points for stratum in each if stratum.name == "land"}
+    whole = (labels == 0).sum()
+    assert land == pytest.approx({name: 300 * (part == 0).sum() / whole for name, part in parts.items()}, abs=1)
 
 
 def test_sizes_by_class_and_by_allocation(made: Path) -> None:
@@ -177,6 +203,10 @@ def test_points_are_shared_within_their_bounds() -> None:
         assert ((least <= points) & (points <= pixels)).all()
 
 
+def test_the_largest_remainder_gets_the_point_that_is_left() -> None:
+    assert shared(10, np.array([5.3, 3.1, 1.6]), np.full(3, 100), 0).tolist() == [5, 3, 2]
+
+
 def test_qgis_finds_a_form_with_the_classes(drawn: Path) -> None:
     with closing(sqlite3.connect(drawn)) as database:
         rows = database.execute("SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles")
@@ -190,9 +220,9 @@ def test_qgis_finds_a_form_with_the_classes(drawn: Path) -> None:
 
 
 def test_the_layer_says_how_it_was_drawn(drawn: Path) -> None:
-    about = pyogrio.read_info(drawn, layer="points")["layer_metadata"]["DESCRIPTION"]
-    assert columns_of(drawn)["fingerprint"][0] in about
-    assert '"seed": 5' in about
+    about = json.loads(pyogrio.read_info(drawn, layer="points")["layer_metadata"]["DESCRIPTION"])["regard_sample"]
+    assert about["fingerprint"] == columns_of(drawn)["fingerprint"][0]
+    assert about["options"] == {"points": 30, "allocation": "equal", "minimum": 2, "seed": 5}
 
 
 @pytest.mark.parametrize(

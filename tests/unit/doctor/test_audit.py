@@ -12,7 +12,10 @@ import pytest
 from PIL import Image, ImageFilter
 from rasterio.transform import Affine
 
+from regard.classes import ClassMap
+from regard.datasets.folder import Finding
 from regard.doctor.audit import Audit, audit
+from regard.reports.audit import as_text
 from support import COLOURS, NAMES, save_image, write_set, write_tif
 
 SIDE = 240
@@ -61,6 +64,14 @@ def has(found: Audit, grade: str, kind: str, name: str, words: str = "") -> bool
         one.grade == grade and one.kind == kind and name in (*one.files, "") and words in one.message
         for one in found.findings
     )
+
+
+def test_lines_for_a_terminal(tmp_path: Path) -> None:
+    findings = tuple(Finding("note", "size", f"number {number}") for number in range(10))
+    found = Audit(tmp_path, ClassMap.of(["a", "b"]), {"train": 2}, {"train": np.array([30, 10])}, findings)
+    first, shares, *notes = as_text(found).splitlines()
+    assert first.endswith("2 train: 10 notes") and shares == "train: a 75.0 %, b 25.0 %"
+    assert notes[7:] == ["note (size): number 7", "note (size): and 2 more; --json lists them all."]
 
 
 def test_a_clean_set_has_no_findings(clean: Path) -> None:

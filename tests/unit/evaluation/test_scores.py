@@ -86,8 +86,9 @@ def test_scores_of_parts_add_up_to_the_scores_of_all():
     assert low < total.miou < high
     assert total.without("car").intervals["mean"] != (low, high)
     assert (parts[0] + Scores(classes, images[0])).intervals == {}
-    with pytest.raises(ClassMismatch):
-        parts[0] + Scores(ClassMap.of(NAMES[:2]), np.eye(2, dtype=int))
+    for names in (NAMES[:2], NAMES[::-1]):
+        with pytest.raises(ClassMismatch):
+            parts[0] + Scores(ClassMap.of(names), np.eye(len(names), dtype=int))
 
 
 def test_evaluation_keeps_the_images_and_the_boundaries(toy, tiny_model: Segmenter):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from regard.blocks import ChannelAttention, NonLocal, NonLocalPosition, ObjectContext, PositionAttention
 from regard.errors import BandMismatch, ConfigError, OutputError, UnknownName
 from regard.explain import explain as explaining
-from regard.explain.explain import _span, cells, explain, parse_at
+from regard.explain.explain import Seen, _context, _span, cells, explain, parse_at, recording
 from regard.inference.scores import prepare
 from regard.models import Segmenter
 from regard.models.danet_ocr import PositionContext
@@ -217,6 +217,24 @@ def test_the_channels_shown_are_those_that_tell_the_class_best(photograph: Path)
         np.testing.assert_array_equal(values, attended[0, number])
 
 
+def test_channels_are_not_told_by_what_has_no_data() -> None:
+    """The first is brighter in the class than in the other data; without data it is brightest."""
+    output = torch.zeros(1, 5, 2, 3)
+    output[0, 0] = torch.tensor([1.0, 0.0, 100.0])
+    same, valid = (np.broadcast_to(row, (2, 3)) for row in ([True, False, False], [True, True, False]))
+    seen = {"channel": Seen(ChannelAttention(), output=output)}
+    assert next(iter(_context(seen, same, same, valid, False)["channels"])) == 0
+
+
+def test_of_several_passes_the_first_is_kept() -> None:
+    """Which is that of the finest scale."""
+    block, x = ChannelAttention(), torch.rand(1, 4, 3, 3)
+    with recording(block) as seen:
+        first = block(x)
+        block(1 - x)
+    assert torch.equal(seen[""].output, first) and torch.equal(seen[""].inputs[0], x)
+
+
 def test_only_what_a_model_has_is_shown(photograph: Path) -> None:
     for model, attention, regions, channels in (
         (tiny("danet"), {POSITION}, False, True),
@@ -283,7 +301,7 @@ def test_the_model_is_left_as_it_was(photograph: Path) -> None:
     model = tiny("danet_ocr").train()
     explain(model, photograph, (3, 4))
     assert model.training
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(module._forward_hooks or "compared" in vars(module) for module in model.modules())
     with pytest.raises(BandMismatch):
         explain(tiny("danet", in_channels=2, bands=("sar", "nir")), photograph, (3, 4))
 

@@ -123,7 +123,7 @@ def test_joined_rings_are_the_union_that_shapely_makes(area: np.ndarray) -> None
         pieces = [shapely.segmentize(shapely.geometry.shape(shape), 1) for shape, inside in pairs if inside]
         pieces = shapely.transform(pieces, np.rint)
         if value and len(pieces) > 1:
-            expected = shapely.coverage_union_all(pieces)
+            expected = shapely.make_valid(shapely.coverage_union_all(pieces))  # GEOS 3.13 leaves holes in the shell
             shape = joined(shapely.get_exterior_ring(pieces))
             assert shape.is_valid and shape.normalize() == expected.normalize()
 

@@ -112,6 +112,15 @@ def test_neighbours_do_not_overlap() -> None:
         assert overlap(shapes) < 1e-6 and shapely.is_valid(shapes).all()
 
 
+def test_a_tooth_of_one_house_in_another_stays() -> None:
+    """Both without the tooth, and with their areas, would overlap by 1.6 pixels."""
+    tooth = [(30, 12), (26, 12), (26, 8), (30, 8)]
+    left = shapely.Polygon([(0, 0), (30, 0), *tooth[::-1], (30, 20), (0, 20)])
+    right = shapely.Polygon([(30, 4), (60, 4), (60, 16), (30, 16), *tooth])
+    shapes = right_angled(np.array([left, right], object), Affine.scale(1, -1))
+    assert overlap(shapes) == 0 and shapely.equals(shapes, [left, right]).all()
+
+
 def test_in_degrees_angles_are_right_on_the_ground(tmp_path: Path) -> None:
     step = 5e-6
     pixel = Affine(step / np.cos(np.radians(60)), 0, 12.0, 0, -step, 60.0)

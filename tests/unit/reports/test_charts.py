@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from regard.reports.charts import POINTS, _curve, _smooth, curves
+from regard.ops.metrics import ONE
+from regard.reports.charts import POINTS, _curve, _smooth, calibration, curves, histogram
 
 
 def lines(steps: int, every: int = 0) -> list[dict]:
@@ -76,6 +77,32 @@ def test_long_curves_are_thinned_to_means_over_all_steps():
     np.testing.assert_allclose(values, 0.5)
     assert steps.mean() == pytest.approx(10_000.5)
     assert sum(len(svg) for svg, _ in curves(lines(20_000, every=500))) < 200_000
+
+
+def test_of_equal_scores_the_last_is_marked():
+    """The one whose weights are kept."""
+    (_, caption), *_ = curves([{"step": step, "miou": miou} for step, miou in ((5, 0.6), (10, 0.6), (15, 0.2))])
+    assert caption == "Validation mIoU, highest 60 at step 10."
+
+
+@pytest.mark.parametrize(("confident", "verdict"), [((30, 240), "underconfident"), ((70, 300), "overconfident")])
+def test_calibration_in_words(confident: tuple[int, int], verdict: str):
+    """Half of 100 pixels and nine tenths of 300 are right, which is 80 %."""
+    bins = np.array([[100, 50, confident[0] * ONE], [300, 270, confident[1] * ONE]])
+    mean, error = sum(confident) / 4, (abs(confident[0] - 50) + abs(confident[1] - 270)) / 4
+    _, caption = calibration(bins)
+    assert f"confidence {mean:.1f} %, pixel accuracy 80.0 %: {abs(mean - 80):.1f} points {verdict}." in caption
+    assert f"calibration error {error:.1f} %" in caption
+
+
+def test_a_histogram_leaves_out_what_has_no_data():
+    levels = np.zeros(256, int)
+    levels[[0, 127, 128, 249]] = 1000, 30, 10, 60  # of 255: 49.8, 50.2 and 97.6 %
+    assert histogram(levels)[1] == "Median confidence 98 %; 30.0 % of the pixels are below 50 %."
+
+
+def test_smoothing_keeps_a_slope():
+    np.testing.assert_allclose(_smooth(np.arange(200.0))[10:-10], np.arange(200.0)[10:-10])
 
 
 @pytest.mark.parametrize("count", [1, 2, 39, 400])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regard.classes import ClassMap
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
 from regard.evaluation.evaluate import evaluate
@@ -35,8 +36,8 @@ def many(tmp_path: Path) -> LabelledData:
     return folder(root)
 
 
-def shown_of(model: Segmenter, data: LabelledData) -> dict[str, list[gallery.Entry]]:
-    return gallery.extremes(model, data, "val", evaluate(model, data))
+def shown_of(model: Segmenter, data: LabelledData, window: int = 0) -> dict[str, list[gallery.Entry]]:
+    return gallery.extremes(model, data, "val", evaluate(model, data, window=window), window=window)
 
 
 def test_worst_come_first_best_last_and_none_twice(tiny_model: Segmenter, many: LabelledData):
@@ -63,8 +64,9 @@ def test_few_images_are_shared_between_worst_and_best(
     assert [len(shown.get(title, [])) for title in ("Worst", "Best")] == [worst, best]
 
 
-def test_label_prediction_and_error_show_every_pixel(tiny_model: Segmenter, toy: LabelledData):
-    ((name, scores, pictures),) = shown_of(tiny_model, toy)["Worst"]
+@pytest.mark.parametrize("window", [0, 32])
+def test_label_prediction_and_error_show_every_pixel(tiny_model: Segmenter, toy: LabelledData, window: int):
+    ((name, scores, pictures),) = shown_of(tiny_model, toy, window)["Worst"]
     sample = toy.read(next(pair for pair in toy.split("val") if pair.name == name))
     image, label, prediction, error, confidence = (decoded(uri) for _, _, uri in pictures)
     palette = np.array([*toy.classes.palette, (0, 0, 0)])
@@ -77,6 +79,11 @@ def test_label_prediction_and_error_show_every_pixel(tiny_model: Segmenter, toy:
     assert (error[~labelled] == 0).all()
     assert confidence.shape == image.shape and pictures[4][1].endswith("% on average")
     assert name in pictures[0][1] and f"{100 * (1 - scores.accuracy):.0f} %" in pictures[3][1]
+
+
+def test_a_map_in_words_has_its_three_largest_classes():
+    labels = np.repeat([0, 1, 2, 3, 255], [10, 40, 5, 45, 900])
+    assert gallery.summary(labels.reshape(10, 100), ClassMap.of(["a", "b", "c", "d"])) == "d 45 %, b 40 %, a 10 %"
 
 
 def test_large_pictures_are_made_small_and_labels_keep_their_colours():

@@ -31,6 +31,7 @@ from regard.io.areas import class_areas
 from regard.io.raster import Box, open_raster
 from regard.models import Segmenter
 from regard.reports import page
+from regard.reports.class_map import describe
 from regard.reports.page import report
 from regard.training.config import TrainConfig
 from regard.training.record import Record, Run
@@ -258,6 +259,22 @@ def test_a_map_tells_its_areas_its_confidence_and_its_model(tmp_path: Path, tiny
         report(labels, tmp_path / "no.html", confidence=write_tif(tmp_path / "deep.tif", values[:1].astype(np.int16)))
     with pytest.raises(SizeMismatch, match="40 x 30"):
         report(labels, tmp_path / "no.html", confidence=write_tif(tmp_path / "small.tif", values[:1, :30, :40]))
+
+
+def test_mean_confidence_of_each_class_leaves_out_what_has_none(tmp_path: Path, tiny_model: Segmenter):
+    scene = write_tif(tmp_path / "scene.tif", np.full((3, 40, 40), 90))
+    regard.predict(tiny_model, scene, tmp_path / "map.tif", confidence=tmp_path / "sure.tif")
+    labels, levels = np.arange(1600).reshape(40, 40) % 3, np.full((40, 40), 51)
+    levels[labels == 1] = 204
+    levels[:, :7] = 0
+    for name, values in (("map.tif", labels), ("sure.tif", levels)):
+        with open_raster(tmp_path / name) as raster:
+            tags, place = raster.tags(), {"crs": raster.crs, "transform": raster.transform}
+        write_tif(tmp_path / name, values[None].astype(np.uint8), nodata=255 if name == "map.tif" else 0, **place)
+        with rasterio.open(tmp_path / name, "r+") as file:
+            file.update_tags(**tags)
+    facts = describe(tmp_path / "map.tif", tmp_path / "sure.tif")
+    assert facts["mean_confidence"] == pytest.approx([0.2, 0.8, 0.2])
 
 
 def test_large_areas_are_in_square_kilometres(tmp_path: Path, tiny_model: Segmenter):

@@ -63,6 +63,11 @@ def test_beyond_the_limit_the_classes_with_most_errors_stay_and_rows_still_add_u
     assert rows[0][2] == pytest.approx([100 / 120, 20 / 120])
 
 
+def test_errors_of_omission_count_as_those_of_commission():
+    counts = np.array([[9, 5, 5], [1, 9, 0], [1, 0, 9]])  # the first has 10 and 2, the others 1 and 5
+    assert tables.matrix(Scores(ClassMap.of(["a", "b", "c"]), counts), 1)[0] == ["a", "all others"]
+
+
 def test_pairs_come_by_pixels_with_their_share_of_the_class_and_of_all_errors():
     found = tables.pairs(scores([[90, 30, 0], [20, 20, 0], [0, 10, 10]], ["a", "b", "c"]))
     assert found == [

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from rasterio.crs import CRS
 from rasterio.transform import Affine
+from rasterio.warp import transform_bounds
 
 from regard.io.raster import Box
-from regard.web.grid import HALF_EARTH, SIDE, Address, MercatorGrid, PixelGrid, grid_of
+from regard.web.grid import HALF_EARTH, SIDE, Address, MercatorGrid, PixelGrid, Places, grid_of
 
 
 @pytest.mark.parametrize("size", [(1, 1), (256, 256), (257, 100), (3000, 1200)])
@@ -51,6 +52,27 @@ def test_a_place_on_the_page_is_the_pixel_that_tiles_show_there(code: int) -> No
     assert south < north
     ratio = grid.step(grid.finest - 3) / grid.step(grid.finest)
     assert ratio == 8 and 0.5 < (columns[0, 1] - columns[0, 0]) * 50 / 900 < 2
+
+
+def test_the_extent_of_a_curved_scene_is_that_of_rasterio() -> None:
+    """All Europe: its northern edge reaches beyond both northern corners."""
+    place, size = Affine(1000, 0, 2.5e6, 0, -1000, 5.4e6), (3900, 4000)
+    grid = MercatorGrid(size, CRS.from_epsg(3035), place)
+    west, south, east, north = transform_bounds("EPSG:3035", "EPSG:3857", 2.5e6, 1.5e6, 6.5e6, 5.4e6, densify_pts=500)
+    assert grid.around(Box(0, 0, *size)) == pytest.approx((west, north, east, south), abs=2000)
+
+
+@pytest.mark.parametrize(("zoom", "finest"), [(10.4, 10), (10.6, 11)])
+def test_the_finest_zoom_is_the_nearest(zoom: float, finest: int) -> None:
+    step = 2 * HALF_EARTH / SIDE / 2**zoom
+    assert MercatorGrid((90, 90), CRS.from_epsg(3857), Affine(step, 0, 0, 0, -step, 0)).finest == finest
+
+
+def test_what_lies_within_a_box() -> None:
+    columns, rows = np.meshgrid([2.9, 3.0, 5.9, 6.0], [7.9, 8.0, 8.9, 9.0])
+    inside, down, right = Places(columns, rows).within(Box(8, 3, 1, 3))
+    assert (inside == np.outer([0, 1, 1, 0], [0, 1, 1, 0])).all()
+    assert down.tolist() == [0, 0, 0, 0] and right.tolist() == [0, 2, 0, 2]
 
 
 def test_area_of_a_row_shrinks_to_the_poles() -> None:

@@ -118,6 +118,10 @@ REQUESTS: dict[str, tuple[Callable[[TestClient], int], int]] = {
         lambda c: c.get(TILE, headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}).status_code,
         403,
     ),
+    "other port": (
+        lambda c: c.get(TILE, headers={"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"}).status_code,
+        403,
+    ),
 }
 
 
