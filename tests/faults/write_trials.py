@@ -319,6 +319,7 @@ class Trial:
         kinds = {
             "new" if found.get(name) == content else "old" if found.get(name) == self.old.get(name) else "other"
             for name, content in self.new.items()
+            if content != self.old.get(name)
         }
         kind = kinds.pop() if len(kinds) == 1 else "mixed"
         return "none" if kind == "old" and not self.old else kind
