@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regard.card import Card
 from regard.errors import ConfigError, ExportError, one_line
 from regard.files import check_writable, replacing, writing
 from regard.inference.runtimes import CELLS, RT_INFO, needed
@@ -127,12 +128,23 @@ def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
     try:
         torch.export.save(program, part, extra_files={"regard": card.model_dump_json()})
     except RuntimeError as error:
-        reason = one_line(error)
-        raise ExportError(
-            f"torch cannot write {card.architecture} on {card.config['backbone']} as a program ({reason}). "
-            "Write it as .onnx instead."
-        ) from None
-    return torch.export.load(part).module()
+        raise _no_program(card, error) from None
+    program = torch.export.load(part).module()
+
+    def run(image: Tensor) -> Tensor:
+        try:
+            return program(image)
+        except AssertionError as error:  # the program is bound to the size that it was made with
+            raise _no_program(card, error) from None
+
+    return run
+
+
+def _no_program(card: Card, error: Exception) -> ExportError:
+    return ExportError(
+        f"torch cannot write {card.architecture} on {card.config['backbone']} as a program ({one_line(error)}). "
+        "Write it as .onnx instead."
+    )
 
 
 def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:

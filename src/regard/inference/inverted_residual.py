@@ -64,10 +64,14 @@ def use_inverted_residuals(model: Segmenter) -> None:
     """Join the three convolutions of each inverted residual whose depthwise one has no gate behind it."""
     after = dict(followers(model, (FastConv,), (FastConv,)))
     names = {module: name for name, module in model.named_modules()}
+    projecting = set[nn.Module]()
     for expand, depthwise in after.items():
         project = after.get(depthwise)
+        if expand in projecting:
+            continue  # it ends a residual already
         assert isinstance(expand, FastConv) and isinstance(depthwise, FastConv)
         if isinstance(project, FastConv) and _is_pointwise(expand, project) and _is_depthwise(depthwise):
+            projecting.add(project)
             model.set_submodule(names[expand], InvertedResidual(expand, depthwise, project))
             model.set_submodule(names[depthwise], nn.Identity())
             model.set_submodule(names[project], nn.Identity())

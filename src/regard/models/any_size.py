@@ -18,8 +18,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.ops.resize import resize_logits
-
 STRIDES = (4, 8, 16, 32)  # that divide the places of windows
 Maps = list[Float[Tensor, "b _ _ _"]]
 
@@ -63,7 +61,7 @@ class Joined(nn.Module):
         self.first = first
 
     def forward(self, maps: Maps, size: Sequence[int]) -> Maps:
-        joined = [resize_logits(x, size, align_corners=False) for x in maps[self.first :]]
+        joined = [F.interpolate(x, tuple(size), mode="bilinear", align_corners=False) for x in maps[self.first :]]
         return [*maps[:-1], torch.cat(joined, dim=1)]
 
 
@@ -72,6 +70,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, channels: Sequence[int], patch: int, stride: int) -> None:
         super().__init__()
+        self.fits = math.log2(patch / stride).is_integer()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in channels)
         self.steps = nn.ModuleList(_steps(width, patch, stride) for width in channels)
 
@@ -81,7 +80,9 @@ class Pyramid(nn.Module):
             steps(norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
             for x, norm, steps in zip(maps, self.norms, self.steps, strict=True)
         ]
-        return [resize_logits(x, size, align_corners=False) for x in scaled]
+        if self.fits:
+            return scaled
+        return [F.interpolate(x, tuple(size), mode="bilinear", align_corners=False) for x in scaled]
 
 
 def _steps(channels: int, patch: int, stride: int) -> nn.Sequential:
@@ -119,7 +120,10 @@ def fit(
 
 
 def found_padding(network: nn.Module, device: str, native: int) -> int | None:
-    """The multiple that images must be padded to, ``native`` or a power of two; 1 for none, None if there is none."""
+    """The multiple that images must be padded to; 1 for none, None if there is none.
+
+    Networks that lose cells at the edges (Inception) need three cells at least.
+    """
     coarsest = max(_strides(network))
     odd = torch.zeros(1, 3, 3 * coarsest + 1, 4 * coarsest - 1, device=device)
     if takes(network, odd):
@@ -127,7 +131,7 @@ def found_padding(network: nn.Module, device: str, native: int) -> int | None:
     for side in (coarsest, 2 * coarsest, native):
         if takes(network, torch.zeros(1, 3, side, 2 * side, device=device)):
             return side
-    return 1 if takes(network, F.pad(odd, (0, 4 * coarsest, 0, 4 * coarsest)), within=6) else None
+    return 3 * coarsest if takes(network, F.pad(odd, (0, 4 * coarsest, 0, 4 * coarsest)), within=6) else None
 
 
 def takes(network: nn.Module, image: Float[Tensor, "1 c h w"], *, within: int = 0) -> bool:

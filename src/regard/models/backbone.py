@@ -35,6 +35,7 @@ OWN_OPTIONS = ("pad", "pool_ceil", "contract_dilation", "dilate_second", "two_st
 
 # How timm's families are asked to take images of other sizes than their weights were trained with.
 FREE_SIZES: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+ENDING_TABLES = ("mvitv2",)  # of positions: without memory nobody notices where they end
 WORKS = "resnet50, efficientnet_b0, convnext_tiny, swin_tiny_patch4_window7_224 or vit_small_patch16_dinov3"
 
 
@@ -101,8 +102,9 @@ def padding_of(name: str, output_stride: int | None, options: Mapping[str, Any])
 def _padding_of(name: str, output_stride: int | None, options: str) -> int:
     if name.startswith("hrnet"):
         return 1  # see ``make_bilinear``
+    devices = () if name.startswith(ENDING_TABLES) else ("meta", "cpu")  # without memory, if the network's code can
     height, width = cast(Any, timm.get_pretrained_cfg(name)).input_size[1:]
-    for device in ("meta", "cpu"):  # without memory, if the network's code allows it
+    for device in devices:
         try:
             with torch.device(device):
                 network = _create(name, output_stride, False, arguments_of(name, json.loads(options))).eval()

@@ -54,13 +54,15 @@ def test_a_gate_or_a_shortcut_in_between_keeps_the_convolutions_apart() -> None:
 
 
 class Shared(nn.Module):
-    """Three convolutions in a row; something else takes the output of the one numbered ``shared``."""
+    """Convolutions in a row, three or more; something else takes the output of the one numbered ``shared``."""
 
     bands = ("red", "green", "blue")
 
-    def __init__(self, shared: int | None) -> None:
+    def __init__(self, shared: int | None, times: int = 1) -> None:
         super().__init__()
-        convs = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 3, 1)
+        convs = [nn.Conv2d(3, 8, 1)]
+        for last in [8] * (times - 1) + [3]:
+            convs += [nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, last, 1)]
         self.convs = nn.ModuleList(map(FastConv, convs))
         self.shared = shared
 
@@ -77,6 +79,17 @@ class Shared(nn.Module):
 @torch.inference_mode()
 def test_only_what_nothing_else_takes_is_joined(shared: int | None, count: int, unchecked: None) -> None:
     network, image = Shared(shared).eval(), torch.randn(1, 3, 9, 12)
+    expected = network(image)
+    use_inverted_residuals(network)  # type: ignore[arg-type]
+    assert sum(isinstance(part, InvertedResidual) for part in network.modules()) == count
+    torch.testing.assert_close(network(image), expected)
+
+
+@pytest.mark.parametrize(("times", "count"), [(2, 1), (3, 2), (4, 2)])
+@torch.inference_mode()
+def test_a_convolution_is_of_one_residual_alone(times: int, count: int, unchecked: None) -> None:
+    """Where 1x1 and depthwise convolutions alternate (LCNetV2), one that ends a residual does not begin another."""
+    network, image = Shared(None, times).eval(), torch.randn(1, 3, 9, 12)
     expected = network(image)
     use_inverted_residuals(network)  # type: ignore[arg-type]
     assert sum(isinstance(part, InvertedResidual) for part in network.modules()) == count
