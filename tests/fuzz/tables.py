@@ -269,13 +269,12 @@ def _change_table(rng: Random, database: sqlite3.Connection) -> None:
         )
         columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
         database.execute(
-            f"UPDATE {table} SET {rng.choice(columns)} = ?",
+            f"UPDATE {table} SET {rng.choice(columns or ['name'])} = ?",
             (rng.choice((*TEXTS, 0, -1, 10**18, None, 1e300, "fields", "LOCAL_CS['x']")),),
         )
     elif kind == "definition":
-        known = database.execute("SELECT definition FROM gpkg_spatial_ref_sys LIMIT 50").fetchall() or [
-            ("",)
-        ]  # a view of none
+        known = database.execute("SELECT definition FROM gpkg_spatial_ref_sys LIMIT 50").fetchall()
+        known = known or [("",)]  # a view of none
         system = str(rng.choice(known)[0])
         spoiled = rng.choice(
             (number_edges(rng, system), bytes_changed(rng, system.encode()).decode("latin-1"), system * 50)

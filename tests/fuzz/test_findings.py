@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
+import shapely
 import torch
 from safetensors.torch import save_file
 
@@ -28,6 +31,7 @@ from regard.errors import (
     UnreadableImage,
 )
 from regard.files import digest
+from regard.io.even_odd import filled
 from regard.io.image import image_size
 from regard.io.vectors import read_shapes
 from regard.mapping.journal import Journal
@@ -167,6 +171,42 @@ def test_a_saved_model_still_loads(tmp_path: Path) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
     )
+
+
+def test_to_read_a_geopackage_with_a_log_of_writers_changes_nothing_next_to_it(tmp_path: Path) -> None:
+    polygon = shapely.to_wkb(np.array([shapely.box(0, 0, 1, 1)]))
+    kinds = np.array(["a"], object)
+    path = tmp_path / "fields.gpkg"
+    pyogrio.raw.write(path, polygon, [kinds], ["kind"], crs="EPSG:32633", geometry_type="Polygon", layer="fields")
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA journal_mode = wal").fetchone() == ("wal",)
+    before = tmp_path.stat().st_mtime_ns
+    assert len(read_shapes(path, ["kind"]).shapes) == 1
+    assert tmp_path.stat().st_mtime_ns == before
+
+
+def test_what_is_written_to_the_log_alone_is_read(tmp_path: Path) -> None:
+    polygon = shapely.to_wkb(np.array([shapely.box(0, 0, 1, 1), shapely.box(1, 0, 2, 1)]))
+    path = tmp_path / "fields.gpkg"
+    pyogrio.raw.write(
+        path, polygon, [], [], crs="EPSG:32633", geometry_type="Polygon", layer="fields", SPATIAL_INDEX="NO"
+    )
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = wal")
+        database.execute("DROP TRIGGER IF EXISTS trigger_delete_feature_count_fields")
+        database.execute("DELETE FROM fields WHERE fid = 2")
+        database.commit()
+        assert len(read_shapes(path).shapes) == 1
+
+
+def test_edges_that_lie_on_each_other_a_thousand_times_take_no_time(tmp_path: Path) -> None:
+    corners = [[1e300, 4999800.0], [1e300, 4999820.0], [1e300, 4999880.0], [1e300, 4999980.0]]
+    ring = (corners + corners[::-1]) * 1000
+    rings = [[*ring, ring[0]], [[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]], [[1, 1], [1, 1], [5, 5], [1, 1]]]
+    began = time.process_time()
+    shapes = filled(np.array([shapely.Polygon(one) for one in rings]))
+    assert [round(shape.area) for shape in shapes] == [0, 81, 0]
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])

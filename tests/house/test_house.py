@@ -7,7 +7,7 @@ import pytest
 from house import House, measure
 
 LIMITS = {
-    "files": 167,
+    "files": 170,
     "files below 60 lines": 15,
     "files over 260 lines": 0,
     "median lines of a function": 8,

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 
 from regard.errors import ConfigError, listed
 from regard.io.gdal import XML
-from regard.io.vector_writer import VectorWriter, gdal_name
+from regard.io.vector_opening import as_it_is, gdal_name, layers_in
+from regard.io.vector_writer import VectorWriter
 from regard.io.vectors import layer_of, refusing
 
 # What an estimate needs besides `reference`. It stands with each point, and so in every export of the layer.
@@ -85,8 +86,8 @@ def read_points(source: str | Path) -> Points:
     """
     path, layer = layer_of(source)
     with refusing(path, "the points that regard sample wrote"):
-        layers = [name for name, kind in pyogrio.list_layers(gdal_name(path)).tolist() if kind is not None]
-        found = pyogrio.raw.read(gdal_name(path), layer=layer or next(iter(layers), None), read_geometry=False)
+        layer = layer or next(iter(layers_in(path)), None)
+        found = pyogrio.raw.read(gdal_name(path), layer=layer, read_geometry=False, **as_it_is(path))
     values = dict(zip(found[0]["fields"].tolist(), found[3], strict=True))
     missing = [name for name in COLUMNS if name not in values]
     if missing:

@@ -22,18 +22,16 @@ import shapely
 
 from regard.errors import ConfigError, MissingExtra, OutputError
 from regard.files import FileWriter, check_writable
+from regard.io.vector_opening import as_it_is, gdal_name
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
 BATCH, BATCH_BYTES = 20_000, 2**22  # polygons, and bytes of their geometry, that are written at a time
 BROKEN = (RuntimeError, OSError, IndexError, sqlite3.Error)  # raised where a file cannot be written or is cut short
 RESERVED = re.compile(r"gpkg|sqlite_|rtree_", re.IGNORECASE)  # how no table of a GeoPackage may begin
-PARSED = re.compile(r"[;!?\n\r\t]|://")  # of a path: what pyogrio takes for a part of a URL
+
 
 RFC_7946 = {"RFC7946": "YES", "COORDINATE_PRECISION": 9}  # GDAL reprojects to WGS 84; 9 decimals are 0.1 mm
 
-QUERIES = """WITH plain AS (SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%')
-SELECT name FROM sqlite_master WHERE type = 'view'
-UNION ALL SELECT plain.name FROM plain, pragma_table_xinfo(plain.name) WHERE hidden > 0"""
 
 Columns = Mapping[str, np.ndarray]
 
@@ -65,23 +63,6 @@ def layer_name(path: Path) -> str:
     return f"map_{name}" if RESERVED.match(name) else name or "polygons"
 
 
-def gdal_name(path: Path) -> Path | str:
-    """The name by which pyogrio opens a file as it is, whatever characters its path has."""
-    path = path.absolute()
-    return f"/vsisubfile/0_0,{path}" if PARSED.search(str(path)) else path
-
-
-def check_stored(path: Path) -> None:
-    """Raise a ConfigError for a GeoPackage with queries: to list its layers GDAL runs them, be they without end."""
-    if path.suffix.lower() not in (".gpkg", ".sqlite", ".db") or path.is_dir():
-        return
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as file:
-        if found := file.execute(QUERIES).fetchone():
-            raise ConfigError(
-                f"{path.name} has a query, {found[0]!r}. Store what it gives: ogr2ogr new.gpkg {path.name}."
-            )
-
-
 def description_of(path: Path) -> str | None:
     """What a vector file says of itself (see :class:`VectorWriter`); None where it says nothing, or cannot be read."""
     with suppress(*BROKEN, ImportError, ValueError):
@@ -89,7 +70,7 @@ def description_of(path: Path) -> str | None:
             from pyarrow import parquet
 
             return (parquet.read_schema(path).metadata or {}).get(b"description", b"").decode() or None
-        return (_pyogrio().read_info(gdal_name(path))["layer_metadata"] or {}).get("DESCRIPTION")
+        return (_pyogrio().read_info(gdal_name(path), **as_it_is(path))["layer_metadata"] or {}).get("DESCRIPTION")
     return None
 
 
@@ -99,7 +80,7 @@ def names_in(path: Path) -> list[str]:
         from pyarrow import parquet
 
         return parquet.read_table(path, columns=["name"])["name"].to_pylist()
-    about = _pyogrio().raw.read(gdal_name(path), columns=["name"], read_geometry=False)
+    about = _pyogrio().raw.read(gdal_name(path), columns=["name"], read_geometry=False, **as_it_is(path))
     return about[3][0].tolist()
 
 

@@ -16,15 +16,15 @@ import shapely
 from jaxtyping import Bool
 
 from regard.errors import ConfigError, UnreadableImage, counted, listed, one_line
+from regard.io.even_odd import filled
 from regard.io.extent import Grid, reaching
 from regard.io.raster import Box, Raster, to_map
-from regard.io.vector_writer import check_stored, gdal_name
+from regard.io.vector_opening import as_it_is, check_stored, gdal_name, layers_in
 
 LAYER = "layername="  # after a file and |, as QGIS names a layer
 IDS = ("id", "@id", "osm_id")  # columns that tell features apart, in this order; else GDAL's FID
 BROKEN = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError)
 UNEXPECTED = (ValueError, LookupError, RuntimeError, shapely.errors.ShapelyError, MemoryError)  # of damaged files
-POLYGON, MULTIPOLYGON = 3, 6  # shapely's type_id
 
 Area = str | Path | Sequence[float]  # bounds, or a vector file
 
@@ -78,7 +78,7 @@ def read_shapes(source: str | Path, columns: Sequence[str] = (), where: str | No
         fields, crs, fids, raw, values = _read(path, layer, [*columns, *IDS], where)
     missing = [name for name in columns if name not in fields]
     if missing:
-        has = listed(pyogrio.read_info(gdal_name(path), layer=layer)["fields"].tolist(), 16) or "none"
+        has = listed(pyogrio.read_info(gdal_name(path), layer=layer, **as_it_is(path))["fields"].tolist(), 16) or "none"
         raise ConfigError(f"{path.name} has no column {missing[0]!r}; it has {has}. Choose one of them.")
     shapes = filled(raw)
     kept = shapely.area(shapes) > 0
@@ -107,7 +107,7 @@ def refusing(path: Path, wanted: str) -> Iterator[None]:
 
 def _chosen_layer(path: Path, named: str | None) -> str | None:
     """The layer that is named, or the only one that can hold polygons."""
-    layers = {name: kind for name, kind in pyogrio.list_layers(gdal_name(path)).tolist() if kind is not None}
+    layers = layers_in(path)
     polygonal = [name for name, kind in layers.items() if "Point" not in kind and "Line" not in kind]
     if named is not None and named not in layers:
         raise ConfigError(f"{path.name} has no layer {named!r}; it has {listed([*layers], 16)}. Choose one of them.")
@@ -123,55 +123,28 @@ def _read(
     """Column names, CRS, FIDs, geometries and columns of a layer."""
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Several features with id|.*does not have a.*field", RuntimeWarning)
+            warnings.filterwarnings(
+                "ignore", "Several features with id|.*does not have a.*field|Non closed ring", RuntimeWarning
+            )
             about, fids, geometry, values = pyogrio.raw.read(
-                gdal_name(path), layer=layer, columns=columns, where=where, return_fids=True, force_2d=True
+                gdal_name(path),
+                layer=layer,
+                columns=columns,
+                where=where,
+                return_fids=True,
+                force_2d=True,
+                **as_it_is(path),
             )
     except (ValueError, *BROKEN) as error:
         if where is None or "SQL" not in str(error):
             raise
-        fields = listed(pyogrio.read_info(gdal_name(path), layer=layer)["fields"].tolist(), 16)
+        fields = listed(pyogrio.read_info(gdal_name(path), layer=layer, **as_it_is(path))["fields"].tolist(), 16)
         example = "building IS NOT NULL AND \"roof:material\" = 'tin'"
         raise ConfigError(
             f"{path.name}: where {where!r} is not a condition; write {example}. Columns: {fields}."
         ) from None
     raw = np.full(len(fids), None, object) if geometry is None else shapely.from_wkb(geometry, on_invalid="fix")
     return list(about["fields"]), about["crs"], fids, raw, values
-
-
-def filled(shapes: np.ndarray) -> np.ndarray:
-    """Each geometry as the valid polygons of the ground that GDAL fills: the rings of a polygon by the even-odd rule,
-    the polygons of a collection united; lines and points fill nothing.
-    """
-    made = shapes.copy()
-    plain = shapely.is_valid(shapes) & np.isin(shapely.get_type_id(shapes), (POLYGON, MULTIPOLYGON))
-    for index in np.flatnonzero(~plain):
-        parts = [part for part in _polygons_in(shapes[index]) if np.isfinite(shapely.get_coordinates(part)).all()]
-        made[index] = shapely.union_all([_even_odd(part) for part in parts])
-    return made
-
-
-def _even_odd(polygon: Any) -> Any:
-    """The faces between a polygon's rings from which a ray to the right crosses the rings an odd number of times."""
-    rings = shapely.get_rings(polygon)
-    faces = shapely.get_parts(shapely.polygonize([shapely.union_all(rings)]))
-    edges = np.concatenate([np.stack([xy[:-1], xy[1:]]) for xy in map(shapely.get_coordinates, rings)], axis=1)
-    (x1, y1), (x2, y2) = edges[0].T, edges[1].T
-    kept = []
-    for face, (x, y) in zip(faces, shapely.get_coordinates(shapely.point_on_surface(faces)), strict=True):
-        across = (y1 > y) != (y2 > y)
-        right = x1[across] + (y - y1[across]) / (y2 - y1)[across] * (x2 - x1)[across] > x
-        if right.sum() % 2:
-            kept.append(face)
-    return shapely.union_all(kept)
-
-
-def _polygons_in(shape: Any) -> Iterator[Any]:
-    """The polygons of a geometry, of a collection's collections too."""
-    if shape is not None and shape.geom_type == "Polygon":
-        yield shape
-    for part in getattr(shape, "geoms", ()):
-        yield from _polygons_in(part)
 
 
 def read_polygons(

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from regard.errors import ConfigError, UnreadableImage
+from regard.io.even_odd import filled
 from regard.io.gdal import inside
 from regard.io.raster import Box, open_raster
-from regard.io.vectors import area_of_interest, filled, read_shapes
+from regard.io.vectors import area_of_interest, read_shapes
 from support import write_tif
 
 SHARED = Path(os.environ.get("REGARD_SHARED", Path(__file__).parents[4] / "shared"))
