@@ -242,13 +242,16 @@ class Trial:
         return {name: stated(path) for name, path in files.items() if name not in hidden}, hidden
 
     def _state(self) -> bytes:
-        """A digest of all that the next run can see: names, contents, and which files are older than which raster."""
+        """A digest of all that the next run can see: names, contents, and which files are older than which raster.
+
+        Of what is unfinished that is its name: no run reads it.
+        """
         paths = sorted(self.disk.disk.rglob("*"), key=lambda path: RANDOM.sub("", str(path)))
         rasters = [path.stat().st_mtime_ns for path in paths if path.suffix == ".tif"]
         about = [
             (
                 RANDOM.sub("", str(path)),
-                hashlib.sha256(stated(path)).digest() if path.is_file() else b"",
+                hashlib.sha256(stated(path)).digest() if path.is_file() and ".part" not in path.name else b"",
                 [path.stat().st_mtime_ns < made for made in rasters],
             )
             for path in paths

@@ -140,7 +140,7 @@ def run_on_cluster(scenes: Sequence[Scene], address: str, workers: int) -> Itera
         if address == LOCAL:
             stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": RETRIES}))
             page = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}  # no fixed port
-            scheduler = LocalCluster(workers, threads_per_worker=1, host="127.0.0.1", **page)
+            scheduler = LocalCluster(n_workers=workers, threads_per_worker=1, host="127.0.0.1", **page)
             stack.callback(_close, scheduler)
             revive = PeriodicCallback(partial(_revive, scheduler, workers), CHECK_WORKERS_MS)
             scheduler.loop.add_callback(revive.start)

@@ -149,18 +149,20 @@ def test_a_worker_that_does_not_stop_in_time_fails_nothing(
     distributed = pytest.importorskip("distributed", reason="distributed is in the extra 'cluster'")
 
     class Slow(distributed.LocalCluster):
-        def __init__(self, workers: int, **options: Any) -> None:
-            super().__init__(workers, **(options | {"processes": False, "host": None}))
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**(options | {"processes": False, "host": None}))
+            started.append(len(self.workers))
 
         def close(self, timeout: float | None = None) -> None:
             super().close(timeout)
             raise TimeoutError
 
+    started: list[int] = []
     monkeypatch.setattr(distributed, "LocalCluster", Slow)
     model, root = world
     scene = Scene(model, Source.of(root / "tiles" / "tile0.tif"), map_options(root / "out" / "tile0.tif", **SMALL))
-    assert [result.failed for result in run_on_cluster([scene], "local", 1)] == [""]
-    assert (root / "out" / "tile0.tif").is_file()
+    assert [result.failed for result in run_on_cluster([scene], "local", 3)] == [""]
+    assert (root / "out" / "tile0.tif").is_file() and started == [3]
 
 
 @pytest.mark.slow
