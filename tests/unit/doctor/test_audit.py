@@ -110,6 +110,15 @@ def test_masks_of_0_and_255_are_told_also_where_one_is_all_255(broken: Path) -> 
     assert has(audit(broken), "error", "labels", "tile1.png", "255 rewritten as 1")
 
 
+@pytest.mark.parametrize("holds_0", [False, True])
+def test_labels_that_begin_at_1_all_over_the_set(broken: Path, holds_0: bool) -> None:
+    for number in range(6):
+        relabel(broken, f"tile{number}", lambda labels: labels + 1)
+    if holds_0:
+        relabel(broken, "tile3", lambda labels: np.where(labels == 3, 0, labels))
+    assert has(audit(broken, progress=False), "error", "labels", "tile1.png", "Subtract 1 everywhere") != holds_0
+
+
 def test_a_split_without_a_label_is_an_error_but_for_test(broken: Path) -> None:
     for number in (4, 5):
         relabel(broken, f"tile{number}", lambda x: np.full_like(x, 255))
@@ -196,6 +205,15 @@ def test_a_mirrored_copy_compressed_as_jpeg_is_a_leak(broken: Path, quality: int
         image.save(broken / "images/again.jpg", quality=quality)
     (broken / "images/again.png").unlink()
     assert has(audit(broken), "error", "leak", "again.jpg", "mirrored or rotated")
+
+
+def test_a_noisy_copy_of_a_third_of_the_size_is_a_leak(broken: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 80, (SIDE, SIDE, 3))
+    extra(broken, "again", lambda x: x)
+    with Image.open(broken / "images/again.png") as image:
+        small = image.resize((SIDE // 3, SIDE // 3)).resize((SIDE, SIDE))
+    save_image(broken / "images/again.png", (np.asarray(small) + noise).clip(0, 255))
+    assert has(audit(broken), "error", "leak", "again.png", "copies of one image")
 
 
 def test_no_leak_where_only_one_has_labels(broken: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from regard.blocks import ChannelAttention, NonLocal, NonLocalPosition, ObjectCo
 from regard.errors import BandMismatch, ConfigError, OutputError, UnknownName
 from regard.explain import explain as explaining
 from regard.explain.explain import Seen, _context, _span, cells, explain, parse_at, recording
+from regard.explain.explanation import Place, draw
 from regard.inference.scores import prepare
 from regard.models import Segmenter
 from regard.models.danet_ocr import PositionContext
@@ -366,6 +368,39 @@ def test_the_figure_is_a_picture(make: Callable[[], Segmenter], at: tuple, photo
     with Image.open(why.save(tmp_path / "new" / "why.png")) as image:
         assert image.format == "PNG" and image.width == 1800
         assert np.asarray(image.convert("L")).std() > 10
+
+
+@pytest.mark.parametrize(("align_corners", "size", "first"), [(False, (15, 20), 2), (True, (11, 16), 0)])
+def test_a_map_on_the_picture_has_its_values_at_the_middles_of_its_cells(
+    align_corners: bool, size: tuple[int, int], first: int, photograph: Path
+) -> None:
+    grid = np.random.default_rng(3).random((3, 4)).astype(np.float32)
+    why = replace(explain(tiny("ocrnet"), photograph, (3, 4)), align_corners=align_corners)
+    smooth = why.on_picture(grid, size)
+    np.testing.assert_allclose(smooth[first::5, first::5], grid, atol=1e-6)
+    assert grid.min() <= smooth.min() and smooth.max() <= grid.max()
+
+
+def test_the_figure_in_numbers(photograph: Path) -> None:
+    names = [f"class {index}" for index in range(12)]
+    why = explain(tiny("danet", classes=names), photograph, (20, 13))
+    shares = np.r_[0.01, 0.2, np.full(9, 0.0859), 0.0169].astype(np.float32)
+    weights = np.zeros((6, 9), np.float32)
+    weights[2, 2] = 1
+    moved = replace(why, origin=(32, 64), place=Place(40, 70), probabilities=shares, attention={POSITION: weights})
+    figure = draw(moved)
+    bars = next(axis for axis in figure.axes if axis.get_title(loc="left") == "probability")
+    assert [text.get_text() for text in bars.get_yticklabels()] == names[1:11]
+    marks = {tuple(line.get_xydata()[0]) for axis in figure.axes for line in axis.lines if line.get_marker() == "o"}
+    assert marks == {(8.5, 6.5)}
+    scale = next(axis for axis in figure.axes if axis.get_xlabel() == "× uniform attention")
+    assert scale.get_xlim()[0] == 0 and 20 < scale.get_xlim()[1] <= 54
+
+
+def test_weights_of_regions_are_the_mean_over_the_contexts(photograph: Path) -> None:
+    first, second = np.eye(3)[0], np.array([0.0, 0.5, 0.5])
+    why = replace(explain(tiny("ocrnet"), photograph, (3, 4)), relations={"a": first, "b": second})
+    assert why.region_weights == pytest.approx([0.5, 0.25, 0.25])
 
 
 def test_it_shows_itself_and_saves_where_it_can(photograph: Path, tmp_path: Path) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from unittest.mock import Mock
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from regard.errors import ConfigError
 from regard.web import serve
-from regard.web.serve import Server, listen, server_of
+from regard.web.serve import Server, TimeoutProtocol, listen, server_of
 from regard.web.viewer import Viewer
 from web_support import TOKEN
 
@@ -116,5 +120,20 @@ def test_the_end_stops_the_model_first(plain: Viewer) -> None:
 def test_a_port_that_is_taken_or_impossible_is_refused() -> None:
     with listen("127.0.0.1", 0) as ear, pytest.raises(ConfigError, match=r"cannot listen at 127\.0\.0\.1, port"):
         listen("127.0.0.1", ear.getsockname()[1])
-    with pytest.raises(ConfigError, match="port 99999"):
-        listen("127.0.0.1", 99_999)
+    with pytest.raises(ConfigError, match="port 65536"):
+        listen("127.0.0.1", 65_536)
+
+
+def test_beyond_the_most_connections_the_longest_silent_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MOST_CONNECTIONS", 2)
+    transports = [Mock(**{"get_extra_info.return_value": None}) for _ in range(3)]
+
+    async def connect() -> None:
+        config, state = uvicorn.Config(Mock(), log_config=None, ws="none", lifespan="off"), ServerState()
+        config.load()
+        for transport in transports:
+            TimeoutProtocol(config, state, {}, asyncio.get_running_loop()).connection_made(transport)
+            await asyncio.sleep(0.01)
+
+    asyncio.run(connect())
+    assert [transport.abort.called for transport in transports] == [True, False, False]

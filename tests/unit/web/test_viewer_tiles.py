@@ -123,7 +123,11 @@ def test_a_map_and_labels_from_files(tmp_path: Path, viewer_of: Callable[..., Vi
         answer = viewer.answer(Address(0, 0, 0), always)
         assert (answer.labels[:100, :120] == file.read_band(Box(0, 0, *file.size))).all()
         assert viewer.regions.window.cache_info().misses == 0
-        assert (answer.confidence[:100, :120] == sure.read_band(Box(0, 0, *sure.size))).all()
+        steps = sure.read_band(Box(0, 0, *sure.size))
+        assert (answer.confidence[:100, :120] == steps).all()
+    shares = write_tif(tmp_path / "shares.tif", steps[None] / np.float32(255), crs=None, transform=None)
+    again = viewer_of(scene, model, labels_map=finished, confidence=shares).answer(Address(0, 0, 0), always)
+    assert np.abs(again.confidence[:100, :120].astype(int) - steps).max() <= 1
 
     save_image(tmp_path / "labels.png", labels)
     for name, values in (("index.png", truth), ("colours.png", np.vstack([COLOURS, [(0, 0, 0)]])[truth.clip(0, 3)])):
