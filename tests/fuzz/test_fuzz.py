@@ -13,19 +13,22 @@ from tests.fuzz.formats import FORMATS
 from tests.fuzz.worker import Files, Format, Task, Verdict, verdicts
 
 ROOT = Path(__file__).parents[2]
+GROUPS = 4  # of formats, tried at the same time
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="inputs are watched by Linux's limits and timers")
-@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.nightly)])
-def test_odd_files_are_accepted_or_refused_in_words(count: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", range(GROUPS))
+def test_odd_files_are_accepted_or_refused_in_words(number: int, tmp_path: Path) -> None:
     """In a process of its own: without the checks of shapes that tests add, so that users' errors are seen."""
-    command = [sys.executable, "-m", "tests.fuzz", "--count", str(count), "--save", tmp_path / "table.md"]
+    formats = [*FORMATS][number::GROUPS]
+    command = [sys.executable, "-m", "tests.fuzz", *formats, "--count", "200", "--save", tmp_path / "table.md"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     rows = [row.split(" | ") for row in (tmp_path / "table.md").read_text().splitlines()[2:]]
-    assert len(rows) == len(FORMATS)
+    assert [row[0].removeprefix("| ") for row in rows] == formats
     assert all(int(row[2]) > 0 for row in rows), rows
-    assert all(int(row[3]) > 0 for row in rows[:-1]), rows  # a damaged journal is not refused: parts are made again
+    assert all(int(row[3]) > 0 for row in rows if "journal" not in row[0]), rows  # damaged parts are made again
 
 
 def _hang(folder: Path) -> None:
