@@ -116,6 +116,16 @@ def test_several_sources_go_to_a_folder(tmp_path: Path, capsys: pytest.CaptureFi
     assert "Mpx/s" in out
 
 
+def test_options_may_stand_between_the_model_and_the_sources(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save(tiny(), tmp_path / "m.safetensors")
+    images = [save_image(tmp_path / name, [[[200, 40, 40]] * 50] * 40) for name in ("a.png", "b.png")]
+    code, _, errors = run_here(capsys, "predict", model, "--no-progress", "--out", tmp_path / "maps", *images)
+    assert code == 0, errors
+    assert sorted(path.name for path in (tmp_path / "maps").glob("*.png")) == ["a.png", "b.png"]
+
+
 def test_train_evaluate_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_set(tmp_path / "toy")
     network = ["--backbone", "test_resnet", "--config.width", 16, "--config.output_stride", 16]

@@ -44,9 +44,8 @@ RUN = Parameter(group=Group("Run", sort_key=3))
 @app.command
 def predict(
     model: Model,
-    sources: Annotated[tuple[str, ...], Parameter(name="SOURCE", json_list=False)],
     /,
-    *,
+    *sources: Annotated[str, Parameter(name="SOURCE", required=True)],
     outputs: Annotated[_Outputs, _under("Outputs", 1)],
     input: Annotated[_Input, _under("Input", 2)] = _Input(),
     overwrite: Annotated[bool, RUN] = MapOptions.overwrite,

@@ -75,10 +75,12 @@ def _labels_again(
     top, height = _around(core.top, core.height, larger, raster.size[0])
     left, width = _around(core.left, core.width, larger, raster.size[1])
     pixels = padded(raster, window := Box(top, left, height, width))
+    cut = slices(core._replace(top=core.top - top, left=core.left - left))
+    if not pixels.valid.any():
+        return np.zeros_like(pixels.valid[cut], np.uint8), pixels.valid[cut]
     context.look_at_box(window, pixels)
     with torch.inference_mode():
         labels = most_likely(scores_of(model, pixels, views)[None])[0].cpu().numpy()
-    cut = slices(core._replace(top=core.top - top, left=core.left - left))
     return labels[cut], pixels.valid[cut]
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import regard
+from regard.checkpoints.file import save
 from regard.errors import ConfigError
 from regard.inference.scores import grid_scores
 from regard.inference.whole_scene import summing_over_scene
@@ -22,13 +23,14 @@ from regard.io.source import Source
 from regard.io.window_reader import padded
 from regard.mapping import scene_context
 from regard.mapping.blend import axes
+from regard.mapping.plan import verify_map
 from regard.mapping.predict import predict
 from regard.mapping.scene_context import in_context
 from regard.models import Segmenter
 from regard.ops import scene_sums
 from regard.ops.attention import attend
 from regard.ops.scene_sums import Place, SceneSummary
-from regard.options import MapOptions, Windows
+from regard.options import MapOptions, Outputs, Windows
 from support import tiny, write_tif
 
 SIZE = (160, 224)
@@ -232,3 +234,13 @@ def test_what_has_no_context_of_the_scene_is_refused(
 def test_an_unknown_context_is_refused(unchecked: None) -> None:
     with pytest.raises(ConfigError, match="need window or scene"):
         Windows(context="country")
+
+
+def test_a_scene_without_data_has_no_labels_and_none_that_differ(tmp_path: Path) -> None:
+    scene = write_tif(tmp_path / "scene.tif", np.zeros((3, 130, 130), np.uint8), nodata=0)
+    network = tiny("ocrnet")
+    model = save(network, tmp_path / "m.safetensors")
+    made = predict(network, scene, tmp_path / "map.tif", **SMALL)
+    windows = Windows(64, 32, context="scene")
+    found = verify_map(str(model), Source.of(scene), MapOptions(Outputs(made), windows=windows))
+    assert (found["pixels"], found["changed_percent"]) == (0, 0)
