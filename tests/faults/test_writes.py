@@ -27,6 +27,7 @@ def trials(*arguments: str) -> dict[str, int]:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_the_files_of_a_photograph_stay_whole_whatever_call_fails() -> None:
     assert trials("labels", "--every", "7", "--faults", "killed,full,EIO")["points"] > 30
 
