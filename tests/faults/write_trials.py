@@ -304,8 +304,8 @@ class Trial:
         tally.outcomes[self._outcome(found)] += 1
         self._judge_files(tally, where, found)
         self._judge_end(tally, where, fault, ended, found, hidden)
-        if ended.code == 0 and found == self.new and not hidden:
-            return  # given again, some commands refuse to replace what is there
+        if found == self.new and not hidden:
+            return  # nothing is left to do: given again, some commands refuse to replace what is there
         if (state := self._state()) not in self.finishes:
             self.finishes[state] = self._again()
         if said := self.finishes[state]:
