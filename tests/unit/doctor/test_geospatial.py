@@ -234,6 +234,14 @@ def test_a_background_needs_no_second_class(tmp_path: Path):
     made["told"] = {"images": ["scene.tif"], "column": [], "value": "field", "background": "path", "split": None}
     found = found_in(tmp_path, made)
     assert not said(found) and sum(pixels.sum() for pixels in found.pixels.values()) == SIDE**2
+    made["shapes"], made["kinds"], made["parts"] = made["shapes"][:12], made["kinds"][:12], made["parts"][:12]
+    assert not said(found_in(tmp_path, made))  # a tenth of the ground, but all of it is labelled
+
+
+def test_the_rest_is_listed_by_an_asterisk(tmp_path: Path):
+    made = fields(tmp_path)
+    made["told"]["classes"] = {"oak": ["oak"], "other": ["*"]}
+    assert not said(found_in(tmp_path, made))
 
 
 @pytest.mark.parametrize("kinds", [["1", "1", "2"], ["yes", "yes", "no"], ["other", "other", "oak"]])

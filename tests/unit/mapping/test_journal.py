@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from pathlib import Path
@@ -85,7 +86,9 @@ def test_another_job_starts_anew(tmp_path: Path) -> None:
         assert other.done == 0
 
 
-@pytest.mark.parametrize("damage", ["torn line", "flipped byte", "missing file", "no journal", "nonsense"])
+@pytest.mark.parametrize(
+    "damage", ["torn line", "flipped byte", "another part", "missing file", "no journal", "nonsense"]
+)
 def test_what_is_damaged_is_done_again(tmp_path: Path, damage: str) -> None:
     folder = interrupted(tmp_path, 3).folder
     journal, part = folder / "journal.jsonl", folder / "000002.labels.gz"
@@ -93,6 +96,9 @@ def test_what_is_damaged_is_done_again(tmp_path: Path, damage: str) -> None:
         journal.write_bytes(journal.read_bytes()[:-9])
     elif damage == "flipped byte":
         part.write_bytes(bytes([part.read_bytes()[0] ^ 1]) + part.read_bytes()[1:])
+    elif damage == "another part":  # whole and of the right size
+        with gzip.open(part, "wb") as file:
+            file.write(bytes(layers(2)["labels"].size))
     elif damage == "missing file":
         part.unlink()
     elif damage == "no journal":
