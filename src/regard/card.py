@@ -56,7 +56,7 @@ class Card(BaseModel):
 
     def without_data(self) -> Card:
         """The card without what is said of the training data and of the scores on them: for training on others."""
-        own = ("ground_resolution", "origin", "licence", "credit", "scores", "protocol", "window")
+        own: tuple[str, ...] = ("ground_resolution", "origin", "licence", "credit", "scores", "protocol", "window")
         own += ("temperature", "certain")
         return self.model_copy(update={name: Card.model_fields[name].get_default() for name in own})
 

@@ -159,7 +159,8 @@ class Outputs:
     @classmethod
     def of(cls, *names: Any) -> Outputs:
         """The files by their names, in the order of the fields."""
-        return cls(*(Path(name) if isinstance(name, str) else name for name in names))
+        given: Any = (Path(name) if isinstance(name, str) else name for name in names)
+        return cls(*given)
 
     @property
     def files(self) -> list[Path]:

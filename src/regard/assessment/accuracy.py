@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from regard.assessment.assisted import assisted_areas
 from regard.assessment.design import label_of
-from regard.assessment.estimate import Accuracies, Estimate, LabelledSample, Z, estimate
+from regard.assessment.estimate import Accuracies, Estimate, LabelledSample, Z, design_effect, estimate
 from regard.assessment.points import Points, read_points
 from regard.assessment.population import fingerprint, pixel_areas
 from regard.classes import ClassMap
@@ -27,8 +28,9 @@ HECTARE = 10_000.0  # m²
 class Accuracy:
     """How accurate a map is, all with standard errors and 95 % intervals.
 
-    ``mapped`` is the area of each class on the map; areas are in m², or in pixels without ``ground``. ``unlabelled``
-    points are left out. ``caution`` says where the intervals are too narrow; empty if nothing is known of it.
+    ``mapped`` is the area of each class on the map, ``assisted`` that with the help of probabilities; areas are in m²,
+    or in pixels without ``ground``. ``unlabelled`` points are left out. ``caution`` says where the intervals are too
+    narrow; empty if nothing is known of it.
     """
 
     map: str
@@ -40,20 +42,44 @@ class Accuracy:
     strata: int
     ground: bool
     caution: str
+    assisted: Estimate | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, as JSON has them; null where the points say nothing."""
         found, total = self.estimates, self.mapped.sum()
         overall = {name: values[0] for name, values in _told("overall_accuracy", found.overall).items()}
         facts: dict[str, Any] = {"map": self.map, "points": self.points, "unlabelled": self.unlabelled} | overall
+        facts |= {
+            "overall_accuracy_design_effect": self.design_effect,
+            "overall_accuracy_se_with_100_more": self.with_more(),
+        }
         facts |= {"strata": self.strata, "caution": self.caution, "classes": list(self.classes.names)}
         named = [("users_accuracy", found.users), ("producers_accuracy", found.producers), ("f1", found.f1)]
         for name, part in [*named, ("iou", found.iou), ("area_share", found.share), ("area_m2", found.area)]:
             known = name != "area_m2" or self.ground
             facts |= {key: self._by_class(values if known else None) for key, values in _told(name, part).items()}
+        if self.assisted is not None and self.ground:
+            helped = _told("area_m2_assisted", self.assisted)
+            facts |= {key: self._by_class(values) for key, values in helped.items()}
         facts["mapped_share"] = self._by_class((self.mapped / total).tolist())
         facts["mapped_m2"] = self._by_class(self.mapped.tolist() if self.ground else None)
         return facts | {"error_matrix": found.counts.tolist(), "error_matrix_share": found.shares.tolist()}
+
+    @property
+    def design_effect(self) -> float | None:
+        """The variance of the overall accuracy, next to that of a simple random sample of as many points."""
+        found = design_effect(self.estimates.overall, self.points)
+        return None if math.isnan(found) else found
+
+    def with_more(self, points: int = 100) -> float:
+        """The standard error of the overall accuracy that so many more points, shared alike, would leave."""
+        return float(self.estimates.overall.se[0]) * math.sqrt(self.points / (self.points + points))
+
+    def worth(self) -> str:
+        """What the design and 100 more points are worth, in a sentence."""
+        now, then = 100 * self.estimates.overall.se[0], 100 * self.with_more()
+        effect = "" if self.design_effect is None else f"; design effect {self.design_effect:.2f}"
+        return f"standard error {now:.2f} %, {then:.2f} % with 100 more points{effect}"
 
     def _by_class(self, values: Sequence[Any] | None) -> dict[str, Any]:
         return dict(zip(self.classes.names, values or [None] * len(self.classes), strict=True))
@@ -78,12 +104,13 @@ class Accuracy:
     def table(self) -> str:
         """Each class as a Markdown table: accuracies in per cent and areas, with 95 % intervals."""
         heads = ["class", "user's accuracy, %", "producer's accuracy, %", "F1, %", "IoU, %", f"mapped, {self.unit}"]
-        lines = [_row([*heads, f"area, {self.unit}"]), _row(["---", *["---:"] * len(heads)])]
-        found = self.estimates
+        found, ways = self.estimates, {"area": self.estimates.area, "area with probabilities": self.assisted}
+        areas = {f"{name}, {self.unit}": part for name, part in ways.items() if part is not None}
+        lines = [_row([*heads, *areas]), _row(["---", *["---:"] * (len(heads) + len(areas) - 1)])]
         for k, name in enumerate(self.classes.names):
             accuracies = [_percent(part, k) for part in (found.users, found.producers, found.f1, found.iou)]
-            area = f"{self.extent(found.area.value[k])} ± {self.extent(Z * found.area.se[k])}"
-            lines.append(_row([name, *accuracies, self.extent(self.mapped[k]), area]))
+            each = [f"{self.extent(part.value[k])} ± {self.extent(Z * part.se[k])}" for part in areas.values()]
+            lines.append(_row([name, *accuracies, self.extent(self.mapped[k]), *each]))
         return "\n".join(lines)
 
     def matrix(self) -> str:
@@ -94,10 +121,11 @@ class Accuracy:
         return "\n".join(lines)
 
 
-def accuracy(map: str | Path, points: str | Path) -> Accuracy:
+def accuracy(map: str | Path, points: str | Path, *, probabilities: str | Path | None = None) -> Accuracy:
     """The accuracy of a class map and the areas of its classes, estimated from labelled points of ``regard.sample``.
 
     The estimates follow the design that drew the points, whatever its strata: Olofsson et al. 2014, Stehman 2014.
+    ``probabilities``, the raster that was written with the map, gives areas with its help too: narrower, and as right.
     Points without a label are left out, as if they had not been drawn. ``regard.report(result, "report.html")`` makes
     a page of the result.
 
@@ -117,13 +145,16 @@ def accuracy(map: str | Path, points: str | Path) -> Accuracy:
         labels = _labels(drawn, source.classes, name)
         kept = labels >= 0
         sample = _labelled(drawn, labels, kept, source, name)
+        helped = None
+        if probabilities is not None:
+            helped = assisted_areas(sample, drawn.rows[kept], drawn.columns[kept], source, Path(probabilities))
         classes, ground = source.classes, not bool(np.isnan(drawn.stratum_m2).any())
     mapped = np.zeros(len(classes))
     firsts = np.unique(sample.stratum, return_index=True)[1]
     np.add.at(mapped, sample.mapped[firsts], sample.area)
     found = estimate(sample, len(classes))
     counts = int(kept.sum()), int((~kept).sum()), len(sample.area)
-    return Accuracy(Path(map).name, classes, found, mapped, *counts, ground, _caution(sample, found, classes))
+    return Accuracy(Path(map).name, classes, found, mapped, *counts, ground, _caution(sample, found, classes), helped)
 
 
 def _caution(sample: LabelledSample, found: Accuracies, classes: ClassMap) -> str:

@@ -24,7 +24,7 @@ from regard.progress import Progress
 
 PIXELS = 4096  # of an image, drawn at random among those with a label
 FOLDS = 5  # each is judged by what the others were fitted to
-CELLS = 4  # of fewer images, each is cut into 4 x 4 blocks
+MANY, CELLS = 20, 4  # fewer images are cut into 4 x 4 blocks each
 HOTTEST = 20.0  # temperatures lie between its inverse and this
 STEPS = 100
 
@@ -96,20 +96,23 @@ def calibrate(model: Segmenter, data: LabelledData, *, split: str = "val", progr
         UnknownName, UnreadableImage, BandMismatch, SizeMismatch: see ``LabelledData``.
     """
     check_classes(model, data)
-    plain = model.with_card(model.card.model_copy(update={"temperature": 1.0, "certain": ()}))
     pairs = data.split(split)
     bar = Progress("calibrate", len(pairs), unit=" images", enabled=progress)
-    with evaluating(plain), bar:
-        parts = [part for part in _scored(plain, data, pairs, bar) if len(part.labels)]
-    if not parts:
+    with bar:
+        scored = scored_pixels(model, data, pairs, bar)
+    if not len(scored.labels):
         raise without_labels(data, split)
-    scored = Scored(
-        torch.cat([part.scores for part in parts]),
-        torch.cat([part.labels for part in parts]),
-        np.unique(np.concatenate([part.block for part in parts]), return_inverse=True)[1],
-        np.concatenate([part.weight for part in parts]),
-    )
     return _calibrated(model, scored, split)
+
+
+def scored_pixels(model: Segmenter, data: LabelledData, pairs: Sequence[Pair], bar: Progress | None = None) -> Scored:
+    """Some labelled pixels of some images, with their scores before any temperature; blocks are numbered from 0."""
+    plain = model.with_card(model.card.model_copy(update={"temperature": 1.0, "certain": ()}))
+    with evaluating(plain):
+        parts = [*_scored(plain, data, pairs, bar)]
+    scores, labels = (torch.cat([part[place] for part in parts]) for place in (0, 1))
+    block, weight = (np.concatenate([part[place] for part in parts]) for place in (2, 3))
+    return Scored(scores, labels, np.unique(block, return_inverse=True)[1], weight)
 
 
 def _calibrated(model: Segmenter, scored: Scored, split: str) -> Calibration:
@@ -136,10 +139,10 @@ def _judged(scored: Scored, temperature: Tensor) -> tuple[Float[np.ndarray, " n"
     return best.values.numpy(), (best.indices == scored.labels).numpy()
 
 
-def _scored(model: Segmenter, data: LabelledData, pairs: Sequence[Pair], bar: Progress) -> Iterator[Scored]:
+def _scored(model: Segmenter, data: LabelledData, pairs: Sequence[Pair], bar: Progress | None) -> Iterator[Scored]:
     """Some pixels of each image. Of many images each is a block; of few, their parts are."""
     views = views_of(Views(), model)
-    cells = 1 if len(pairs) >= FOLDS else CELLS
+    cells = 1 if len(pairs) >= MANY else CELLS
     for number, pair in enumerate(pairs):
         sample = data.read(pair, expected=model.bands)
         scores = scores_of(model, sample.pixels, views).cpu()
@@ -150,7 +153,8 @@ def _scored(model: Segmenter, data: LabelledData, pairs: Sequence[Pair], bar: Pr
         block = (number * cells + cell[0]) * cells + cell[1]
         labels = torch.from_numpy(sample.labels[rows, columns].astype(np.int64))
         weight = np.full(len(drawn), len(known) / max(1, len(drawn)))
-        bar.advance()
+        if bar is not None:
+            bar.advance()
         yield Scored(scores[:, rows, columns].T.double(), labels, block, weight)
 
 

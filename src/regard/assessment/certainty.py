@@ -43,8 +43,9 @@ def promises(
 
 
 def upper_bound(right: Bool[np.ndarray, " n"], block: Int[np.ndarray, " n"], weight: Float[np.ndarray, " n"]) -> float:
-    """Student's upper bound of the share of wrong pixels, with its standard error by blocks. One more block, of their
-    mean size, is taken to be as wrong as the worst of them; fewer than 10 blocks promise nothing.
+    """Student's upper bound of the share of wrong pixels on as much other ground, by the spread of the blocks.
+
+    One more block, of their mean size, is taken to be as wrong as the worst; fewer than 10 blocks promise nothing.
     """
     place = np.unique(block, return_inverse=True)[1]
     sizes, wrong = np.bincount(place, weight), np.bincount(place, weight * ~right)
@@ -54,7 +55,7 @@ def upper_bound(right: Bool[np.ndarray, " n"], block: Int[np.ndarray, " n"], wei
     share, count = wrong.sum() / sizes.sum(), len(sizes)
     residuals = wrong - share * sizes
     error = math.sqrt(count / (count - 1) * (residuals @ residuals)) / sizes.sum()
-    return float(share + _student(count - 1) * error)
+    return float(share + _student(count - 1) * math.sqrt(2) * error)  # the other ground has such an error too
 
 
 def _student(freedom: int) -> float:

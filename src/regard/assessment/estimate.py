@@ -7,6 +7,8 @@ Estimating area and map accuracy for stratified random sampling when the strata 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from jaxtyping import Float, Int
 
 Z = 1.959963984540054  # of the standard normal distribution: 95 % lie within
 EXACT = 1e-9  # a standard error below it is 0 but for rounding
+FEW = 30  # points of a class; with fewer its user's accuracy has an exact interval
 Numbers = Float[np.ndarray, "*k"]
 
 
@@ -106,13 +109,53 @@ def estimate(sample: LabelledSample, classes: int) -> Accuracies:
         counts=np.bincount(pairs, minlength=classes**2).reshape(classes, classes),
         shares=shares,
         overall=sample.ratios(both.sum(axis=1, keepdims=True), every),
-        users=sample.ratios(both, mapped),
+        users=_exact(sample.ratios(both, mapped), sample, classes),
         producers=sample.ratios(both, reference),
         f1=sample.ratios(2 * both, mapped + reference),
         iou=sample.ratios(both, np.maximum(mapped, reference)),
         share=share,
         area=_areas(share, float(sample.area.sum())),
     )
+
+
+def design_effect(share: Estimate, points: int) -> float:
+    """A share's variance, next to that of a simple random sample of so many points; NaN where that is 0."""
+    plain = float(share.value[0] * (1 - share.value[0])) / points
+    return float(share.se[0]) ** 2 / plain if plain > 0 else math.nan
+
+
+def _exact(users: Estimate, sample: LabelledSample, classes: int) -> Estimate:
+    """User's accuracies with the interval of Clopper and Pearson where a class is one stratum of few points."""
+    low, high = users.low.copy(), users.high.copy()
+    for label in range(classes):
+        own = sample.mapped == label
+        strata, points = np.unique(sample.stratum[own]), int(own.sum())
+        if len(strata) == 1 and points < min(FEW, sample.pixels[strata[0]]):
+            low[label], high[label] = clopper_pearson(int((sample.reference[own] == label).sum()), points)
+    return Estimate(users.value, users.se, low, high)
+
+
+def clopper_pearson(right: int, points: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share: what it would have to be for so many, or for so few, in 2.5 % of samples.
+
+    Source: Clopper and Pearson 1934.
+    """
+
+    def tail(share: float, least: int) -> float:
+        return sum(math.comb(points, k) * share**k * (1 - share) ** (points - k) for k in range(least, points + 1))
+
+    low = _root(lambda share: tail(share, right) - 0.025) if right else 0.0
+    high = _root(lambda share: tail(share, right + 1) - 0.975) if right < points else 1.0
+    return low, high
+
+
+def _root(rising: Callable[[float], float]) -> float:
+    """Where a rising function of a share is 0."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return (low + high) / 2
 
 
 def _areas(share: Estimate, total: float) -> Estimate:

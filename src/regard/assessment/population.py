@@ -77,7 +77,7 @@ class Population:
             ConfigError: no pixel is left.
         """
         pixels, areas, digest = np.zeros(self.most, np.int64), np.zeros(self.most), started(self.map)
-        cells = _Cells(self.map, self.ground)
+        cells = Cells(self.map, self.ground)
         for top, labels, strata in self.pieces():
             digest.update(labels.tobytes())
             pixels += np.bincount(strata.ravel(), minlength=self.most + 1)[: self.most]
@@ -133,7 +133,7 @@ def _polygons(source: Any, made: LabelMap) -> tuple[np.ndarray, np.ndarray]:
         return polygons.shapes, polygons.ids.astype(str)
 
 
-class _Cells:
+class Cells:
     """The area of pixels, the same for some pixels of a row side by side: it hardly changes over 500 m."""
 
     def __init__(self, source: LabelMap, ground: Ground | None) -> None:

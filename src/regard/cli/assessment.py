@@ -46,13 +46,17 @@ def sample(
 
 
 @app.command
-def accuracy(map_: Map, points: Path, /, *, out: Out | None = None, overwrite: bool = False) -> Answer:
+def accuracy(
+    map_: Map, points: Path, /, *, out: Out | None = None, probabilities: Path | None = None, overwrite: bool = False
+) -> Answer:
     """Estimate the accuracy of a class map and the areas of its classes from labelled points, with 95 % intervals.
 
     Args:
         map_: The class map that the points were drawn from.
         points: The file of regard sample, its column reference filled with class names or values.
         out: A page to write (.html).
+        probabilities: The raster of regard predict --probabilities of this map: also gives areas with its help, whose
+            intervals are mostly narrower.
         overwrite: Replace an existing page.
     """
     from regard.assessment.accuracy import accuracy as estimate
@@ -62,14 +66,14 @@ def accuracy(map_: Map, points: Path, /, *, out: Out | None = None, overwrite: b
         check_targets([out], [map_, points])
         if not overwrite:
             refuse_to_replace([out], "")
-    found = estimate(map_, points)
+    found = estimate(map_, points, probabilities=probabilities)
     if out is not None:
         from regard.reports.page import report
 
         report(found, out)
     files = [] if out is None else [str(out)]
     caution = [f"Caution: {found.caution}"] if found.caution else []
-    text = "\n\n".join([found.heading(), *caution, found.table(), found.matrix(), *files])
+    text = "\n\n".join([found.heading(), found.worth(), *caution, found.table(), found.matrix(), *files])
     return Answer({"files": files, **found.as_dict()}, text)
 
 

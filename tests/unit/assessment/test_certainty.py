@@ -31,7 +31,9 @@ def test_the_bound_is_that_of_a_loop_over_the_blocks() -> None:
     shares.append(max(shares))
     mean = sum(shares) / 13
     error = (sum((share - mean) ** 2 for share in shares) / 12 / 13) ** 0.5
-    assert upper_bound(right, block, np.ones(len(block))) == pytest.approx(mean + _student(12) * error, rel=1e-12)
+    assert upper_bound(right, block, np.ones(len(block))) == pytest.approx(
+        mean + _student(12) * (2 * error**2) ** 0.5, rel=1e-12
+    )
 
 
 def test_a_promise_is_kept_on_other_blocks_in_nine_of_ten_draws() -> None:

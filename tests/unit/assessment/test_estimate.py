@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from regard.assessment.estimate import Accuracies, LabelledSample, Z, estimate
+from regard.assessment.estimate import Accuracies, LabelledSample, Z, clopper_pearson, design_effect, estimate
 
 ENDLESS = 10**15  # pixels: no correction for a finite population
 
@@ -164,9 +164,9 @@ def test_the_share_of_a_rare_class_has_an_interval_above_0() -> None:
 
 
 def test_no_error_found_is_not_certainty() -> None:
-    """20 points without an error: Wilson's interval ends at n / (n + z²)."""
-    found = estimate(by_class(np.diag([20, 20]), np.array([1, 1]), np.full(2, ENDLESS)), 2)
-    assert found.users.low == pytest.approx([20 / (20 + Z**2)] * 2)
+    """40 points without an error: Wilson's interval ends at n / (n + z²)."""
+    found = estimate(by_class(np.diag([40, 40]), np.array([1, 1]), np.full(2, ENDLESS)), 2)
+    assert found.users.low == pytest.approx([40 / (40 + Z**2)] * 2)
     assert found.users.high == pytest.approx([1, 1])
 
 
@@ -174,3 +174,31 @@ def test_a_class_that_no_label_names_has_no_producers_accuracy() -> None:
     found = estimate(by_class(np.array([[5, 0], [5, 0]]), np.array([1, 1]), np.full(2, ENDLESS)), 2)
     assert np.isnan(found.producers.value[1])
     assert found.area.value[1] == 0
+
+
+# Clopper and Pearson's limits for 95 %, as R's binom.test prints them.
+@pytest.mark.parametrize(
+    ("right", "points", "printed"),
+    [
+        (9, 10, (0.5549839, 0.9974714)),
+        (0, 10, (0, 0.3084971)),
+        (20, 20, (0.8315665, 1)),
+        (8, 10, (0.4439045, 0.9747893)),
+    ],
+)
+def test_exact_limits_are_those_of_binom_test(right: int, points: int, printed: tuple[float, float]) -> None:
+    assert clopper_pearson(right, points) == pytest.approx(printed, abs=1e-6)
+
+
+def test_few_points_have_an_exact_interval_and_others_have_not() -> None:
+    matrix = np.array([[9, 1], [3, 57]])
+    found = estimate(by_class(matrix, np.array([100.0, 900.0]), np.array([10_000, 90_000])), 2)
+    assert (found.users.low[0], found.users.high[0]) == pytest.approx((0.5549839, 0.9974714), abs=1e-6)
+    assert found.users.low[1] == pytest.approx(0.8630, abs=1e-3)  # Wilson's, of 57 in 60
+
+
+def test_the_design_effect_is_one_for_a_simple_random_sample() -> None:
+    """One stratum: p (1 - p) / (n - 1) against p (1 - p) / n."""
+    zeros, reference = np.zeros(50, int), np.arange(50) % 5 // 4
+    sample = LabelledSample(zeros, zeros, reference, np.ones(50), np.array([ENDLESS]), np.array([1.0]))
+    assert design_effect(estimate(sample, 2).overall, 50) == pytest.approx(50 / 49)
