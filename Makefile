@@ -18,7 +18,11 @@ TOOLS := .venv-tools/bin
 OLDEST := .venv-oldest/bin
 LOCKED := .venv-locked/bin
 
-.PHONY: demo demo-locked test check nightly test-oldest bench gpu gpu-wheels study docs lock wheels sbom audit workflows clean
+# The viewer's map library again, with npm; then the viewer's own modules, which need no build, linted and typed.
+viewer:
+	cd viewer && npm install --no-package-lock --no-audit --no-fund && npm run build && npm run check
+
+.PHONY: demo demo-locked viewer test check nightly test-oldest bench gpu gpu-wheels study docs lock wheels sbom audit workflows clean
 
 demo: $(READY)
 	$(BIN)/regard demo --out $(OUT)

@@ -29,6 +29,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from benchmarks import parser
+from regard.web.grid import HALF_EARTH
 
 SIDE, BLOCK, TILES, PREDICTED = 20_000, 512, 50, 20
 
@@ -77,10 +78,9 @@ def held_mb(process: int) -> float:
 
 def tile_at(about: dict, z: int, across: float, down: float) -> tuple[int, int]:
     """The tile at a fraction of the scene's width and height."""
-    (west, south), (east, north) = about["bounds"]
-    longitude, latitude = west + across * (east - west), north + down * (south - north)
-    y = np.arcsinh(np.tan(np.radians(latitude))) / np.pi
-    return int((longitude + 180) / 360 * 2**z), int((1 - y) / 2 * 2**z)
+    left, top, right, bottom = about["xyz"]["extent"]
+    x, y = left + across * (right - left), top + down * (bottom - top)
+    return int((x / HALF_EARTH + 1) / 2 * 2**z), int((1 - y / HALF_EARTH) / 2 * 2**z)
 
 
 def measure(scene: Path, name: str) -> Iterator[str]:
@@ -88,7 +88,7 @@ def measure(scene: Path, name: str) -> Iterator[str]:
     with viewing(scene) as (url, process):
         with urllib.request.urlopen(f"{url}about.json") as answer:
             about = json.load(answer)
-        finest, far, began = about["finest"], about["coarsest"] + 1, time.perf_counter()
+        finest, far, began = about["xyz"]["finest"], about["xyz"]["coarsest"] + 1, time.perf_counter()
         x, y = tile_at(about, far, 0.5, 0.5)
         first = took(f"{url}scene/{far}/{x}/{y}.png")
         with urllib.request.urlopen(f"{url}about.json") as answer:

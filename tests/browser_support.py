@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 AXE = Path(__file__).parent / "e2e" / "axe.min.js"
+LAPTOP = {"viewport": {"width": 1366, "height": 768}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 
 
@@ -39,3 +40,22 @@ def viewing(*arguments: object) -> Iterator[str]:
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def opened(browser: Any, url: str, device: dict[str, object], *, fragment: str = "", fails: str = "-") -> Iterator[Any]:
+    """The page, which then must have had no error but those with ``fails``, and asked nothing of another host."""
+    context = browser.new_context(**device)
+    page, complaints = context.new_page(), []
+    page.set_default_timeout(60_000)
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
+    page.on("request", lambda asked: complaints.append(asked.url) if not asked.url.startswith((url, "data:")) else None)
+    page.goto(url + fragment)
+    page.locator("#classes .share", has_text="%").first.wait_for()  # tiles have come and are counted
+    yield page
+    assert not [text for text in complaints if fails not in text], complaints
+    context.close()

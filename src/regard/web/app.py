@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from importlib import resources
 from typing import Annotated, Any
@@ -15,9 +16,10 @@ from jaxtyping import Bool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
-from regard.errors import RegardError
-from regard.web.grid import FINEST, SIDE, Address
+from regard.errors import ConfigError, RegardError
+from regard.web.grid import FINEST, Address
 from regard.web.live_prediction import Busy, Connected, Disconnected
+from regard.web.raster_layer import Changed
 from regard.web.viewer import Viewer
 
 KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
@@ -38,6 +40,7 @@ MOST_REQUESTS = 64  # answered at the same time
 MAX_URL = 2048  # bytes of a path with its query
 CACHED = {"cache-control": "private, max-age=86400"}  # the token is new at every start, and so are the addresses
 NOT_CACHED = {"cache-control": "no-store"}
+POINTS = r"^-?\d{1,9}(\.\d{1,6})?,-?\d{1,9}(\.\d{1,6})?(;-?\d{1,9}(\.\d{1,6})?,-?\d{1,9}(\.\d{1,6})?)*$"
 
 router = APIRouter()
 
@@ -58,6 +61,28 @@ def _address(
     return Address(z, x, y)
 
 
+def _own_address(
+    request: Request,
+    z: Annotated[int, Path(ge=0, le=FINEST)],
+    x: Annotated[int, Path(ge=0, lt=2**FINEST)],
+    y: Annotated[int, Path(ge=0, lt=2**FINEST)],
+) -> Address:
+    """A tile of the scene's own pixels, which the page shows."""
+    if max(x, y) >= 2**z or z > _viewer(request).pixels.finest:
+        raise HTTPException(404)
+    return Address(z, x, y)
+
+
+def _bands(request: Request, bands: Annotated[str | None, Query(max_length=32)] = None) -> tuple[int, ...] | None:
+    """Three bands of the scene's file."""
+    if bands is None:
+        return None
+    found = re.fullmatch(r"(\d{1,5}),(\d{1,5}),(\d{1,5})", bands)
+    if not found or not all(1 <= int(band) <= len(_viewer(request).raster.file_bands) for band in found.groups()):
+        raise HTTPException(422)
+    return tuple(map(int, found.groups()))
+
+
 def _shown(request: Request, show: Annotated[str | None, Query(max_length=1024)] = None) -> Bool[np.ndarray, " k"]:
     count = len(_viewer(request).model.classes)
     if show is not None and (len(show) != count or set(show) - set("01")):
@@ -72,6 +97,9 @@ def _connected(request: Request) -> Connected:
 
 ViewerOf = Annotated[Viewer, Depends(_viewer)]
 Tile = Annotated[Address, Depends(_address)]
+OwnTile = Annotated[Address, Depends(_own_address)]
+Bands = Annotated[Any, Depends(_bands)]
+Cut = Annotated[float | None, Query(ge=0, le=40)]
 Shown = Annotated[Any, Depends(_shown)]
 IsConnected = Annotated[Any, Depends(_connected)]
 Number = Annotated[float, Query(allow_inf_nan=False, ge=-1e8, le=1e8)]
@@ -99,49 +127,74 @@ def about(viewer: ViewerOf) -> Response:
 
 @router.get("/{name}/{z}/{x}/{y}.png")
 def picture(viewer: ViewerOf, name: str, tile: Tile, shown: Shown, connected: IsConnected) -> Response:
-    """A tile of the scene, the prediction, its confidence, the labels or the errors."""
+    """A tile of the scene, the prediction, its confidence, the labels or the errors, in web mercator: for QGIS."""
     if name not in viewer.names:
         raise HTTPException(404)
-    rough = name == "scene" and viewer.layers["scene"].is_rough(tile)
+    rough = name == "scene" and viewer.layers["scene"].is_rough(viewer.grid.step(tile.z))
     content = viewer.picture(name, tile, shown, connected)
     return Response(content, media_type="image/png", headers=NOT_CACHED if rough else CACHED)
 
 
-@router.get("/shares.json")
-def shares(
-    viewer: ViewerOf,
-    z: Annotated[int, Query(ge=0, le=FINEST)],
-    left: Number,
-    top: Number,
-    right: Number,
-    bottom: Number,
-) -> Response:
-    """The frequency of each class in a view."""
-    if not 0 <= right - left <= 32 * SIDE or not 0 <= bottom - top <= 32 * SIDE:
-        raise HTTPException(422)
-    return JSONResponse(viewer.shares(z, left, top, right, bottom), headers=NOT_CACHED)
+@router.get("/pixels/scene/{z}/{x}/{y}.png")
+def scene(viewer: ViewerOf, tile: OwnTile, bands: Bands, cut: Cut = None) -> Response:
+    """A tile of the scene in its own pixels."""
+    viewer.check_unchanged()
+    rough = viewer.imagery(bands or viewer.bands).is_rough(viewer.pixels.step(tile.z))
+    content = viewer.scene(tile, viewer.pixels, bands, cut)
+    return Response(content, media_type="image/png", headers=NOT_CACHED if rough else CACHED)
+
+
+@router.get("/pixels/{name}/{z}/{x}/{y}")
+def values(viewer: ViewerOf, name: str, tile: OwnTile, connected: IsConnected) -> Response:
+    """A tile of classes and confidences in the scene's own pixels, for the page to colour."""
+    if name not in viewer.tiles_of_values:
+        raise HTTPException(404)
+    headers = {**CACHED, "content-encoding": "deflate"}
+    return Response(viewer.values(name, tile, connected), media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/pixel.json")
 def pixel(viewer: ViewerOf, x: Number, y: Number, connected: IsConnected) -> Response:
-    """Class probabilities and attention maps of a pixel."""
-    try:
-        return JSONResponse(viewer.inspect(x, y, connected), headers=NOT_CACHED)
-    except RegardError as error:  # such as a pixel without data: shown by the page
-        return JSONResponse({"error": str(error)}, headers=NOT_CACHED)
+    """Class probabilities and band values of a pixel, by column and row."""
+    return JSONResponse(viewer.inspect(x, y, connected), headers=NOT_CACHED)
+
+
+@router.get("/attention.json")
+def attention(viewer: ViewerOf, x: Number, y: Number, connected: IsConnected) -> Response:
+    """Attention maps of a pixel."""
+    return JSONResponse(viewer.inspect(x, y, connected, why=True), headers=NOT_CACHED)
+
+
+@router.get("/place.json")
+def place(viewer: ViewerOf, longitude: Number, latitude: Number) -> Response:
+    """The column and row of a place on Earth; null where the scene does not reach."""
+    found = viewer.place.pixels(longitude, latitude) if viewer.place.crs else None
+    return JSONResponse({"pixel": found}, headers=NOT_CACHED)
+
+
+@router.get("/measure.json")
+def measure(viewer: ViewerOf, points: Annotated[str, Query(max_length=1800, pattern=POINTS)]) -> Response:
+    """Length and area of a line of points, as columns and rows; and the degrees of each."""
+    if viewer.place.crs is None:
+        raise HTTPException(404)
+    along = np.array([pair.split(",") for pair in points.split(";")], float)
+    found = {**viewer.place.measure(along), "degrees": viewer.place.degrees(along).tolist()}
+    if not np.isfinite(found["metres"]):
+        raise ConfigError("a point has no place on Earth. Measure within the scene.")
+    return JSONResponse(found, headers=NOT_CACHED)
 
 
 def _refused(request: Request, error: Exception) -> Response:
-    """Messages of our own errors; 429 for a busy model."""
+    """Messages of our own errors, 409 for a changed file; 429 for a busy model."""
     if isinstance(error, RegardError):
-        return JSONResponse({"error": str(error)}, 422, headers=NOT_CACHED)
+        return JSONResponse({"error": str(error)}, 409 if isinstance(error, Changed) else 422, headers=NOT_CACHED)
     message = "The model is busy: too many requests. Try again in a moment."
     return JSONResponse({"error": message}, 429, headers=NOT_CACHED)
 
 
 def create_app(viewer: Viewer, token: str, hosts: frozenset[str] = frozenset()) -> Guard:
     """The application. Every address begins with the token; ``hosts`` are further host names that it accepts."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.viewer, app.state.stopping = viewer, False
     app.include_router(router)
     for kind in (RegardError, Busy, Disconnected):

@@ -14,7 +14,6 @@ from regard.io.raster import Box, apply
 
 SIDE = 256  # pixels of a tile
 HALF_EARTH = 20037508.342789244  # metres: web mercator goes from minus to plus this
-MOST_NORTH = 85.05
 FINEST = 24
 Extent = tuple[float, float, float, float]  # left, top, right, bottom on the map
 
@@ -64,26 +63,13 @@ class PixelGrid(Zooms):
         side = SIDE * self.step(tile.z)
         return tile.x * side, tile.y * side, (tile.x + 1) * side, (tile.y + 1) * side
 
-    def places(self, extent: Extent, shape: tuple[int, int]) -> Places:
+    def places(self, extent: Extent, shape: tuple[int, int] = (SIDE, SIDE)) -> Places:
         """The scene pixel under each pixel of a picture that shows ``extent`` of the map."""
         return Places(*np.meshgrid(*_centres(extent, shape)))
 
     def around(self, box: Box) -> Extent:
         """The extent on the map of a box of the scene."""
         return float(box.left), float(box.top), float(box.left + box.width), float(box.top + box.height)
-
-    def locate(self, x: float, y: float) -> tuple[float, float]:
-        """Column and row under a point of the page."""
-        return x, y
-
-    def weights(self, tile: Address) -> Float[np.ndarray, " h"]:
-        """The area of a pixel in each row of a tile, up to a factor."""
-        return np.ones(SIDE)
-
-    def corners(self, extent: Extent) -> list[list[float]]:
-        """Lower left and upper right corner, as the page counts: in pixels."""
-        left, top, right, bottom = extent
-        return [[float(left), float(bottom)], [float(right), float(top)]]
 
 
 class MercatorGrid(Zooms):
@@ -96,7 +82,6 @@ class MercatorGrid(Zooms):
         own = CRS.from_wkt(crs.to_wkt())
         self.from_map = Transformer.from_crs("EPSG:3857", own, always_xy=True)
         self.to_map = Transformer.from_crs(own, "EPSG:3857", always_xy=True)
-        self.degrees = Transformer.from_crs("EPSG:3857", "EPSG:4326", always_xy=True)
         x, y = self._on_map(np.array([0.0, 1.0, 0.0]) + size[1] / 2, np.array([0.0, 0.0, 1.0]) + size[0] / 2)
         metres = math.sqrt(abs((x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])))
         zoom = math.log2(2 * HALF_EARTH / SIDE / metres)  # ValueError where the scene has no place on the map
@@ -109,7 +94,7 @@ class MercatorGrid(Zooms):
         left, top = tile.x * side - HALF_EARTH, HALF_EARTH - tile.y * side
         return left, top, left + side, top - side
 
-    def places(self, extent: Extent, shape: tuple[int, int]) -> Places:
+    def places(self, extent: Extent, shape: tuple[int, int] = (SIDE, SIDE)) -> Places:
         x, y = self.from_map.transform(*np.meshgrid(*_centres(extent, shape)))
         return Places(*apply(self.inverse, x, y))
 
@@ -120,24 +105,6 @@ class MercatorGrid(Zooms):
         x, y = self._on_map(box.left + edge * box.width, box.top + other * box.height)
         x, y = x[np.isfinite(x)], y[np.isfinite(y)].clip(-HALF_EARTH, HALF_EARTH)
         return float(x.min()), float(y.max()), float(x.max()), float(y.min())
-
-    def locate(self, x: float, y: float) -> tuple[float, float]:
-        """Column and row under a point of the page: longitude and latitude."""
-        easting, northing = self.degrees.transform(x, y, direction="INVERSE")
-        column, row = apply(self.inverse, *self.from_map.transform(easting, northing))
-        return float(column), float(row)
-
-    def weights(self, tile: Address) -> Float[np.ndarray, " h"]:
-        """The area on the ground of a pixel in each row of a tile, up to a factor: web mercator enlarges the north."""
-        _, top, _, bottom = self.extent(tile)
-        y = _centres((0.0, top, 1.0, bottom), (SIDE, 1))[1]
-        return 1 / np.cosh(y / HALF_EARTH * math.pi) ** 2
-
-    def corners(self, extent: Extent) -> list[list[float]]:
-        """Lower left and upper right corner, as the page counts: in degrees east and north."""
-        left, top, right, bottom = extent
-        (west, east), (north, south) = self.degrees.transform([left, right], [top, bottom])
-        return [[west, max(south, -MOST_NORTH)], [east, min(north, MOST_NORTH)]]
 
     def _on_map(self, columns: Any, rows: Any) -> tuple[Any, Any]:
         return self.to_map.transform(*apply(self.transform, columns, rows))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
@@ -10,7 +12,7 @@ from PIL import Image
 
 from regard.classes import ClassMap
 from regard.datasets.mask import matches
-from regard.inference.pictures import heat, stretch_of, to_8bit
+from regard.inference.pictures import heat, to_8bit
 from regard.io.image import Pixels
 from regard.io.raster import Box, Raster
 
@@ -46,6 +48,16 @@ def classes_png(labels: Integer[np.ndarray, "h w"], classes: ClassMap, shown: Bo
     return png(np.where(labels == NOTHING, 255, labels).astype(np.uint8), table)
 
 
+def packed(labels: Integer[np.ndarray, "h w"], confidence: UInt8[np.ndarray, "h w"] | None, classes: int) -> bytes:
+    """Labels for the page, deflated: a byte each, or two (little-endian) above 255 classes; then the confidence.
+
+    The largest number stands for no class.
+    """
+    kind = np.dtype("u1" if classes <= 255 else "<u2")
+    known = np.where(labels == NOTHING, np.iinfo(kind).max, labels).astype(kind)
+    return zlib.compress(known.tobytes() + (b"" if confidence is None else confidence.tobytes()), 1)
+
+
 def errors_png(labels: Integer[np.ndarray, "h w"], truth: Integer[np.ndarray, "h w"]) -> bytes:
     """Red where a labelled pixel is misclassified."""
     wrong = (labels != truth) & (labels != NOTHING) & (truth != NOTHING)
@@ -70,11 +82,12 @@ def labels_of(pixels: Pixels, classes: ClassMap) -> Integer[np.ndarray, "h w"]:
     return np.where(known, np.where(known, values[0], 0).astype(np.int16), np.int16(NOTHING))
 
 
-def stretch_of_scene(raster: Raster, bands: list[int]) -> Float[np.ndarray, "2 3"] | None:
-    """The stretch of the whole scene, from samples of it."""
-    if raster.dtypes[0] == "uint8":
-        return None
+def stretch_of_scene(
+    raster: Raster, bands: Sequence[int], ends: tuple[float, float]
+) -> Float[np.ndarray, "2 3"] | None:
+    """Two percentiles of the whole scene's values in three of its file's bands, from samples of it."""
     height, width = raster.size
+    raster.bands = tuple(dict.fromkeys(bands))
     samples = []
     for row in np.linspace(0, max(0, height - SAMPLE), SAMPLES).astype(int):
         for column in np.linspace(0, max(0, width - SAMPLE), SAMPLES).astype(int):
@@ -82,4 +95,4 @@ def stretch_of_scene(raster: Raster, bands: list[int]) -> Float[np.ndarray, "2 3
             values, valid = raster.read(box)
             samples.append(values[:, valid])
     joined = np.concatenate(samples, axis=1)[[raster.bands.index(band) for band in bands]]
-    return stretch_of(joined)
+    return np.percentile(joined, ends, axis=1) if joined.size else None

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from regard.errors import UnreadableImage
-from regard.io.image import Pixels
-from regard.io.raster import Box, Raster
+from regard.errors import ClassMismatch, SizeMismatch, UnreadableImage
+from regard.io.image import Pixels, image_size
+from regard.io.raster import Box, Raster, open_raster
 from regard.io.source import Fingerprint, Source
 from regard.io.window_reader import RasterPool, in_memory, measured_in, read_web_mercator
-from regard.web.grid import SIDE, Address, Grid, PixelGrid
+from regard.web.grid import SIDE, Address, Extent, Grid, PixelGrid
 
 READERS = 4  # tiles read at the same time
 READ_WHOLE = 4096  # pixels: larger files without overviews get one of at most FAR pixels a side, in memory
@@ -37,10 +41,21 @@ class Sources:
     labels: Path | None = None
     bands: tuple[int | str, ...] | None = None
 
-    def fingerprints(self) -> list[Fingerprint]:
-        """Those of all files as they are now."""
-        files = (self.scene, self.labels_map, self.confidence, self.labels)
-        return [Source.of(path).fingerprint() for path in files if path is not None]
+    def states(self) -> list[tuple[str, Fingerprint, int | None]]:
+        """Name, fingerprint and inode of all files as they are now."""
+        files = [path for path in (self.scene, self.labels_map, self.confidence, self.labels) if path is not None]
+        return [(str(path), Source.of(path).fingerprint(), _inode(path)) for path in files]
+
+
+class Changed(UnreadableImage):
+    """A file is not the one that was opened."""
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
 
 
 class RasterLayer:
@@ -68,23 +83,48 @@ class RasterLayer:
         else:
             self._finish()
 
-    def is_rough(self, address: Address) -> bool:
-        """Whether the tile would be cut from a copy that is not finished."""
-        return bool(self.factor) and self.grid.step(address.z) >= self.factor and not self.ready.is_set()
+    def is_rough(self, step: float) -> bool:
+        """Whether what has ``step`` scene pixels to a pixel would be cut from a copy that is not finished."""
+        return bool(self.factor) and step >= self.factor and not self.ready.is_set()
 
-    def tile(self, address: Address, *, rough: bool = False) -> Pixels:
+    def tile(self, address: Address, grid: Grid | None = None, *, rough: bool = False) -> Pixels:
         """The pixels of a tile; no valid ones outside the raster. ``rough`` ones do not wait for the whole file.
 
         Raises:
             UnreadableImage: a block of the file is damaged.
         """
-        far = self.factor and self.grid.step(address.z) >= self.factor
+        grid = grid or self.grid
+        if isinstance(grid, PixelGrid):
+            return self.cut(grid.extent(address), SIDE, rough=rough)
+        with self._reader(grid.step(address.z), rough) as raster:
+            return self._from_earth(raster, address)
+
+    def cut(self, extent: Extent, side: int, *, rough: bool = False) -> Pixels:
+        """A square of the scene, in its pixels, as ``side`` x ``side`` pixels; what lies beyond its edge is empty."""
+        left, top, right, bottom = extent
+        step, (height, width), found = (right - left) / side, self.size, self._empty(side)
+        first_column, first_row = max(0.0, left), max(0.0, top)
+        across, down = min(right, width) - first_column, min(bottom, height) - first_row
+        if across <= 0 or down <= 0:
+            return found
+        with self._reader(step, rough) as raster:
+            scale = (raster.size[1] / width, raster.size[0] / height)
+            box = (first_row * scale[1], first_column * scale[0], down * scale[1], across * scale[0])
+            row, column = round((first_row - top) / step), round((first_column - left) / step)
+            shape = (min(side - row, math.ceil(down / step)), min(side - column, math.ceil(across / step)))
+            inside = np.s_[..., row : row + shape[0], column : column + shape[1]]
+            found.values[inside], found.valid[inside] = self._read(raster, shape, box)
+        return found
+
+    @contextmanager
+    def _reader(self, step: float, rough: bool) -> Iterator[Raster]:
+        """The file, or the small copy of it that far views are cut from."""
+        far = self.factor and step >= self.factor
         while far and not (self.begun if rough else self.ready).wait(0.2):
             if self.stopped.is_set():
-                return self._empty()
-        pool = self._far if far and self._far is not None else self._near
-        with self._turns, pool.borrow() as raster:
-            return (self._from_pixels if isinstance(self.grid, PixelGrid) else self._from_earth)(raster, address)
+                raise UnreadableImage("the viewer has been closed. Start it again.")
+        with self._turns, (self._far if far and self._far is not None else self._near).borrow() as raster:
+            yield raster
 
     def close(self) -> None:
         """Stop preparing, close the files."""
@@ -98,29 +138,15 @@ class RasterLayer:
         left, top, right, bottom = self.grid.extent(address)
         west, north, east, south = self.grid.around(Box(0, 0, *self.size))
         if left >= east or right <= west or bottom >= north or top <= south:
-            return self._empty()
+            return self._empty(SIDE)
         return read_web_mercator(raster, (left, bottom, right, top), SIDE, nearest=self.nearest)
-
-    def _from_pixels(self, raster: Raster, address: Address) -> Pixels:
-        """A window of the picture at a whole fraction of its size; the part beyond its edge is empty."""
-        tile, (height, width) = self._empty(), self.size
-        left, top, right, bottom = self.grid.extent(address)
-        across, down = min(right, width) - left, min(bottom, height) - top
-        if across <= 0 or down <= 0:
-            return tile
-        step, scale = self.grid.step(address.z), (raster.size[1] / width, raster.size[0] / height)
-        box = (top * scale[1], left * scale[0], down * scale[1], across * scale[0])
-        shape = (min(SIDE, math.ceil(down / step)), min(SIDE, math.ceil(across / step)))
-        inside = np.s_[..., : shape[0], : shape[1]]
-        tile.values[inside], tile.valid[inside] = self._read(raster, shape, box)
-        return tile
 
     def _read(self, raster: Raster, shape: tuple[int, int], box: Sequence[Any]) -> Pixels:
         values = raster.read_scaled(shape, box, nearest=self.nearest)
         return Pixels(values, raster.valid(box, shape) & measured_in(raster, values))
 
-    def _empty(self) -> Pixels:
-        return Pixels(np.zeros((self.bands, SIDE, SIDE), self.dtype), np.zeros((SIDE, SIDE), bool))
+    def _empty(self, side: int) -> Pixels:
+        return Pixels(np.zeros((self.bands, side, side), self.dtype), np.zeros((side, side), bool))
 
     def _prepare(self) -> None:
         """Read the file once for a small copy that far views are cut from: here and there first, the gaps later."""
@@ -188,3 +214,28 @@ def _spread(size: Sequence[int], chunk: tuple[int, int]) -> list[tuple[Box, tupl
         box = Box(top, left, min(chunk[0], size[0] - top), min(chunk[1], size[1] - left))
         found.append((box, (step * chunk[0], step * chunk[1])))
     return found
+
+
+def layer_on(
+    grid: Grid, path: Path, name: str, scene: Path, size: tuple[int, int], classes: tuple[str, ...]
+) -> RasterLayer:
+    """The layer ``name`` of a scene from a file of its map, confidence or labels.
+
+    Raises:
+        SizeMismatch, ClassMismatch: it is not the scene's size, or has other classes than the model.
+    """
+    found = image_size(path)
+    if found != size:
+        raise SizeMismatch(
+            f"{path.name} is {found[1]} x {found[0]} pixels, {scene.name} {size[1]} x {size[0]}. Give files on the "
+            "same grid."
+        )
+    with open_raster(path) as raster:
+        stored, count = raster.tags().get("regard_classes"), len(raster.bands)
+    if stored is not None and name == "labels_map" and tuple(json.loads(stored)) != classes:
+        raise ClassMismatch(
+            f"{path.name} has the classes {', '.join(json.loads(stored))}; the model has {', '.join(classes)}. Give "
+            "the model that made the map."
+        )
+    bands = (1, 2, 3) if count >= 3 and name == "labels" else (1,)
+    return RasterLayer(partial(open_raster, path), grid, bands, nearest=name != "confidence")

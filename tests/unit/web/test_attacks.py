@@ -137,7 +137,7 @@ def test_a_body_in_bytes_with_the_token_is_cut_off_too(server: Attacked) -> None
 
 
 def test_who_does_not_read_the_answers_is_cut_off(server: Attacked) -> None:
-    request = f"GET /{server.token}/static/leaflet.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 40
+    request = f"GET /{server.token}/static/ol.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 40
     with ExitStack() as stack:
         lines = [stack.enter_context(server.line(request, receives=2048)) for _ in range(20)]
         assert closed_within(lines, 15 * PATIENCE)
@@ -237,9 +237,18 @@ def test_a_link_in_place_of_the_labels_is_not_followed(server: Attacked) -> None
     labels.rename(kept)
     for target in (other, Path("/etc/passwd"), Path("/dev/zero"), server.folder / "nothing"):
         labels.symlink_to(target)
-        for path in ("labels/1/0/0.png", "errors/1/0/1.png", "pixel.json?x=1&y=1"):
+        for path in (
+            "labels/1/0/0.png",
+            "errors/1/0/1.png",
+            "pixels/labels/1/0/0",
+            "pixels/scene/1/0/0.png",
+            "pixel.json?x=1&y=1",
+        ):
             answer = server.answer(f"/{server.token}/{path}")
-            assert b"labels.tif has changed since it was opened" in answer, (target, path)
+            assert answer.startswith(b"HTTP/1.1 409") and b"labels.tif has changed since it was opened" in answer, (
+                target,
+                path,
+            )
         labels.unlink()
     kept.rename(labels)
     assert server.status("labels/1/0/0.png") == 200

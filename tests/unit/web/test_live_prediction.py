@@ -72,19 +72,20 @@ def test_a_tile_that_nobody_waits_for_is_given_up_between_two_windows(plain: Vie
         return len(asked) < 3
 
     with pytest.raises(Disconnected):
-        plain.region(Box(0, 0, 150, 256), for_a_while)
-    assert plain.regions.window.cache_info().currsize == 2
+        plain.live.region(Box(0, 0, 150, 256), for_a_while)
+    assert plain.live.regions.window.cache_info().currsize == 2
 
 
 def test_the_oldest_answers_are_dropped(plain: Viewer, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Address] = []
     nothing = Answer(np.zeros((256, 256), np.int16), np.zeros((256, 256), np.uint8))
     monkeypatch.setattr(plain, "_maps", LRUCache(2))
-    monkeypatch.setattr(plain, "_from_model", lambda tile, connected: made.append(tile) or nothing)
+    monkeypatch.setattr(plain, "_from_file", lambda tile, grid: made.append(tile) or nothing)
+    plain.layers["labels_map"] = plain.layers["scene"]
     a, b, c = (Address(2, x, 0) for x in range(3))
     for tile in (a, b, a, c, a, b):
         plain.answer(tile, always)
-    assert made == [a, b, c, b] and set(plain._maps) == {a, b}
+    assert made == [a, b, c, b] and {tile for _, tile in plain._maps} == {a, b}
 
 
 @pytest.mark.parametrize(("scored", "windows"), [(64, Windows(64, 0)), (None, Windows(512, 128))])
@@ -92,7 +93,7 @@ def test_windows_are_those_that_the_model_was_scored_in(tmp_path: Path, scored: 
     model, scene = tiny(), write_tif(tmp_path / "plain.tif", picture((150, 256)), crs=None, transform=None)
     model.card = model.card.model_copy(update={"window": scored})
     with closing(Viewer(model, Sources(scene), Windows())) as viewer:
-        assert viewer.windows == windows and viewer.regions.tile == windows.tile
+        assert viewer.windows == windows and viewer.live.regions.tile == windows.tile
         labels = viewer.answer(Address(viewer.grid.finest, 0, 0), always).labels[:150]
     if scored:  # the map of predict, whose windows are chosen alike
         np.testing.assert_array_equal(labels, predict(model, scene).labels)

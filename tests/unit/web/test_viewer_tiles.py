@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from pyproj import Transformer
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject
 
 from regard.errors import BandMismatch, ClassMismatch, ConfigError, SizeMismatch
 from regard.explain.explain import explain
+from regard.inference.scores import scores_of
 from regard.inference.segmentation import Segmentation
-from regard.io.image import Pixels
-from regard.io.raster import Box, open_raster
+from regard.io.raster import Box, Pixels, open_raster
 from regard.mapping.predict import predict
 from regard.web.grid import HALF_EARTH, Address
 from regard.web.pixel_query import _overlay
-from regard.web.png import labels_of
+from regard.web.png import NOTHING, labels_of, packed
 from regard.web.viewer import Viewer
 from support import COLOURS, save_image, tiny, write_tif
 from web_support import TILING, always, picture
@@ -122,7 +125,7 @@ def test_a_map_and_labels_from_files(tmp_path: Path, viewer_of: Callable[..., Vi
     with open_raster(Path(finished)) as file, open_raster(tmp_path / "sure.tif") as sure:
         answer = viewer.answer(Address(0, 0, 0), always)
         assert (answer.labels[:100, :120] == file.read_band(Box(0, 0, *file.size))).all()
-        assert viewer.regions.window.cache_info().misses == 0
+        assert viewer.live.regions.window.cache_info().misses == 0
         steps = sure.read_band(Box(0, 0, *sure.size))
         assert (answer.confidence[:100, :120] == steps).all()
     shares = write_tif(tmp_path / "shares.tif", steps[None] / np.float32(255), crs=None, transform=None)
@@ -156,17 +159,6 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, viewer_of: Callable[.
         viewer_of(write_tif(tmp_path / "two.tif", picture((40, 40))[:2]))
 
 
-def test_shares_count_the_view(plain: Viewer) -> None:
-    labels = whole_map(plain).labels
-    assert plain.shares(1, 0.0, 0.0, 300.0, 150.0)["shares"] == [0, 0, 0]  # nothing is predicted for a count
-    plain.answer(Address(1, 0, 0), always)
-    plain.answer(Address(1, 1, 0), always)
-    found = plain.shares(1, 20.2, 9.9, 280.0, 140.0)["shares"]
-    assert np.allclose(found, np.bincount(labels[10:140, 20:280].ravel(), minlength=3) / labels[10:140, 20:280].size)
-    everywhere = plain.shares(1, -500.0, -500.0, 900.0, 900.0)["shares"]
-    assert np.allclose(everywhere, np.bincount(labels.ravel(), minlength=3) / labels.size)
-
-
 def test_the_stretch_is_one_for_the_scene_and_fits_its_values(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
     values = picture((300, 600)).astype(np.float32) * 10 + 1000
     values[:, :, :300] -= 500
@@ -180,26 +172,67 @@ def test_the_stretch_is_one_for_the_scene_and_fits_its_values(tmp_path: Path, vi
     assert left < right - 20
 
 
-def test_an_answer_shows_what_was_looked_at(earth: Viewer, plain: Viewer) -> None:
-    probabilities = plain.regions.probabilities(100, 70)
-    answer = plain.inspect(100.7, 70.6, always)
-    assert np.allclose(answer["probabilities"], probabilities) and answer["class"] == probabilities.argmax()
+def test_an_answer_shows_what_the_pixel_attends_to(plain: Viewer) -> None:
+    probabilities = plain.live.regions.probabilities(100, 70)
+    answer, overlays = plain.inspect(100.7, 70.6, always), plain.inspect(100.7, 70.6, always, why=True)["overlays"]
     assert (answer["x"], answer["y"]) == (100, 70)
-    groups = {overlay["group"] for overlay in answer["overlays"]}
-    assert groups == {"Attention", "Regions", "Channels"}
-    regions = [overlay for overlay in answer["overlays"] if overlay["group"] == "Regions"]
+    assert np.allclose(answer["probabilities"], probabilities) and answer["class"] == probabilities.argmax()
+    assert {overlay["group"] for overlay in overlays} == {"Attention", "Regions", "Channels"}
+    regions = [overlay for overlay in overlays if overlay["group"] == "Regions"]
     assert sum(region["weight"] for region in regions) == pytest.approx(1, abs=1e-4)
-    overlay = answer["overlays"][0]
-    (left, bottom), (right, top) = overlay["corners"]
-    assert left <= 100 < right and top <= 70 < bottom and overlay["scale"][1] >= 2
-    image = Image.open(io.BytesIO(base64.b64decode(overlay["picture"].removeprefix("data:image/png;base64,"))))
-    assert image.size == (right - left, bottom - top)
+    left, top, right, bottom = overlays[0]["extent"]
+    assert left <= 100 < right and top <= 70 < bottom and overlays[0]["scale"][1] >= 2
+    image = decoded(base64.b64decode(overlays[0]["picture"].removeprefix("data:image/png;base64,")))
+    assert image.shape[:2] == (bottom - top, right - left)
+    assert image[..., 3].min() < 10 and image[..., 3].max() > 200, "what is not attended to stays as bright as it was"
 
-    (west, south), (east, north) = earth.about()["bounds"]
-    answer = earth.inspect((west + east) / 2, (south + north) / 2, always)
-    assert abs(answer["x"] - 150) <= 1 and abs(answer["y"] - 75) <= 1
-    (left, bottom), (right, top) = answer["overlays"][0]["corners"]
-    assert left < (west + east) / 2 < right and bottom < (south + north) / 2 < top
+
+def test_an_answer_tells_the_values_and_the_place(earth: Viewer) -> None:
+    answer = earth.inspect(150.2, 75.9, always)
+    with rasterio.open(earth.sources.scene) as file:
+        values, (x, y) = file.read()[:, 75, 150], file.transform @ (150.5, 75.5)
+        place = Transformer.from_crs(file.crs.to_wkt(), "EPSG:4326", always_xy=True).transform(x, y)
+    assert [band["value"] for band in answer["bands"]] == values.tolist()
+    assert answer["coordinates"] == pytest.approx([x, y]) and answer["degrees"] == pytest.approx(place)
+
+
+def test_the_page_gets_labels_and_confidences_as_numbers(plain: Viewer) -> None:
+    """Deflated: 256 x 256 bytes of labels, 255 where there is none, then as many of confidence."""
+    expected = whole_map(plain)
+    raw = np.frombuffer(zlib.decompress(plain.values("prediction", Address(1, 0, 0), always)), np.uint8)
+    labels, confidence = raw.reshape(2, 256, 256)
+    assert (labels[:150] == expected.labels[:, :256])[expected.confidence[:, :256] > 0.34].all()
+    assert np.abs(confidence[:150] / 255 - expected.confidence[:, :256]).max() <= 0.5 / 255 + 1e-4
+    assert (labels[150:] == 255).all() and not confidence[150:].any()
+
+
+def test_more_classes_than_a_byte_counts_take_two() -> None:
+    labels = np.array([[0, 299, NOTHING]])
+    assert zlib.decompress(packed(labels, None, 300)) == b"\x00\x00\x2b\x01\xff\xff"
+
+
+def test_a_coarse_tile_is_the_prediction_of_the_shrunk_scene(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
+    """Zoom 0 of 4000 x 3000 pixels has a step of 16: one picture of 250 x 188, in the middle of 512 x 512."""
+    values = picture((3000, 4000))
+    viewer = viewer_of(write_tif(tmp_path / "s.tif", values, crs=None, transform=None))
+    found = viewer.coarse(Address(0, 0, 0), always)
+    shrunk, valid = np.zeros((3, 512, 512), np.uint8), np.zeros((512, 512), bool)
+    shrunk[:, 128:315, 128:378] = values[:, :2992].reshape(3, 187, 16, 250, 16).mean(axis=(2, 4)).round()
+    valid[128:315, 128:378] = True
+    expected = scores_of(viewer.model, Pixels(shrunk, valid)).softmax(dim=0)[:, 128:315, 128:378].max(dim=0)
+    assert (found.labels[:187, :250] == expected.indices.numpy()).mean() > 0.99
+    assert np.abs(found.confidence[:187, :250] / 255 - expected.values.numpy()).mean() < 0.01
+    assert (found.labels[188:] == NOTHING).all() and (found.labels[:, 250:] == NOTHING).all()
+
+
+def test_other_bands_and_stretches_show_the_files_values(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
+    values = np.random.default_rng(0).integers(0, 3000, (5, 200, 300)).astype(np.uint16)
+    viewer = viewer_of(write_tif(tmp_path / "s.tif", values, crs=None, transform=None), bands=(1, 2, 3))
+    found = decoded(viewer.scene(Address(1, 0, 0), viewer.pixels, (5, 4, 4), 10.0))[:200, :, :3]
+    low, high = np.percentile(values[4], (10, 90))
+    expected = (255 * (values[4, :, :256] - low) / (high - low)).clip(0, 255)
+    assert np.abs(found[..., 0] - expected).mean() < 6, "the stretch comes from samples"
+    assert (found[..., 1] == found[..., 2]).all() and (found[..., 0] != found[..., 1]).any()
 
 
 def test_an_overlay_is_bright_where_the_weights_are(plain: Viewer) -> None:
@@ -207,7 +240,7 @@ def test_an_overlay_is_bright_where_the_weights_are(plain: Viewer) -> None:
     weights = np.zeros((4, 8), np.float32)
     weights[0, 0] = 1
     why = explain(plain.model, plain.sources.scene, (3, 4))
-    overlay = _overlay(why, plain.grid, weights)
+    overlay = _overlay(why, weights)
     assert 20 < overlay["scale"][1] <= 32
     content = base64.b64decode(overlay["picture"].removeprefix("data:image/png;base64,"))
     bright = np.asarray(Image.open(io.BytesIO(content)))  # indices of strength
@@ -223,7 +256,8 @@ def test_a_model_without_attention_answers_with_probabilities(tmp_path: Path, vi
     ):
         viewer = viewer_of(path, model)
         answer = viewer.inspect(30.0, 20.0, always)
-        assert answer["overlays"] == [] and answer["class"] == whole_map(viewer).labels[20, 30]
+        assert viewer.inspect(30.0, 20.0, always, why=True) == {"overlays": []} and not answer["attention"]
+        assert answer["class"] == whole_map(viewer).labels[20, 30]
 
 
 @pytest.mark.parametrize("place", [(-1.0, 5.0), (5.0, 150.0), (1e8, 1e8)])
@@ -234,6 +268,6 @@ def test_a_question_outside_the_scene_is_refused(plain: Viewer, place: tuple[flo
 
 def test_far_tiles_of_a_large_scene_are_not_predicted(tmp_path: Path, viewer_of: Callable[..., Viewer]) -> None:
     viewer = viewer_of(write_tif(tmp_path / "s.tif", picture((2000, 1500)), crs=None, transform=None))
-    assert viewer.coarsest_live == viewer.grid.finest == 3
+    assert viewer.about()["exact_from"] == viewer.pixels.finest == 3
     assert (viewer.answer(Address(0, 0, 0), always).labels == -1).all()
-    assert viewer.regions.window.cache_info().misses == 0
+    assert viewer.live.regions.window.cache_info().misses == 0

@@ -26,16 +26,14 @@ def test_page_tiles_shares_and_answers(client: TestClient) -> None:
     for name in re.findall(r'(?:src|href)="([^"]+)"', page.text):
         assert client.get(f"/{name}").status_code == 200, name
     about = client.get("/about.json").json()
-    assert about["kind"] == "pixels" and about["layers"] == ["prediction", "confidence"] and about["finest"] == 1
+    assert about["place"] is None and about["layers"] == ["prediction", "confidence"] and about["finest"] == 1
     for layer in ("scene", "prediction", "confidence"):
         response = client.get(f"/{layer}/1/0/0.png")
         assert response.headers["content-type"] == "image/png"
         assert Image.open(io.BytesIO(response.content)).size == (256, 256)
-    shares = client.get("/shares.json?z=1&left=0&top=0&right=300&bottom=150").json()["shares"]
-    assert sum(shares) == pytest.approx(1)
     hidden = np.asarray(Image.open(io.BytesIO(client.get(f"{TILE}?show=000").content)).convert("RGBA"))
     assert not hidden[..., 3].any()
-    assert client.get("/pixel.json?x=9&y=9").json()["overlays"]
+    assert client.get("/attention.json?x=9&y=9").json()["overlays"]
     assert "does not reach there" in client.get("/pixel.json?x=900&y=9").json()["error"]
 
 
@@ -43,12 +41,15 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(client: T
     page = client.get("/").text
     assert "//" not in re.sub(r"<!doctype html>", "", page)
     assert not re.search(r"<script>|\son\w+=|style=|javascript:", page)
-    script = client.get("/static/viewer.js").text
-    assert not re.search(r"https?:|innerHTML|eval\(|document\.write", script)
+    for name in ("main", "api", "colours", "inspect", "layers", "map", "page", "state", "tiles", "tools"):
+        script = client.get(f"/static/{name}.js").text
+        assert not re.search(r"https?:|innerHTML|eval\(|document\.write", script), name
+    library = client.get("/static/ol.js").text
+    assert not re.search(r"eval\(|new Function|importScripts|document\.write", library)
 
 
 def test_every_answer_carries_the_policy_and_none_lets_other_sites_read(client: TestClient) -> None:
-    for path in ("/", "/static/viewer.js", "/scene/1/0/0.png", "/about.json", "/nothing", f"{TILE}?show=x"):
+    for path in ("/", "/static/main.js", "/scene/1/0/0.png", "/about.json", "/nothing", f"{TILE}?show=x"):
         headers = client.get(path, headers={"origin": "http://evil.example"}).headers
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'"), path
         assert "unsafe" not in headers["content-security-policy"]
@@ -66,7 +67,7 @@ REFUSED: dict[str, tuple[str, int]] = {
     "backslash traversal": ("/static/..%5C..%5Capp.py", 404),
     "absolute path": ("/static//etc/passwd", 404),
     "encoded absolute path": ("/static/%2Fetc%2Fpasswd", 404),
-    "null byte": ("/static/viewer.js%00.png", 404),
+    "null byte": ("/static/main.js%00.png", 404),
     "source code": ("/static/app.py", 404),
     "a path for the layer": ("/..%2F..%2Fetc/1/0/0.png", 404),
     "another layer": ("/labels_map/1/0/0.png", 404),
@@ -88,9 +89,19 @@ REFUSED: dict[str, tuple[str, int]] = {
     "question at NaN": ("/pixel.json?x=nan&y=1", 422),
     "question at infinity": ("/pixel.json?x=inf&y=-inf", 422),
     "question too far out": ("/pixel.json?x=1e300&y=1", 422),
-    "view without end": ("/shares.json?z=1&left=-1e7&right=1e7&top=-1e7&bottom=1e7", 422),
-    "view inside out": ("/shares.json?z=1&left=9&right=1&top=9&bottom=1", 422),
-    "view at NaN": ("/shares.json?z=1&left=nan&right=1&top=9&bottom=1", 422),
+    "pixel outside": ("/pixel.json?x=900&y=1", 422),
+    "own tile beyond the picture": ("/pixels/scene/2/0/0.png", 404),
+    "own tile outside the zoom": ("/pixels/prediction/1/2/0", 404),
+    "a path for its own layer": ("/pixels/..%2F..%2Fetc/1/0/0", 404),
+    "values of the scene": ("/pixels/scene/1/0/0", 404),
+    "values of labels that are not there": ("/pixels/labels/1/0/0", 404),
+    "band that is not there": ("/pixels/scene/1/0/0.png?bands=1,2,4", 422),
+    "band zero": ("/pixels/scene/1/0/0.png?bands=0,1,2", 422),
+    "too many bands": ("/pixels/scene/1/0/0.png?bands=1,2,3,1", 422),
+    "stretch beyond all values": ("/pixels/scene/1/0/0.png?cut=50", 422),
+    "stretch at NaN": ("/pixels/scene/1/0/0.png?cut=nan", 422),
+    "measure in words": ("/measure.json?points=a,b", 422),
+    "measure without a place": ("/measure.json?points=1,1;2,2", 404),
     "documentation of the interface": ("/openapi.json", 404),
     "long query": (f"/about.json?{'a' * 3000}", 414),
 }
@@ -106,7 +117,7 @@ def test_hostile_addresses_are_refused(client: TestClient) -> None:
 
 REQUESTS: dict[str, tuple[Callable[[TestClient], int], int]] = {
     "post": (lambda c: c.post("/pixel.json").status_code, 405),
-    "put": (lambda c: c.put("/static/viewer.js", content=b"x").status_code, 405),
+    "put": (lambda c: c.put("/static/main.js", content=b"x").status_code, 405),
     "delete": (lambda c: c.delete(TILE).status_code, 405),
     "preflight": (lambda c: c.options(TILE, headers={"access-control-request-method": "GET"}).status_code, 405),
     "body": (lambda c: c.request("GET", "/about.json", content=b"x" * 10_000_000).status_code, 413),
@@ -148,7 +159,7 @@ def test_rough_tiles_of_the_scene_are_not_cached(plain: Viewer, client: TestClie
 def test_without_the_token_there_is_nothing(plain: Viewer) -> None:
     outside = TestClient(client_of(plain).app, base_url="http://127.0.0.1", raise_server_exceptions=False)
     for token in ("", "x", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "ü" * 5, "%00", ".", "static"):
-        for path in ("", "/", "/about.json", "/static/viewer.js", "/scene/1/0/0.png"):
+        for path in ("", "/", "/about.json", "/static/main.js", "/scene/1/0/0.png"):
             response = outside.get(f"/{token}{path}")
             assert response.status_code == 404 and not response.content, (token, path)
     assert outside.get(f"/{TOKEN}/about.json").status_code == 200
@@ -160,7 +171,7 @@ def test_its_own_names_are_answered(client: TestClient) -> None:
 
 
 def test_too_many_questions_are_put_off(plain: Viewer, client: TestClient) -> None:
-    plain.gate = Gate(burst=2, per_second=0.001)
+    plain.live.gate = Gate(burst=2, per_second=0.001)
     codes = [client.get(f"/prediction/1/{x}/0.png").status_code for x in (0, 1)]
     refused = client.get("/pixel.json?x=5&y=5")
     assert codes == [200, 200] and refused.status_code == 429 and "model is busy" in refused.json()["error"]

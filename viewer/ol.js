@@ -1,0 +1,22 @@
+// What the viewer takes of OpenLayers. `make viewer` bundles it into src/regard/web/static/ol.js.
+export { default as Feature } from 'ol/Feature.js';
+export { default as LineString } from 'ol/geom/LineString.js';
+export { default as Point } from 'ol/geom/Point.js';
+export { default as Polygon, fromExtent } from 'ol/geom/Polygon.js';
+export { defaults as interactions } from 'ol/interaction/defaults.js';
+export { default as Draw } from 'ol/interaction/Draw.js';
+export { default as ImageLayer } from 'ol/layer/Image.js';
+export { default as TileLayer } from 'ol/layer/Tile.js';
+export { default as VectorLayer } from 'ol/layer/Vector.js';
+export { default as Map } from 'ol/Map.js';
+export { default as Projection } from 'ol/proj/Projection.js';
+export { default as Static } from 'ol/source/ImageStatic.js';
+export { default as ImageTile } from 'ol/source/ImageTile.js';
+export { default as VectorSource } from 'ol/source/Vector.js';
+export { default as CircleStyle } from 'ol/style/Circle.js';
+export { default as Fill } from 'ol/style/Fill.js';
+export { default as RegularShape } from 'ol/style/RegularShape.js';
+export { default as Stroke } from 'ol/style/Stroke.js';
+export { default as Style } from 'ol/style/Style.js';
+export { default as TileGrid } from 'ol/tilegrid/TileGrid.js';
+export { default as View } from 'ol/View.js';
