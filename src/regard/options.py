@@ -69,8 +69,7 @@ class Input:
     Args:
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         aoi: Map this part only: WEST,SOUTH,EAST,NORTH in the raster's CRS, or polygons: FILE or FILE|layername=LAYER.
-        gsd: Resample the raster to this many metres per pixel for the model; 0: to the resolution of its training
-            images. The map keeps the raster's grid.
+        gsd: Resample to this many metres per pixel for the model; 0: as its training images. The map keeps its grid.
         nodata: A value that stands for no data where all bands have it (below 0 or above 255: where any has it), such
             as 255 for the white holes of a mosaic.
         vrt: Allow a VRT (a list of other files) as source; it may read any file of this machine.
@@ -99,12 +98,10 @@ class Windows:
         overlap: Pixels that neighbouring windows share and blend; at most a quarter of windows of the card's size.
         batch: Windows in a forward pass on a GPU; a CPU takes one at a time.
         max_memory: Megabytes of memory for a raster's map, without the model; a map that needs more is refused.
-        context: What attention and object regions look at: the window, or the whole scene, which is read once or twice
-            more for it.
+        context: What attention and object regions look at: the window, or the whole scene, which is read again for it.
 
     Raises:
-        ConfigError: a length that is not a multiple of 32, an overlap above half a tile, no window at once, or an
-            unknown context.
+        ConfigError: a length that is no multiple of 32, an overlap above half a tile, no window, or another context.
     """
 
     tile: int = 0
@@ -126,6 +123,11 @@ class Windows:
         if self.context not in get_args(Extent):
             raise ConfigError(f"got context {self.context!r}; need {' or '.join(get_args(Extent))}.")
 
+    @property
+    def halo(self) -> int:
+        """Pixels at a window's border that weigh next to nothing: in a scene's context they tell windows apart."""
+        return self.overlap // 4 if self.context == "scene" else 0
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -137,8 +139,7 @@ class Outputs:
         entropy: A GeoTIFF of the uncertainty over all classes (entropy), from 0 to 1.
         probabilities: A GeoTIFF of the probability of every class, one band a class.
         margin: A GeoTIFF of how far the most probable class is ahead of the second.
-        certain: The share of errors that is allowed, such as 0.05: writes MAP_certain.tif, which says "not certain"
-            where the model's card cannot promise that fewer are wrong; see regard calibrate.
+        certain: The share of errors that is allowed, such as 0.05: MAP_certain.tif says where the card promises it.
         polygons: A vector file of the map's polygons: .gpkg, .geojson, .fgb or .parquet.
         areas: A table (.csv) of the area of each class.
         stac: A STAC item (.json): the map's footprint, files and model.

@@ -60,10 +60,9 @@ NO_HOOKS = Hooks()
 
 
 def axes(size: tuple[int, int], windows: Windows, stride: int) -> tuple[Axis, Axis]:
-    """The windows over a scene of ``size`` = (height, width): their rows and their columns."""
-    height, width = (
-        plan_axis(length, windows.tile, windows.overlap, stride=stride, multiple=ALIGNMENT) for length in size
-    )
+    """The windows over a scene of ``size`` = (height, width): their rows and columns; ``halo`` hides their borders."""
+    plan = partial(plan_axis, tile=windows.tile, overlap=windows.overlap, stride=stride, halo=windows.halo)
+    height, width = (plan(length, multiple=ALIGNMENT) for length in size)
     return height, width
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regard.ops.windows import Axis, blend_weights, plan_axis, ramp, starts
+from regard.ops.windows import LEAST, Axis, blend_weights, plan_axis, ramp, starts
 
 lengths, windows = st.integers(1, 300), st.integers(1, 80)
 
@@ -96,3 +97,22 @@ def test_the_ramp_by_hand():
     sines = [0.5 * (1 - np.cos(np.pi * (place + 0.5) / 4)) for place in range(4)]
     expected = [*sines, 1, 1, *sines[::-1]]
     torch.testing.assert_close(ramp(10, 4), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_halo_weighs_nothing_where_there_is_another_window() -> None:
+    weights = ramp(20, 8, 2)
+    falling = [math.sin(math.pi * place / 16) ** 2 for place in (1, 3, 5, 7)]
+    expected = torch.tensor([LEAST, LEAST, *falling, 1, 1, 1, 1], dtype=torch.float64)
+    torch.testing.assert_close(weights, torch.cat([expected, expected.flip(0)]))
+
+
+def test_at_the_edge_of_a_scene_the_halo_counts() -> None:
+    axis = plan_axis(96, 64, 32, stride=1, multiple=32, halo=8)
+    assert axis.begins == [0, 32]
+    torch.testing.assert_close(axis.weights[0][:32], torch.ones(32))
+    assert axis.weights[0][-8:].max() < 1e-5 and axis.weights[1][:8].max() < 1e-5
+    torch.testing.assert_close(axis.weights[0][32:] + axis.weights[1][:32], torch.ones(32))
+
+
+def test_a_window_that_is_smaller_than_its_overlap_has_no_halo() -> None:
+    assert torch.equal(ramp(4, 16, 4), ramp(4, 16))
