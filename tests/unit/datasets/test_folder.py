@@ -13,7 +13,7 @@ from regard.checkpoints.file import load
 from regard.datasets.folder import folder, scan
 from regard.errors import CheckpointError, ConfigError, DatasetError, SizeMismatch, UnknownName, UnreadableImage
 from regard.io.image import read_image
-from support import NAMES, write_set, write_tif
+from support import NAMES, save_image, write_set, write_tif
 
 
 def names_of(root: Path, split: str) -> list[str]:
@@ -53,6 +53,12 @@ def test_other_files_in_the_folders_are_let_be(set_folder: Path):
     (set_folder / "images" / "Thumbs.db").write_bytes(b"x")
     (set_folder / "masks" / "tile0.png.aux.xml").write_text("<PAMDataset/>")
     assert len(names_of(set_folder, "train")) == 4
+
+
+def test_two_images_of_one_stem_are_refused(set_folder: Path):
+    save_image(set_folder / "images" / "tile0.jpg", np.zeros((40, 48, 3)))
+    with pytest.raises(DatasetError, match=r"images/ holds both tile0\.jpg and tile0\.png"):
+        folder(set_folder)
 
 
 def test_classes_given_by_hand_go_before_the_file(set_folder: Path):

@@ -14,6 +14,7 @@ import pyogrio.raw
 import pyproj
 import pytest
 import rasterio
+import rasterio.crs
 import rasterio.features
 import rasterio.vrt
 import rasterio.warp
@@ -22,11 +23,13 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from rasterio.transform import Affine
 
-from regard.datasets.blocks import blocks_for_val
+from regard.datasets.blocks import blocks_for_val, blocks_over, split_by_centres
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData, Pair
 from regard.errors import ClassMismatch, ConfigError, DatasetError, UnreadableImage
+from regard.io.extent import Grid
 from regard.io.raster import Box
 from support import write_tif
 
@@ -158,6 +161,20 @@ def test_val_gets_its_share_and_leaves_each_class_something_to_learn(area: np.nd
             for block in np.flatnonzero(~val & (area[:, label] > 0)):
                 left = area[~val].sum(axis=0) - area[block]
                 assert ((left <= 1e-9 * total) & (area[block] > 0)).any()
+
+
+def test_shares_of_val_are_of_ground_not_of_polygons() -> None:
+    """Three blocks of 100: one polygon of 600, three of 100 each, one of 100."""
+    boxes = [(0, 0, 30, 20), (110, 10, 120, 20), (130, 10, 140, 20), (150, 10, 160, 20), (210, 10, 220, 20)]
+    shapes = shapely.box(*np.array(boxes, float).T)
+    assert split_by_centres(shapes, np.zeros(5, int), 100, 0.3).tolist() == [False, True, True, True, False]
+
+
+def test_ground_of_two_scenes_is_in_one_block() -> None:
+    first = Grid(rasterio.crs.CRS.from_string(CRS), Affine(10, 0, 5e5, 0, -10, 5e6), (90, 120))
+    moved = first._replace(transform=first.transform @ Affine.translation(40, 0))
+    blocks = blocks_over([first, moved], 30)
+    assert len(blocks) == 3 * 6 and shapely.union_all(blocks).area == pytest.approx(shapely.area(blocks).sum())
 
 
 def fields(place: Path, **columns: list[Any]) -> list[Any]:
