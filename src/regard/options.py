@@ -257,5 +257,5 @@ class MapOptions:
             raise ConfigError(f"{names} choose among polygons. Name their file: polygons='map.gpkg'.")
 
     def to(self, out: Path | None) -> MapOptions:
-        """The same options for a map of another name."""
+        """Of a map of another name."""
         return replace(self, outputs=replace(self.outputs, out=out))
