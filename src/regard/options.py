@@ -237,8 +237,7 @@ class PolygonRules:
 class MapOptions:
     """All options of a map.
 
-    ``overwrite`` replaces files that exist; else a complete map of the same model, source and options is kept, and any
-    other file is refused.
+    ``overwrite``: replace files that exist; else a complete map of the same job is kept, and any other file refused.
 
     Raises:
         ConfigError: rules for polygons without a file of polygons.
