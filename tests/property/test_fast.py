@@ -112,6 +112,22 @@ def test_a_norm_that_follows_no_convolution_stays(tiny_model: Segmenter):
     assert [module for module in tiny_model.modules() if isinstance(module, nn.BatchNorm2d)] == [norm]
 
 
+@pytest.mark.parametrize("name", ["conv1", "act1", "bn1", "layer1"])
+@torch.inference_mode()
+def test_what_is_listened_to_stays_and_is_heard(name: str, tiny_model: Segmenter):
+    """As timm takes the maps of some networks: by hooks."""
+    plain = tiny_model.double()
+    heard: list[torch.Tensor] = []
+    image = torch.randn(1, 3, 50, 71, dtype=torch.float64)
+    plain.backbone.get_submodule(name).register_forward_hook(lambda *found: heard.append(found[2].clone()))
+    expected = plain(image)
+    fast = make_fast(plain)
+    heard_then = heard[:1]
+    heard.clear()
+    torch.testing.assert_close(fast(image), expected)
+    torch.testing.assert_close(heard, heard_then)
+
+
 @pytest.mark.parametrize("use", ["trained", "saved"])
 def test_a_fast_model_only_predicts(use: str, tiny_model: Segmenter, tmp_path: Path):
     fast = load(save(tiny_model, tmp_path / "plain.safetensors"), fast=True)

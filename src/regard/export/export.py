@@ -129,11 +129,12 @@ def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
         torch.export.save(program, part, extra_files={"regard": card.model_dump_json()})
     except RuntimeError as error:
         raise _no_program(card, error) from None
-    program = torch.export.load(part).module()
+    written = torch.export.load(part).module()
 
     def run(image: Tensor) -> Tensor:
         try:
-            return program(image)
+            found: Tensor = written(image)
+            return found
         except AssertionError as error:  # the program is bound to the size that it was made with
             raise _no_program(card, error) from None
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.inference.fold import followers
+from regard.inference.fold import followers, is_hooked
 from regard.models import Segmenter
 from regard.models.backbone import CONVOLUTIONS, margins_of
 from regard.ops.products import HAS_ONEDNN
@@ -96,7 +96,9 @@ def use_fast_convs(model: Segmenter) -> None:
     activations = dict(followers(model, (nn.Conv2d,), tuple(FUSED)))
     names = {module: name for name, module in model.named_modules()}
     for module, name in names.items():
-        if type(module) in CONVOLUTIONS and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        if type(module) not in CONVOLUTIONS or is_hooked(module):
+            continue
+        if module.padding_mode == "zeros" and not isinstance(module.padding, str):
             activation = activations.get(module)
             model.set_submodule(name, FastConv(module, activation))
             if activation is not None:

@@ -48,6 +48,11 @@ def _versions(tensors: dict[int, Tensor]) -> list[int]:
     return [0 if tensor.is_inference() else tensor._version for tensor in tensors.values()]
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Whether it has hooks, by which timm takes some maps: they would not be called for what replaces it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 @torch.inference_mode(False)
 @torch.no_grad()
 def followers(model: Segmenter, convs: tuple[type, ...], kinds: tuple[type, ...]) -> list[tuple[nn.Module, nn.Module]]:
@@ -70,7 +75,7 @@ def followers(model: Segmenter, convs: tuple[type, ...], kinds: tuple[type, ...]
         if id(inputs[0]) in made and not uses.count[id(inputs[0])]:
             taken.append((made[id(inputs[0])], module, id(inputs[0])))
 
-    found = list(model.modules())
+    found = [module for module in model.modules() if not is_hooked(module)]
     handles = [module.register_forward_hook(note) for module in found if isinstance(module, convs)]
     handles += [module.register_forward_pre_hook(take) for module in found if isinstance(module, kinds)]
     with uses:
