@@ -130,6 +130,10 @@ def test_training_windows_of_one_label_are_left_out(tmp_path: Path):
     mask[:, :450, :900] = 1  # the first training window, and the one of val, which stays
     write_tif(root / "mask.tif", mask)
     assert names_of(root, "train") == ["scene_450_0"]
+    mask[:, 24:, :450] = 1  # 94.7 % of it
+    mask[:, :24, :450] = 0
+    write_tif(root / "mask.tif", mask)
+    assert names_of(root, "train")[0] == "scene_0_0"
     assert names_of(root, "val") == ["scene_0_450"]
 
 

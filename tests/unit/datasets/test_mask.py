@@ -193,3 +193,6 @@ def test_16_bit_colours_are_no_8_bit_ones(tmp_path: Path):
     values = np.array([[[0, 0]], [[0, 1]], [[256, 0]]], np.uint16)
     with pytest.raises(ClassMismatch, match=r"holds colour \(0, 0, 256\)"):
         read_mask(write_tif(tmp_path / "mask.tif", values), classes)
+    values[:, 0] = np.array([[0], [257], [0]])
+    with pytest.raises(ClassMismatch, match=r"holds colour \(0, 257, 0\)"):
+        read_mask(write_tif(tmp_path / "mask.tif", values), classes)
