@@ -305,18 +305,19 @@ class Trial:
         self._judge_files(tally, where, found)
         self._judge_end(tally, where, fault, ended, found, hidden)
         if found == self.new and not hidden:
-            return  # nothing is left to do: given again, some commands refuse to replace what is there
+            return  # nothing is left to do
         if (state := self._state()) not in self.finishes:
-            self.finishes[state] = self._again()
+            self.finishes[state] = self._again(is_complete=found == self.new)
         if said := self.finishes[state]:
             tally.lost.append(f"{where}: {said}")
 
-    def _again(self) -> str:
-        """Give the same command once more; what is wrong then."""
+    def _again(self, *, is_complete: bool) -> str:
+        """Give the same command once more; what is wrong then. Files that are complete it may refuse to replace."""
         again = self.disk.run(self.arguments)
+        failed = again.code and not (is_complete and "already exists" in again.said)
         found, hidden = self.seen()
         differing = [name for name in self.new.keys() | found.keys() if self.new.get(name) != found.get(name)]
-        return f"{again.code} {again.said.strip()} {differing} {hidden}" if again.code or differing or hidden else ""
+        return f"{again.code} {again.said.strip()} {differing} {hidden}" if failed or differing or hidden else ""
 
     def _outcome(self, found: dict[str, bytes]) -> str:
         kinds = {
