@@ -110,8 +110,8 @@ def scored_pixels(model: Segmenter, data: LabelledData, pairs: Sequence[Pair], b
     plain = model.with_card(model.card.model_copy(update={"temperature": 1.0, "certain": ()}))
     with evaluating(plain):
         parts = [*_scored(plain, data, pairs, bar)]
-    scores, labels = (torch.cat([part[place] for part in parts]) for place in (0, 1))
-    block, weight = (np.concatenate([part[place] for part in parts]) for place in (2, 3))
+    block, weight = np.concatenate([part.block for part in parts]), np.concatenate([part.weight for part in parts])
+    scores, labels = torch.cat([part.scores for part in parts]), torch.cat([part.labels for part in parts])
     return Scored(scores, labels, np.unique(block, return_inverse=True)[1], weight)
 
 
