@@ -40,9 +40,9 @@ def test_shared_ground_is_told_of_the_smaller_image() -> None:
 
 @pytest.mark.parametrize(("rows", "leak"), [([True, False], True), ([False, True], False)])
 def test_labels_in_the_north_are_in_the_north(rows: list[bool], leak: bool) -> None:
-    north = np.array([[True], [False]])
-    pair = [placed(name, name, 0, (100, 100), labels) for name, labels in (("a", north), ("b", np.array([rows]).T))]
-    assert bool([*find_overlaps(pair)]) == leak
+    whole = placed("whole", "train", 0, (100, 100), np.array([rows]).T)
+    north = placed("north", "val", 0, (40, 100), np.ones((2, 2), bool))
+    assert bool([*find_overlaps([whole, north])]) == leak
 
 
 @pytest.mark.parametrize(("pixels", "rare"), [(90, True), (110, False)])
