@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio.raw
 import pytest
 from PIL import Image
 from pyproj import Transformer
@@ -174,3 +176,24 @@ def test_axe_finds_nothing_serious_and_nothing_overflows(browser: Any, url: str,
             summary.click()
         assert not faults(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= device["viewport"]["width"]
+
+
+def test_a_note_is_added_undone_and_made_again(browser: Any, tmp_path: Path) -> None:
+    scene, file = write_tif(tmp_path / "s.tif", picture((300, 400))), tmp_path / "notes.gpkg"
+    with (
+        closing(Viewer(tiny(), Sources(scene), TILING, notes=file)) as viewer,
+        serving(viewer) as url,
+        opened(browser, url, LAPTOP) as page,
+    ):
+        page.get_by_role("button", name="Add a note").click()
+        box = page.locator("#map").bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.get_by_label("Note", exact=True).fill("a flooded field")
+        page.get_by_role("button", name="Save").click()
+        page.locator("#saved", has_text="saved").wait_for()
+        assert pyogrio.raw.read(file, columns=["text"])[3][0].tolist() == ["a flooded field"]
+        assert not faults(page)
+        for button, count in (("Undo", 0), ("Redo", 1)):
+            page.get_by_role("button", name=button).click()
+            page.wait_for_function(f"document.querySelectorAll('#notes li').length === {count}")
+            assert len(pyogrio.raw.read(file)[2]) == count

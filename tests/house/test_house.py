@@ -14,7 +14,7 @@ LIMITS = {
     "functions over 70 lines": 0,
     "functions over 7 parameters": 0,
     "import cycles": 0,
-    "lines": 24_500,  # 16,500 when the house was built; what came later has its share
+    "lines": 24_800,  # 16,500 when the house was built; what came later has its share
 }
 AT_LEAST = {"median lines of a file": 100, "lines": 15_000}
 

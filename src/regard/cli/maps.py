@@ -148,6 +148,7 @@ def view(
     *,
     confidence: Path | None = None,
     labels: Path | None = None,
+    notes: Path | None = None,
     bands: Bands = None,
     tile: int = Windows.tile,
     overlap: int = Windows.overlap,
@@ -163,6 +164,7 @@ def view(
         map_: A finished class map of it; by default the model predicts the part that is shown.
         confidence: The confidence raster that was written with the map.
         labels: Reference labels on the same grid: adds them and the misclassified pixels as layers.
+        notes: A GeoPackage to which the page writes notes at places; by default it writes nothing.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         tile: Side of the windows in pixels, for rasters; 0: as the model was scored (see its card), else 512.
         overlap: Pixels that neighbouring windows share and blend; at most a quarter of windows of the card's size.
@@ -183,7 +185,7 @@ def view(
 
     sources = Sources(source, map_, confidence, labels, bands)
     keep_freed_memory(shared_arena=True)
-    viewer = Viewer(load(model), sources, Windows(tile, overlap))
+    viewer = Viewer(load(model), sources, Windows(tile, overlap), notes=notes)
     viewer.check()
     url = serve(viewer, host=host, port=port, browser=browser)
     return Answer({"url": url}, "closed")

@@ -1,10 +1,8 @@
-"""The web application: tiles, legend and pixel inspection behind a token. It only reads, and takes no paths."""
+"""The web application: tiles, legend and pixel inspection behind a token. It takes no paths; see points_api."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import secrets
 from importlib import resources
 from typing import Annotated, Any
 
@@ -13,31 +11,19 @@ from anyio import from_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from jaxtyping import Bool
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import Message, Receive, Scope, Send
 
 from regard.errors import ConfigError, RegardError
+from regard.web import points_api
 from regard.web.grid import FINEST, Address
+from regard.web.guard import Guard
 from regard.web.live_prediction import Busy, Connected, Disconnected
+from regard.web.point_file import Refused
 from regard.web.raster_layer import Changed
 from regard.web.viewer import Viewer
 
 KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 STATIC = resources.files("regard.web") / "static"
 FILES = {item.name: item.read_bytes() for item in STATIC.iterdir() if item.name.rsplit(".")[-1] in KINDS}
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-}
-MOST_REQUESTS = 64  # answered at the same time
-MAX_URL = 2048  # bytes of a path with its query
 CACHED = {"cache-control": "private, max-age=86400"}  # the token is new at every start, and so are the addresses
 NOT_CACHED = {"cache-control": "no-store"}
 POINTS = r"^-?\d{1,9}(\.\d{1,6})?,-?\d{1,9}(\.\d{1,6})?(;-?\d{1,9}(\.\d{1,6})?,-?\d{1,9}(\.\d{1,6})?)*$"
@@ -197,62 +183,8 @@ def create_app(viewer: Viewer, token: str, hosts: frozenset[str] = frozenset()) 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.viewer, app.state.stopping = viewer, False
     app.include_router(router)
+    app.include_router(points_api.router)
+    app.add_exception_handler(Refused, points_api.refused)
     for kind in (RegardError, Busy, Disconnected):
         app.add_exception_handler(kind, _refused)
     return Guard(app, token, hosts)
-
-
-class Guard:
-    """Refuses foreign host names (DNS rebinding), cross-site requests, a wrong token, and requests with a body."""
-
-    def __init__(self, app: FastAPI, token: str, hosts: frozenset[str]) -> None:
-        self.app, self.token, self.hosts, self.running = app, token, hosts, 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        status = self._refusal(scope)
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        if status:  # a body may follow: it is not read
-            return await Response(status_code=status, headers={"connection": "close"})(
-                scope, receive, send_with_headers
-            )
-        path: str = scope["path"].removeprefix(f"/{self.token}")
-        self.running += 1
-        try:
-            await self.app({**scope, "path": path, "raw_path": path.encode()}, receive, send_with_headers)
-        finally:
-            self.running -= 1
-
-    def _refusal(self, scope: Scope) -> int:
-        headers = Headers(scope=scope)
-        given, slash, _ = scope["path"].removeprefix("/").partition("/")
-        if not self._is_ours(headers.get("host", "")):
-            return 421
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
-            return 403
-        if not slash or not secrets.compare_digest(given.encode(), self.token.encode()):
-            return 404
-        if scope["method"] not in ("GET", "HEAD"):
-            return 405
-        if len(scope["path"]) + len(scope["query_string"]) > MAX_URL:
-            return 414
-        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-            return 413
-        return 503 if self.running >= MOST_REQUESTS else 0
-
-    def _is_ours(self, host: str) -> bool:
-        """Whether the host is localhost, an IP address or a given name; a rebound DNS name is none of them."""
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if name == "localhost" or name in self.hosts:
-            return True
-        try:
-            ipaddress.ip_address(name.strip("[]"))
-        except ValueError:
-            return False
-        return True

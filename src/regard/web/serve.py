@@ -16,7 +16,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from regard.errors import ConfigError
-from regard.web.app import Guard, create_app
+from regard.web.app import create_app
+from regard.web.guard import Guard
 from regard.web.viewer import Viewer
 
 REQUEST_TIMEOUT = 10.0  # seconds that a request may take to arrive
@@ -90,6 +91,8 @@ def listen(host: str, port: int) -> socket.socket:
         ConfigError: the port is taken, or the host is not this machine.
     """
     try:
+        if not host:
+            raise OSError("an empty host is every address of this machine: say 0.0.0.0 if you mean that")
         if not 0 <= port < 2**16:
             raise OSError("ports go from 0 to 65535")
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
 from cachetools import LRUCache, cachedmethod
 from jaxtyping import Bool, Float, Integer
 
@@ -28,6 +29,7 @@ from regard.web.live_map import Answer, LiveMap, quick_windows
 from regard.web.live_prediction import Connected, Photograph
 from regard.web.pixel_query import attention, inspect
 from regard.web.png import classes_png, errors_png, heat_png, labels_of, packed, scene_png, stretch_of_scene
+from regard.web.point_file import PointFile
 from regard.web.raster_layer import Changed, RasterLayer, Sources, layer_on
 
 SCENE_TILES, MAP_TILES = 512, 512
@@ -39,7 +41,7 @@ Bands = tuple[int, int, int]
 class Viewer:
     """One model, one scene, and its map, confidence and labels."""
 
-    def __init__(self, model: Segmenter, sources: Sources, windows: Windows) -> None:
+    def __init__(self, model: Segmenter, sources: Sources, windows: Windows, *, notes: Path | None = None) -> None:
         self.model, self.sources, self._opened = model.eval(), sources, sources.states()
         self.windows = windows = quick_windows(windows, model)
         self.is_photograph = is_photograph(sources.scene) and not is_placed(sources.scene)
@@ -48,6 +50,10 @@ class Viewer:
         self.grid: Grid = grid_of(self.raster.size, self.raster.crs, self.raster.transform)  # of the tiles for others
         self.pixels = PixelGrid(self.raster.size)  # of the page
         self.place = Placement(self.raster)
+        own = self.place.crs is not None
+        self.notes = notes and PointFile.notes(
+            notes, self.raster.crs if own else None, self.raster.transform if own else Affine(1, 0, 0, 0, -1, 0)
+        )
         bands = [self.raster.bands[place] for place in shown_bands(model.bands)]
         self.bands: Bands = (bands[0], bands[1], bands[2])
         self.layers = {"scene": RasterLayer(self.open_scene, self.grid, bands, nearest=False)}
@@ -227,6 +233,7 @@ class Viewer:
             "xyz": {"kind": own.kind, "coarsest": own.coarsest, "finest": own.finest,
                     "extent": list(own.around(Box(0, 0, *self.raster.size)))},
             "progress": self.layers["scene"].progress,
+            "notes": self.notes.path.name if self.notes else None,
             "bands": {"names": self.band_names, "shown": list(self.bands), "bytes": self.raster.dtypes[0] == "uint8"},
             "classes": [
                 {"name": name, "colour": list(colour)}

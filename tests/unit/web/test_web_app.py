@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from regard.web.app import MOST_REQUESTS
+from regard.web.guard import MOST_REQUESTS
 from regard.web.live_prediction import Gate
 from regard.web.viewer import Viewer
 from web_support import TOKEN, client_of

@@ -1,6 +1,7 @@
 /** Start the page. */
 
 import { onTrouble, json } from './api.js';
+import * as edit from './edit.js';
 import * as inspect from './inspect.js';
 import * as keys from './keys.js';
 import * as layers from './layers.js';
@@ -49,5 +50,6 @@ map.start();
 layers.start();
 inspect.start();
 tools.start();
+edit.start();
 keys.start();
 document.documentElement.dataset.ready = 'true';
