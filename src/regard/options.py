@@ -13,6 +13,7 @@ from regard.execution import Compute as Compute
 from regard.execution import Sharing as Sharing
 
 ALIGNMENT = 32  # pixels: windows and overlaps are multiples of it, and so of every network's stride
+GSD = (1e-4, 1e6)  # metres per pixel, from least to most
 TILE = 1024  # pixels: the side of windows that nothing else decides
 Extent = Literal["window", "scene"]
 Fusion = Literal["probabilities", "logits", "exp_logits"]
@@ -46,11 +47,9 @@ class Views:
     fusion: Fusion = "probabilities"
 
     def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) <= 0 or self.window == 1 or (self.window or 0) < 0:
-            raise ConfigError(
-                f"got scales {list(self.scales)}, window {self.window}; need scales above 0 and a window of 2 pixels "
-                "or more."
-            )
+        if not self.scales or not all(1e-3 <= scale <= 1e3 for scale in self.scales) or (self.window or 2) < 2:
+            need = "scales from 0.001 to 1000 and a window of 2 pixels or more"
+            raise ConfigError(f"got scales {list(self.scales)}, window {self.window}; need {need}.")
         if self.fusion not in get_args(Fusion):
             raise ConfigError(f"got fusion {self.fusion!r}; need {', '.join(get_args(Fusion))}. Choose one of these.")
         if self.d4 and self.fusion != "probabilities":
@@ -85,8 +84,10 @@ class Input:
     vrt: bool = False
 
     def __post_init__(self) -> None:
-        if self.gsd is not None and not 0 <= self.gsd < math.inf:
-            raise ConfigError(f"gsd {self.gsd:g} must be metres per pixel above 0, or 0: as the model was trained.")
+        if self.gsd and not GSD[0] <= self.gsd <= GSD[1]:
+            raise ConfigError(
+                f"gsd {self.gsd:g} must be from {GSD[0]:g} to {GSD[1]:g} metres per pixel, or 0: as trained."
+            )
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ class Windows:
             )
         if self.overlap > tile // 2:
             raise ConfigError(f"overlap {self.overlap} is more than half of tile {tile}. Take at most {tile // 2}.")
-        if self.batch < 1:
-            raise ConfigError(f"batch {self.batch} must be 1 or above.")
+        if self.batch < 1 or not self.max_memory > 0:
+            raise ConfigError(f"got batch {self.batch}, max_memory {self.max_memory:g}; need 1 or above, and above 0.")
         if self.context not in get_args(Extent):
             raise ConfigError(f"got context {self.context!r}; need {' or '.join(get_args(Extent))}.")
 

@@ -235,3 +235,46 @@ def test_such_a_name_in_a_manifest_is_refused(name: str, tmp_path: Path) -> None
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(OutputError, match="null or half character"):
         regard.predict(tiny(), [tmp_path / "m.jsonl"], out=tmp_path / "maps")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"block": 10**400},
+        {"window": 10**400},
+        {"gsd": 1e-320},
+        {"gsd": 1e300},
+        {"extent": {"bounds": [0, 0, 1e300, 9], "crs": "EPSG:32633"}},
+        {"extent": {"bounds": [0, 0, float("nan"), 9], "crs": "EPSG:32633"}},
+    ],
+)
+def test_numbers_that_no_scene_has_are_refused(change: dict[str, object], tmp_path: Path) -> None:
+    about = {"images": ["scene.tif"], "labels": "fields.geojson", "column": "kind"}
+    (tmp_path / "fields.json").write_text(json.dumps(about | change))
+    with pytest.raises(DatasetError, match=r"block|window|gsd|extent"):
+        regard.folder(tmp_path / "fields.json")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"gsd": value} for value in (1e-320, 1e300, float("nan"), -1.0)),
+        *({"scales": (value,)} for value in (1e-300, 1e300, float("inf"), float("nan"))),
+        {"max_memory": float("nan")},
+    ],
+)
+def test_options_that_no_map_has_are_refused(options: dict[str, object], tmp_path: Path) -> None:
+    save_image(scene := tmp_path / "scene.tif", np.ones((64, 64, 3)))
+    with pytest.raises(ConfigError):
+        regard.predict(tiny(), scene, tmp_path / "map.tif", **options)
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_sieve_larger_than_the_map_is_one_of_all_its_pixels(tmp_path: Path) -> None:
+    save_image(scene := tmp_path / "scene.tif", np.random.default_rng(0).integers(1, 255, (64, 64, 3)))
+    regard.predict(tiny(), scene, tmp_path / "map.tif")
+    shapes = []
+    for most in (64 * 64 - 1, 10**12):
+        regard.polygons(tmp_path / "map.tif", tmp_path / f"{most}.gpkg", sieve=most)
+        shapes.append(read_shapes(tmp_path / f"{most}.gpkg").shapes.tolist())
+    assert shapes[0] == shapes[1]

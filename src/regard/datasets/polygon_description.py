@@ -16,10 +16,12 @@ from regard.classes import first_reason
 from regard.errors import DatasetError, unknown
 from regard.files import json_of
 from regard.io.vectors import Polygons
+from regard.options import GSD
 
 ANY = "*"  # in the list of a class: every value that no class lists
 BOUNDS = '{"bounds": [west, south, east, north], "crs": "EPSG:4326"}'
 VECTORS = (".geojson", ".gpkg", ".shp", ".fgb", ".parquet", ".kml", ".gml", ".gdb", ".sqlite", ".topojson")
+MOST_PIXELS, MOST_METRES = 2**31 - 1, 1e9  # of a scene; from the origin of a CRS
 
 
 class Bounds(BaseModel):
@@ -37,8 +39,10 @@ class Bounds(BaseModel):
             pyproj.CRS.from_user_input(self.crs)
         except pyproj.exceptions.CRSError:
             raise ValueError("no such CRS") from None
-        if west >= east or south >= north:
+        if not (west < east and south < north):
             raise ValueError("bounds in another order")
+        if max(map(abs, self.bounds)) > MOST_METRES:
+            raise ValueError("bounds that no place on Earth has")
         return self
 
 
@@ -59,9 +63,11 @@ class PolygonScenes(BaseModel):
     split: str | None = None  # a column with train, val or test: of the polygons; with background, of the extent
     val: float = Field(0.3, ge=0, lt=1)  # share of each class's area, where no column gives the split
     touched: bool = False  # label every pixel that a polygon touches, not only those whose centre it covers
-    block: int | None = Field(None, ge=1)  # pixels; a block of ground, or the polygons centred in it, is in one split
-    window: int = Field(1024, ge=32)  # pixels
-    gsd: float | None = Field(None, gt=0)  # metres per pixel at which scenes are read and labels drawn
+    block: int | None = Field(
+        None, ge=1, le=MOST_PIXELS
+    )  # pixels; a block of ground, or the polygons centred in it, is in one split
+    window: int = Field(1024, ge=32, le=MOST_PIXELS)  # pixels
+    gsd: float | None = Field(None, ge=GSD[0], le=GSD[1])  # metres per pixel at which scenes are read and labels drawn
 
     @classmethod
     def read(cls, path: Path) -> PolygonScenes:

@@ -143,7 +143,7 @@ def sieved(source: LabelMap, pixels: int, scratch: Path) -> LabelMap:
     mask = _on_disk(source.size, "uint8", scratch)
     for top, rows in source.strips():
         mask[top : top + len(rows)] = rows < len(source.classes)
-    source.raster.sieve(pixels, labels, mask)
+    source.raster.sieve(min(pixels, labels.size - 1), labels, mask)  # GDAL takes no more
     return _SievedMap(source, labels)
 
 

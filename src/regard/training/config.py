@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Group, Parameter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from regard.classes import first_reason
 from regard.errors import ConfigError, unknown
@@ -20,10 +20,18 @@ RENAMED = {"overhead": "rot90", "average": "ema"}  # run folders of version 0.1 
 Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
+MOST, WIDEST = 2**31 - 1, 65_536  # of steps and whatever else is counted; of crops, and pixels across
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _check_count(cls, value: object) -> object:
+        if isinstance(value, int) and value > MOST:
+            raise ValueError(f"{value} must be at most {MOST:,}")
+        return value
 
 
 class Optimisation(_Settings):
@@ -33,7 +41,7 @@ class Optimisation(_Settings):
     epochs: Annotated[float | None, MOST_USED] = Field(
         None, gt=0, allow_inf_nan=False, description="In place of steps: so many passes over the training images."
     )
-    batch: Annotated[int, MOST_USED] = Field(8, ge=1, description="Crops in a batch.")
+    batch: Annotated[int, MOST_USED] = Field(8, ge=1, le=WIDEST, description="Crops in a batch.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
     learning_rate: Annotated[float, MOST_USED] = Field(1e-3, gt=0, description="Highest learning rate of the heads.")
     backbone_rate: float = Field(0.1, ge=0, description="The backbone's learning rate, as a share of the heads'.")
@@ -67,9 +75,9 @@ class Augmentation(_Settings):
     """Random views of the training images: where the crops lie and how they are changed."""
 
     crop: Annotated[int, MOST_USED] = Field(
-        512, ge=32, description="Height of the crops in pixels, and their width if that is not given."
+        512, ge=32, le=WIDEST, description="Height of the crops in pixels, and their width if that is not given."
     )
-    crop_width: int | None = Field(None, ge=32, description="Width of the crops in pixels.")
+    crop_width: int | None = Field(None, ge=32, le=WIDEST, description="Width of the crops in pixels.")
     scale: tuple[float, float] = Field((0.5, 2.0), description="Images are resized by a random factor between these.")
     flip: bool = Field(True, description="Mirror half of the crops.")
     rot90: Annotated[bool, MOST_USED] = Field(
@@ -96,8 +104,8 @@ class Augmentation(_Settings):
     @model_validator(mode="after")
     def _check_views(self) -> Augmentation:
         low, high = self.scale
-        if not 0 < low <= high:
-            raise ValueError(f"scale {self.scale} must be two rising numbers above 0")
+        if not 0.01 <= low <= high <= 100:
+            raise ValueError(f"scale {self.scale} must be two rising numbers from 0.01 to 100")
         if self.rot90 and self.crop_width not in (None, self.crop):
             raise ValueError(f"crop {self.crop} x {self.crop_width} cannot be rotated by 90 degrees; use rot90 false")
         return self
@@ -122,8 +130,8 @@ class Session(_Settings):
     """What the run needs of the machine and where it logs."""
 
     seed: int = Field(0, ge=0, description="Random seed of initial weights, data order, augmentation and dropout.")
-    workers: int = Field(1, ge=0, description="Processes that read and augment images.")
-    devices: int = Field(1, ge=1, description="Number of GPUs, or of processes on a CPU.")
+    workers: int = Field(1, ge=0, le=1024, description="Processes that read and augment images.")
+    devices: int = Field(1, ge=1, le=1024, description="Number of GPUs, or of processes on a CPU.")
     precision: Literal["32", "bf16", "16"] = Field("32", description="Number format of the forward pass.")
     recompute: bool = Field(
         False, description="Compute the backbone's activations again in the backward pass: less memory, slower."
