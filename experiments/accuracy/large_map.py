@@ -22,7 +22,7 @@ from rasterio.windows import Window
 from regard.checkpoints.file import bundled
 
 SIDE, BLOCK, POINTS = 40_000, 512, 1_000
-# The command, and the peak of its own memory: what getrusage tells of a child includes that of the process it came from.
+# The command, and the peak of its own memory: getrusage of a child includes that of the process it came from.
 OWN = """
 import atexit, sys
 from pathlib import Path

@@ -13,8 +13,7 @@ from regard.execution import Compute as Compute
 from regard.execution import Sharing as Sharing
 
 ALIGNMENT = 32  # pixels: windows and overlaps are multiples of it, and so of every network's stride
-GSD = (1e-4, 1e6)  # metres per pixel, from least to most
-TILE = 1024  # pixels: the side of windows that nothing else decides
+TILE, GSD = 1024, (1e-4, 1e6)  # the pixels of windows that nothing else decides; least and most metres per pixel
 Extent = Literal["window", "scene"]
 Fusion = Literal["probabilities", "logits", "exp_logits"]
 

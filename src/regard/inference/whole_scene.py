@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +125,8 @@ def _link(model: Segmenter) -> None:
     """Tell the regions of the fusion's channel branch which attention they are behind."""
     for network in model.modules():
         if isinstance(network, DANetOCR) and isinstance(attention := network.channel[1], ChannelAttention):
-            network.channel_context.over_pixels.behind = (attention.mix, attention.gamma)
+            regions: Any = network.channel_context.over_pixels
+            regions.behind = (attention.mix, attention.gamma)
 
 
 def _arguments(model: Segmenter, sums: Sequence[SceneSum], image: Tensor) -> dict[SceneSum, list[tuple[Tensor, ...]]]:
