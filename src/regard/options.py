@@ -47,7 +47,7 @@ class Views:
 
     def __post_init__(self) -> None:
         if not self.scales or not all(1e-3 <= scale <= 1e3 for scale in self.scales) or (self.window or 2) < 2:
-            need = "scales from 0.001 to 1000 and a window of 2 pixels or more"
+            need = "scales above 0 and a window of 2 pixels or more; scales from 0.001 to 1000"
             raise ConfigError(f"got scales {list(self.scales)}, window {self.window}; need {need}.")
         if self.fusion not in get_args(Fusion):
             raise ConfigError(f"got fusion {self.fusion!r}; need {', '.join(get_args(Fusion))}. Choose one of these.")
@@ -85,7 +85,7 @@ class Input:
     def __post_init__(self) -> None:
         if self.gsd and not GSD[0] <= self.gsd <= GSD[1]:
             raise ConfigError(
-                f"gsd {self.gsd:g} must be from {GSD[0]:g} to {GSD[1]:g} metres per pixel, or 0: as trained."
+                f"gsd {self.gsd:g} must be above 0 ({GSD[0]:g} to {GSD[1]:g} m per pixel), or 0: as trained."
             )
 
 

@@ -371,11 +371,6 @@ MODELS = {
         StrideUnavailable,
         ("hrnet_w18", "keeps stride 4", "output_stride=8", "output_stride=None"),
     ),
-    "Swin with an output stride": Case(
-        lambda w: create("danet", classes=NAMES, backbone="swin_tiny_patch4_window7_224", output_stride=8),
-        StrideUnavailable,
-        ("swin_tiny_patch4_window7_224", "output_stride=8"),
-    ),
     "output stride 7": Case(lambda w: tiny(output_stride=7), StrideUnavailable, ("output_stride=7", "8, 16 and 32")),
     "one class for a model": Case(lambda w: create("danet", classes=["a"]), ClassMismatch, ("got 1 class name",)),
     "more bands than channels": Case(

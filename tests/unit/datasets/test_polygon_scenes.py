@@ -200,7 +200,7 @@ def test_a_value_that_is_missing_is_no_label(tmp_path: Path):
         ({"labels": "scene.tif"}, UnreadableImage, "cannot be read as vectors"),
         ({"images": []}, DatasetError, r"fields\.json: images: .*It needs"),
         ({"images": "scene.tif"}, DatasetError, r'images: Input should be a list in \[ \], got "scene\.tif"'),
-        ({"gsd": -1}, DatasetError, r"gsd: Input should be greater than 0, got -1\."),
+        ({"gsd": -1}, DatasetError, r"gsd: Input should be greater than or equal to 0.0001, got -1\."),
         ({"gdsd": 3}, DatasetError, r"no key 'gdsd'. Did you mean 'gsd'\?"),
         ({"colum": "x"}, DatasetError, r"no key 'colum'\. Did you mean 'column'\?"),
     ],
