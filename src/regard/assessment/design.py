@@ -16,8 +16,9 @@ from regard.errors import ConfigError, counted, unknown
 
 @dataclass(frozen=True)
 class Stratum:
-    """A part of the map: a class, in a polygon if strata were given. ``code`` is what its points carry; ``area_m2`` is
-    None where the ground is unknown.
+    """A part of the map: a class, in a polygon if strata were given, at a ``confidence`` between two levels, too.
+
+    ``code`` is what its points carry; ``area_m2`` is None where the ground is unknown.
     """
 
     code: int
@@ -27,6 +28,13 @@ class Stratum:
     pixels: int
     area_m2: float | None
     points: int = 0
+    confidence: tuple[float, float] | None = None
+
+    @property
+    def part(self) -> str:
+        """Its polygon and its confidence, in words."""
+        between = [] if self.confidence is None else ["confidence {:g} to {:g}".format(*self.confidence)]
+        return ", ".join([*([self.polygon] if self.polygon else []), *between]) or "–"
 
     @property
     def size(self) -> float:

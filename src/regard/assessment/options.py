@@ -30,6 +30,9 @@ class SampleOptions:
         minimum: Points in each stratum at least, or all of its pixels; 2 or above.
         strata: A layer of polygons, such as districts: FILE or FILE|layername=LAYER. Each class in each polygon is a
             stratum; polygons of the same name are one. Ground in no polygon counts as one more.
+        confidence: The confidence raster that was written with the map: cuts each class into strata, so that the points
+            can go where errors are.
+        levels: The confidences that it is cut at.
         aoi: Assess this part only: WEST,SOUTH,EAST,NORTH in the map's CRS, or polygons: FILE or FILE|layername=LAYER.
         seed: Another seed draws other points.
 
@@ -44,6 +47,8 @@ class SampleOptions:
     expected: tuple[str, ...] = ()
     minimum: int = 2
     strata: str | Path | None = None
+    confidence: str | Path | None = None
+    levels: tuple[float, ...] = (0.6, 0.9)
     aoi: Sequence[float] | str | Path | None = None
     seed: int = 0
 
@@ -59,5 +64,7 @@ class SampleOptions:
             raise ConfigError(f"got allocation {self.allocation!r}; need {', '.join(get_args(Allocation))}.")
         if self.minimum < 2:
             raise ConfigError(f"got minimum {self.minimum}; a standard error needs 2 points or more in each stratum.")
+        if not all(0 < level < 1 for level in self.levels) or sorted({*self.levels}) != [*self.levels]:
+            raise ConfigError(f"got levels {list(self.levels)}; need rising confidences between 0 and 1: 0.6 0.9.")
         if self.seed < 0:
             raise ConfigError(f"got seed {self.seed}; need 0 or above.")

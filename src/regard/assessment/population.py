@@ -16,7 +16,7 @@ from regard.io.class_map_file import LabelMap
 from regard.io.extent import reaching
 from regard.io.gdal import inside, rasterise
 from regard.io.ground import Ground, ground_resolution
-from regard.io.raster import Box
+from regard.io.raster import Box, Raster
 from regard.io.vectors import area_of_interest, read_polygons
 
 PIECE = 2**20  # pixels that are worked on at a time; each takes some 30 bytes
@@ -36,10 +36,11 @@ class Place(NamedTuple):
 class Population:
     """The pixels of a class map that have data and lie in the area of interest, each in one stratum.
 
-    A stratum is a class or, where polygons are given, a class in the polygons of one name.
+    A stratum is a class or, where polygons are given, a class in the polygons of one name; with the confidence of the
+    map, ``certainty``, that at one level of confidence.
     """
 
-    def __init__(self, source: LabelMap, options: SampleOptions) -> None:
+    def __init__(self, source: LabelMap, options: SampleOptions, certainty: Raster | None = None) -> None:
         self.map = source
         self.area: Any = None if options.aoi is None else area_of_interest(options.aoi, source.raster)
         self.ground = Ground.of(source.crs, source.transform)
@@ -48,7 +49,8 @@ class Population:
             self.shapes, found = _polygons(options.strata, source)
             names, inverse = np.unique(found, return_inverse=True)
             self.names, self.zones = [OUTSIDE, *names.tolist()], inverse + 1
-        self.most = len(self.names) * len(source.classes)  # strata, those without a pixel too
+        self.certainty, self.levels = certainty, options.levels if certainty is not None else ()
+        self.most = len(self.names) * len(source.classes) * (len(self.levels) + 1)  # strata, those without a pixel too
 
     def pieces(self) -> Iterator[tuple[int, Shaped[np.ndarray, "h w"], Int[np.ndarray, "h w"]]]:
         """From north to south, some rows: the first one's number, their labels, and their strata (``most``: none)."""
@@ -65,6 +67,9 @@ class Population:
         if len(self.shapes):
             near = reaching(self.shapes, box)
             strata += count * rasterise(self.shapes[near], self.zones[near], box, fill=0)
+        if self.certainty is not None:
+            limits = [255 * level for level in self.levels]
+            strata += count * len(self.names) * np.digitize(self.certainty.read_band(box), limits)
         if self.area is not None:
             left_out |= ~inside(self.area, box)
         strata[left_out] = self.most
@@ -89,10 +94,15 @@ class Population:
         return [self._stratum(index, pixels, areas) for index in np.flatnonzero(pixels).tolist()], digest.hexdigest()
 
     def _stratum(self, index: int, pixels: np.ndarray, areas: np.ndarray) -> Stratum:
-        zone, label = divmod(index, len(self.map.classes))
+        rest, label = divmod(index, len(self.map.classes))
+        level, zone = divmod(rest, len(self.names))
         polygon = self.names[zone] if len(self.names) > 1 else None
+        limits = [0.0, *self.levels, 1.0]
+        confidence = (limits[level], limits[level + 1]) if self.levels else None
         area = None if self.ground is None else float(areas[index])
-        return Stratum(index, label, self.map.classes.names[label], polygon, int(pixels[index]), area)
+        return Stratum(
+            index, label, self.map.classes.names[label], polygon, int(pixels[index]), area, confidence=confidence
+        )
 
     def drawn(self, strata: list[Stratum], seed: int) -> Place:
         """Pixels at random without replacement in each stratum: ranks among its pixels in row-major order are drawn,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from regard.assessment.points import HIDDEN, PointWriter
 from regard.assessment.population import Place, Population
 from regard.errors import ConfigError, counted
 from regard.files import check_targets, refuse_to_replace
-from regard.io.class_map_file import LabelMap, open_label_map
+from regard.io.class_map_file import LabelMap, open_confidence, open_label_map
 from regard.io.raster import to_map
 
 
@@ -39,7 +40,9 @@ class SampleDesign:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
-        options = {name: value for name, value in asdict(self.options).items() if value not in (None, ())}
+        unused = () if self.options.confidence is not None else ("levels",)
+        given = {name: value for name, value in asdict(self.options).items() if name not in unused}
+        options = {name: value for name, value in given.items() if value not in (None, ())}
         strata = [asdict(stratum) | {"weight": stratum.weight} for stratum in self.strata]
         about = {"map": self.map, "fingerprint": self.fingerprint, "points": self.points, "strata": strata}
         return about | {"expected_se": self.expected_se, "options": json.loads(json.dumps(options, default=str))}
@@ -48,11 +51,11 @@ class SampleDesign:
         """The strata as a Markdown table."""
         total = sum(stratum.size for stratum in self.strata)
         lines = [
-            "| class | polygons | pixels | share, % | points | weight |",
+            "| class | part | pixels | share, % | points | weight |",
             "| --- | --- | ---: | ---: | ---: | ---: |",
         ]
         lines += [
-            f"| {stratum.name} | {stratum.polygon or '–'} | {stratum.pixels:,} | {100 * stratum.size / total:.2f} | "
+            f"| {stratum.name} | {stratum.part} | {stratum.pixels:,} | {100 * stratum.size / total:.2f} | "
             f"{stratum.points} | {stratum.weight:.6g} |"
             for stratum in self.strata
         ]
@@ -70,6 +73,8 @@ def sample(
     expected: Mapping[str, float] | Mapping[int, float] | Sequence[str] = (),
     minimum: int = SampleOptions.minimum,
     strata: str | Path | None = None,
+    confidence: str | Path | None = None,
+    levels: Sequence[float] = SampleOptions.levels,
     aoi: Sequence[float] | str | Path | None = None,
     seed: int = SampleOptions.seed,
     overwrite: bool = False,
@@ -89,7 +94,17 @@ def sample(
         OutputError: the file cannot be written, or exists and ``overwrite`` is not given.
     """
     options = SampleOptions(
-        points, _texts(per_class), target_se, allocation, _texts(expected), minimum, strata, aoi, seed
+        points,
+        _texts(per_class),
+        target_se,
+        allocation,
+        _texts(expected),
+        minimum,
+        strata,
+        confidence,
+        tuple(levels),
+        aoi,
+        seed,
     )
     target = None if out is None else Path(out)
     if target is not None:
@@ -98,8 +113,10 @@ def sample(
         check_targets([target], [Path(map)])
         if not overwrite:
             refuse_to_replace([target], ", and its labels would be lost")
-    with open_label_map(Path(map)) as source:
-        population = Population(source, options)
+    with ExitStack() as stack:
+        source = stack.enter_context(open_label_map(Path(map)))
+        certainty = None if confidence is None else stack.enter_context(open_confidence(Path(confidence), source))
+        population = Population(source, options, certainty)
         design = _designed(population, options)
         if target is not None:
             _write(target, source, design, population.drawn([*design.strata], options.seed))

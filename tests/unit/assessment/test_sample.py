@@ -14,7 +14,7 @@ import pyogrio.raw
 import pytest
 import rasterio
 import shapely
-from support_assessment import DEGREES, NAMES, UTM, columns_of, pattern, write_map
+from support_assessment import DEGREES, NAMES, UTM, columns_of, label, pattern, write_map
 
 import regard
 from regard.assessment import population
@@ -255,3 +255,27 @@ def test_labels_are_not_overwritten_unasked(made: Path, drawn: Path) -> None:
 def test_points_go_to_a_geopackage(made: Path) -> None:
     with pytest.raises(ConfigError, match=r"Name it \.gpkg"):
         regard.sample(made, made.with_name("points.geojson"))
+
+
+def test_strata_by_confidence_are_where_it_lies_and_estimate_the_same_map(tmp_path: Path) -> None:
+    """A census by levels of confidence: each point lies in its level, and the accuracy is that of the whole map."""
+    labels = pattern(30, 45)
+    made, steps = write_map(tmp_path / "map.tif", labels), np.arange(30 * 45, dtype=np.uint8).reshape(30, 45)
+    sure = write_map(tmp_path / "sure.tif", steps)
+    design = regard.sample(
+        made, tmp_path / "all.gpkg", points=int((labels < 3).sum()), confidence=sure, levels=(0.2, 0.7)
+    )
+    assert {stratum.confidence for stratum in design.strata} == {(0, 0.2), (0.2, 0.7), (0.7, 1)}
+    for stratum in design.strata:
+        low, high = (255 * limit for limit in stratum.confidence)
+        inside = (labels == stratum.label) & (steps >= low) & ((steps < high) | (high == 255))
+        assert stratum.pixels == inside.sum()
+    wanted = np.where(labels == 255, 255, np.roll(labels, 3, axis=1))
+    found = regard.accuracy(made, label(tmp_path / "all.gpkg", wanted)).as_dict()
+    assert found["overall_accuracy"] == pytest.approx(np.mean(wanted[labels < 3] == labels[labels < 3]), abs=1e-4)
+
+
+@pytest.mark.parametrize("levels", [(0.9, 0.6), (0.5, 0.5), (0.0, 0.5), (0.5, 1.0)])
+def test_levels_that_do_not_rise_are_refused(levels: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match="rising confidences"):
+        SampleOptions(levels=levels)
