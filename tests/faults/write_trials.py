@@ -262,6 +262,8 @@ class Trial:
         """How many calls of an undisturbed run the fault can happen at; of two runs, how many pairs there are."""
         if fault.kind == WAIT:
             return PAIRS
+        if fault.kind == KILL:
+            return len(self.states)
         return sum(1 for number, *_ in self.calls if int(number)) if fault.calls == ALL else self._counted(fault)
 
     def _counted(self, fault: Fault) -> int:
