@@ -51,7 +51,7 @@ def check_writable(path: Path) -> None:
         if path.is_dir():  # fails where the name is too long
             raise OutputError(f"{path} is a folder. Give the name of a file.")
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another run that begins here sweeps what it finds
         with suppress(OSError), locked(path.parent, alone=True):
             sweep(path)
 

@@ -20,7 +20,7 @@ import numpy as np
 import pyproj
 import shapely
 
-from regard.errors import ConfigError, MissingExtra, OutputError
+from regard.errors import ConfigError, MissingExtra, OutputError, UnreadableImage, one_line
 from regard.files import FileWriter, check_writable
 from regard.io.vector_opening import as_it_is, gdal_name
 
@@ -75,12 +75,15 @@ def description_of(path: Path) -> str | None:
 
 
 def names_in(path: Path) -> list[str]:
-    """The class of each polygon in a file of polygons by regard."""
-    if path.suffix.lower() == ".parquet":
-        from pyarrow import parquet
+    """The class of each polygon in a file of polygons by regard; an UnreadableImage if it cannot be read."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            from pyarrow import parquet
 
-        return parquet.read_table(path, columns=["name"])["name"].to_pylist()
-    about = _pyogrio().raw.read(gdal_name(path), columns=["name"], read_geometry=False, **as_it_is(path))
+            return parquet.read_table(path, columns=["name"])["name"].to_pylist()
+        about = _pyogrio().raw.read(gdal_name(path), columns=["name"], read_geometry=False, **as_it_is(path))
+    except BROKEN as error:
+        raise UnreadableImage(f"{path} cannot be read again ({one_line(error)}). Is its disk still there?") from None
     return about[3][0].tolist()
 
 

@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 
 from regard.classes import ClassMap
 from regard.errors import UnreadableImage
+from regard.files import check_writable
 from regard.io.areas import class_areas
 from regard.io.cog_writer import RasterWriter, label_layer, measure_layer
 from regard.io.coverage import ROWS_SUMMED_AT_ONCE, Strip, regions
@@ -236,3 +237,15 @@ def test_no_data_is_where_all_bands_hold_it_in_the_precision_that_they_are_store
     stored = np.array([[-9999.9, 1.0, np.nan]], np.float32)
     assert equal(stored, -9999.9).tolist() == [[True, False, False]]
     assert equal(stored, math.nan).tolist() == [[False, False, True]] and not equal(stored, None).any()
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".geojson"])
+def test_polygons_whose_disk_is_gone_are_named(suffix: str, tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage, match="cannot be read again"):
+        names_in(tmp_path / f"gone{suffix}")
+
+
+def test_another_run_may_sweep_what_the_look_at_a_folder_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "touch", lambda path: None)  # made, and swept at once
+    check_writable(tmp_path / "map.tif")
+    assert not list(tmp_path.iterdir())
