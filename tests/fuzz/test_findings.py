@@ -38,8 +38,10 @@ from regard.mapping.journal import Journal
 from regard.mapping.sources import listed
 from regard.tensor_files import read_tensors
 from support import save_image, tiny
+from tests.fuzz.formats import FORMATS
 from tests.fuzz.models import Touch
 from tests.fuzz.tables import POLYGONS, _vector
+from tests.fuzz.worker import Task
 
 
 def with_config(path: Path, **config: object) -> Path:
@@ -278,3 +280,12 @@ def test_a_sieve_larger_than_the_map_is_one_of_all_its_pixels(tmp_path: Path) ->
         regard.polygons(tmp_path / "map.tif", tmp_path / f"{most}.gpkg", sieve=most)
         shapes.append(read_shapes(tmp_path / f"{most}.gpkg").shapes.tolist())
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")
+def test_a_palette_with_fewer_colours_than_are_used_is_named(tmp_path: Path) -> None:
+    png = FORMATS["PNG"]
+    (found,) = Task("PNG", png, png.seeds(), 22).files(453).values()
+    (tmp_path / "photo.png").write_bytes(found)
+    with pytest.raises(UnreadableImage, match="palette"):
+        regard.predict(tiny(), tmp_path / "photo.png")

@@ -59,7 +59,8 @@ def read_photograph(
             f"({', '.join(expected)}) of 8. Give the photograph that it was made from."
         )
     grey = expected is not None and len(expected) == 1
-    values = np.asarray(image.convert("L" if grey else "RGB"))
+    with _refusing(source):
+        values = np.asarray(image.convert("L" if grey else "RGB"))
     values = values[None] if grey else values.transpose(2, 0, 1)
     if bands:
         values = values[[band_number(source, band, PHOTOGRAPH_BANDS) - 1 for band in bands]]
@@ -69,7 +70,8 @@ def read_photograph(
             f"({', '.join(expected)}). Give a raster with these bands, or a model for photographs."
         )
     if "A" in image.getbands() or "transparency" in image.info:
-        return Pixels(values, np.asarray(image.convert("RGBA").getchannel("A")) > 0)
+        with _refusing(source):
+            return Pixels(values, np.asarray(image.convert("RGBA").getchannel("A")) > 0)
     return Pixels(values, np.ones(values.shape[1:], dtype=bool))
 
 
