@@ -63,9 +63,8 @@ class PolygonScenes(BaseModel):
     split: str | None = None  # a column with train, val or test: of the polygons; with background, of the extent
     val: float = Field(0.3, ge=0, lt=1)  # share of each class's area, where no column gives the split
     touched: bool = False  # label every pixel that a polygon touches, not only those whose centre it covers
-    block: int | None = Field(
-        None, ge=1, le=MOST_PIXELS
-    )  # pixels; a block of ground, or the polygons centred in it, is in one split
+    # pixels; a block of ground, or the polygons centred in it, is in one split
+    block: int | None = Field(None, ge=1, le=MOST_PIXELS)
     window: int = Field(1024, ge=32, le=MOST_PIXELS)  # pixels
     gsd: float | None = Field(None, ge=GSD[0], le=GSD[1])  # metres per pixel at which scenes are read and labels drawn
 

@@ -47,12 +47,12 @@ def layers_in(path: Path) -> dict[str, str]:
     """The type of geometry of each layer that has one."""
     import pyogrio
 
-    found, name = {}, gdal_name(path)
-    if not as_it_is(path):
+    found, name, options = {}, gdal_name(path), as_it_is(path)
+    if not options:
         return {layer: kind for layer, kind in pyogrio.list_layers(name).tolist() if kind is not None}
     with suppress(pyogrio.errors.DataLayerError):  # beyond the last one
         for number in count():
-            about = pyogrio.read_info(name, layer=number, **as_it_is(path))
+            about = pyogrio.read_info(name, layer=number, **options)
             found[about["layer_name"]] = about["geometry_type"]
     return {layer: kind for layer, kind in found.items() if kind is not None}
 

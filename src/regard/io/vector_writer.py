@@ -28,10 +28,7 @@ DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parqu
 BATCH, BATCH_BYTES = 20_000, 2**22  # polygons, and bytes of their geometry, that are written at a time
 BROKEN = (RuntimeError, OSError, IndexError, sqlite3.Error)  # raised where a file cannot be written or is cut short
 RESERVED = re.compile(r"gpkg|sqlite_|rtree_", re.IGNORECASE)  # how no table of a GeoPackage may begin
-
-
 RFC_7946 = {"RFC7946": "YES", "COORDINATE_PRECISION": 9}  # GDAL reprojects to WGS 84; 9 decimals are 0.1 mm
-
 
 Columns = Mapping[str, np.ndarray]
 

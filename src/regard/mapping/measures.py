@@ -53,7 +53,7 @@ def empty(measures: Sequence[str], classes: int, size: tuple[int, int]) -> dict[
     return planes | {name: np.empty((classes, *size), np.uint8) for name in measures if name == PROBABILITIES}
 
 
-def as_bytes(share: Shaped[np.ndarray, "*k h w"], valid: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "*k h w"]:
+def as_bytes(share: Shaped[np.ndarray, "..."], valid: Bool[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     """0..1 in steps of 1/255, or what is in such steps; 0 where there is no data, at least 1 elsewhere."""
     steps = share if share.dtype == np.uint8 else np.rint(share * 255)
     return np.where(valid, np.clip(steps, 1, 255), 0).astype(np.uint8)

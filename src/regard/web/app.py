@@ -29,30 +29,22 @@ NOT_CACHED = {"cache-control": "no-store"}
 POINTS = r"^-?\d{1,9}(\.\d{1,6})?,-?\d{1,9}(\.\d{1,6})?(;-?\d{1,9}(\.\d{1,6})?,-?\d{1,9}(\.\d{1,6})?)*$"
 
 router = APIRouter()
+Zoom = Annotated[int, Path(ge=0, le=FINEST)]
+Cell = Annotated[int, Path(ge=0, lt=2**FINEST)]
 
 
 def _viewer(request: Request) -> Viewer:
     return request.app.state.viewer
 
 
-def _address(
-    request: Request,
-    z: Annotated[int, Path(ge=0, le=FINEST)],
-    x: Annotated[int, Path(ge=0, lt=2**FINEST)],
-    y: Annotated[int, Path(ge=0, lt=2**FINEST)],
-) -> Address:
+def _address(request: Request, z: Zoom, x: Cell, y: Cell) -> Address:
     grid = _viewer(request).grid
     if max(x, y) >= 2**z or (grid.kind == "pixels" and z > grid.finest):
         raise HTTPException(404)
     return Address(z, x, y)
 
 
-def _own_address(
-    request: Request,
-    z: Annotated[int, Path(ge=0, le=FINEST)],
-    x: Annotated[int, Path(ge=0, lt=2**FINEST)],
-    y: Annotated[int, Path(ge=0, lt=2**FINEST)],
-) -> Address:
+def _own_address(request: Request, z: Zoom, x: Cell, y: Cell) -> Address:
     """A tile of the scene's own pixels, which the page shows."""
     if max(x, y) >= 2**z or z > _viewer(request).pixels.finest:
         raise HTTPException(404)

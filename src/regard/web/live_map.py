@@ -12,6 +12,7 @@ from jaxtyping import Integer, UInt8
 from regard.inference.scores import scores_of
 from regard.io.raster import Box, Raster
 from regard.mapping.blend import windows_of
+from regard.mapping.measures import as_bytes
 from regard.mapping.region import Region, Regions
 from regard.models import Segmenter
 from regard.options import Windows
@@ -57,7 +58,7 @@ class LiveMap:
             return found
         cut = (rows - top, columns - left)
         found.labels[inside] = np.where(part.valid[cut], part.labels[cut].astype(np.int16), NOTHING)
-        found.confidence[inside] = np.where(part.valid[cut], np.rint(part.confidence[cut] * 255).clip(1), 0)
+        found.confidence[inside] = as_bytes(part.confidence[cut], part.valid[cut])
         return found
 
     def region(self, box: Box, connected: Connected) -> Region | None:
@@ -93,7 +94,7 @@ class LiveMap:
         best = scores.max(dim=0)
         valid = pixels.valid[MARGIN:-MARGIN, MARGIN:-MARGIN]
         labels = np.where(valid, best.indices.numpy().astype(np.int16), np.int16(NOTHING))
-        return Answer(labels, np.where(valid, np.rint(best.values.numpy() * 255).clip(1), 0).astype(np.uint8))
+        return Answer(labels, as_bytes(best.values.numpy(), valid))
 
     def finest_with(self, step: Callable[[int], float], zooms: range) -> int:
         """The coarsest of the ``zooms`` at which a tile needs at most ``MOST_WINDOWS`` windows of the model."""
