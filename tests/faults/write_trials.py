@@ -112,12 +112,13 @@ class Disk:
                 os._exit(99)
         return child, said, log
 
-    def paused(self, arguments: list[str]) -> Iterator[int]:
-        """The number of each call of an undisturbed run, which waits meanwhile."""
+    def paused(self, arguments: list[str]) -> Iterator[str]:
+        """An undisturbed run that waits before each of its calls: the name that the call before it gave, or none."""
         child, said, log = self.start(arguments, Fault(PAUSE, 0, ALL, ""), 1)
-        number = 0
         while os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
-            yield (number := number + 1)
+            calls = [line.split("\t") for line in log.read_text().splitlines()]
+            *_, before, _ = [("", "")] + [(call, path) for number, call, path, _ in calls if int(number)]
+            yield before[1].lstrip("/") if before[0] == "rename" else ""
             os.kill(child, signal.SIGCONT)
         if os.waitstatus_to_exitcode(status):
             raise SystemExit(f"{' '.join(arguments)}: {said.read_text()}")
@@ -213,15 +214,14 @@ class Trial:
         for name, content in self.old.items():
             known.setdefault(name, set()).add(content)
         states: dict[bytes, Path] = {}
-        renamed = {int(number) + 1: path.lstrip("/") for number, call, path, _ in self.calls if call == "rename"}
-        found = []
+        found: list[Path] = []
         self.disk.clear(self.before)
-        for number in self.disk.paused(self.arguments):
+        for name in self.disk.paused(self.arguments):
             key = self._state()
             if key not in states:
-                states[key] = Path(shutil.copytree(self.disk.disk, self.kept / str(number)))
+                states[key] = Path(shutil.copytree(self.disk.disk, self.kept / str(len(found))))
             found.append(states[key])
-            if (name := renamed.get(number)) in known:
+            if name in known:
                 known[name].add(self.seen()[0][name])
         return found, known
 
