@@ -100,9 +100,11 @@ class RasterWriter(FileWriter):
     def _open(self) -> None:
         BLOCK_CACHE.enter()
         try:
-            with not_georeferenced_is_fine():
-                self._file = rasterio.open(self._work, "w", **self._profile)
-            self._describe()
+            with not_georeferenced_is_fine(), rasterio.Env():
+                self._file = rasterio.open(self._work, "w", sparse_ok=True, **self._profile)
+                self._describe()
+                self._file.close()  # its header is on the disk, or this fails: libtiff crashes where half of it is
+                self._file = rasterio.open(self._work, "r+", driver="GTiff")
         except GDAL_ERRORS as error:
             raise self._failed(error) from None
 
@@ -173,7 +175,7 @@ class RasterWriter(FileWriter):
     def _close(self) -> None:
         BLOCK_CACHE.leave()
         if self._file is not None:
-            with suppress(*GDAL_ERRORS):  # said before
+            with suppress(*GDAL_ERRORS), rasterio.Env():  # said before
                 self._file.close()
 
 

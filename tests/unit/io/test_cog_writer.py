@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -131,4 +132,33 @@ def test_a_full_disk_is_told(tmp_path: Path, labels: np.ndarray, monkeypatch: py
     monkeypatch.setattr(shutil_of_rasterio, "copy", truncated)
     with pytest.raises(OutputError, match="Is the disk full"):
         written(tmp_path / "map.tif", labels)
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL_AT_ANY_BYTE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from regard.errors import OutputError
+from regard.io.cog_writer import RasterWriter, measure_layer
+
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+rows = np.random.default_rng(0).integers(0, 255, (48, 64), dtype=np.uint8)
+for room in range(0, 3000, 20):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with RasterWriter(Path(sys.argv[1]), measure_layer("confidence", {}), rows.shape) as writer:
+            writer.write(0, rows)
+    except OutputError as error:
+        assert "Is the disk full" in str(error)
+    else:
+        raise AssertionError(room)
+"""
+
+
+def test_a_disk_full_at_any_byte_is_told_in_one_error(tmp_path: Path) -> None:
+    """Without a whole header on the disk libtiff goes on with a wrong one: it complains again, and may crash."""
+    command = [sys.executable, "-c", FULL_AT_ANY_BYTE, str(tmp_path / "map.tif")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, "ERROR" in ended.stderr) == (0, False), ended.stderr
     assert list(tmp_path.iterdir()) == []
