@@ -22,7 +22,7 @@ from rasterio.windows import Window
 
 from regard.classes import ClassMap, Colour
 from regard.files import FileWriter, write_text
-from regard.io.gdal import BLOCK_CACHE, GDAL_ERRORS, XML, not_georeferenced_is_fine
+from regard.io.gdal import GDAL_ERRORS, SETTINGS, XML, not_georeferenced_is_fine
 
 BACKGROUND = re.compile(r"(back ?ground|others?|rest|none|nothing|unlabell?ed|(no|non|not)[ _-].*)", re.IGNORECASE)
 BLOCK = 512  # pixels: what is written together in rows of blocks is compressed once
@@ -98,7 +98,7 @@ class RasterWriter(FileWriter):
         self._sums = self._no_sums()
 
     def _open(self) -> None:
-        BLOCK_CACHE.enter()
+        SETTINGS.enter()
         try:
             with not_georeferenced_is_fine(), rasterio.Env():
                 self._file = rasterio.open(self._work, "w", sparse_ok=True, **self._profile)
@@ -173,7 +173,7 @@ class RasterWriter(FileWriter):
             sums[band - 1][left + first] = crc32(part.data, sums[band - 1][left + first])
 
     def _close(self) -> None:
-        BLOCK_CACHE.leave()
+        SETTINGS.leave()
         if self._file is not None:
             with suppress(*GDAL_ERRORS), rasterio.Env():  # said before
                 self._file.close()

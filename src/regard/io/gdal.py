@@ -1,4 +1,4 @@
-"""GDAL underneath: opening and checking a file, one line for its errors, a bounded cache for its blocks."""
+"""GDAL underneath: opening and checking a file, one line for its errors, its settings."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import rasterio
 import rasterio.features
 from jaxtyping import Bool, Int
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rasterio._env import del_gdal_config
 from rasterio._err import CPLE_BaseError
 from rasterio._path import _UnparsedPath
 from rasterio.env import get_gdal_config, set_gdal_config
@@ -116,32 +117,42 @@ class not_georeferenced_is_fine(warnings.catch_warnings):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
 
 
-class BlockCache:
-    """GDAL's cache of blocks, one for the process: ``CACHE_MB`` while files of ours are open, then as it was before.
+class Settings:
+    """GDAL's settings, one for the process: ours while files of ours are open, then as they were before.
 
-    The environment variable ``GDAL_CACHEMAX`` takes precedence.
+    Its cache holds ``CACHE_MB``. A PNG is read row by row: GDAL's shorter way for a whole one fills what a cut file
+    lacks, without an error. Environment variables of the same names take precedence.
     """
 
+    OURS: ClassVar[dict[str, Any]] = {"GDAL_CACHEMAX": CACHE_MB * 10**6, "GDAL_PNG_WHOLE_IMAGE_OPTIM": False}
+
     def __init__(self) -> None:
-        self._lock, self._users, self._before = threading.Lock(), 0, 0
+        self._lock, self._users, self._before = threading.Lock(), 0, dict[str, Any]()
 
     def enter(self) -> None:
-        """Limit it for one more file."""
+        """Set them for one more file."""
         with self._lock:
             self._users += 1
-            if self._users == 1 and "GDAL_CACHEMAX" not in os.environ:
-                self._before = get_gdal_config("GDAL_CACHEMAX")
-                set_gdal_config("GDAL_CACHEMAX", CACHE_MB * 10**6)
+            if self._users == 1:
+                self._before = {name: get_gdal_config(name) for name in self.OURS.keys() - os.environ.keys()}
+                for name in self._before:
+                    set_gdal_config(name, self.OURS[name])
 
     def leave(self) -> None:
-        """Of the last file: restore it."""
+        """Of the last file: restore them."""
         with self._lock:
             self._users -= 1
-            if self._users == 0 and "GDAL_CACHEMAX" not in os.environ:
-                set_gdal_config("GDAL_CACHEMAX", self._before)
+            for name, value in self._before.items() if self._users == 0 else ():
+                set_gdal_config(name, value) if value is not None else del_gdal_config(name)
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *error: object) -> None:
+        self.leave()
 
 
-BLOCK_CACHE = BlockCache()
+SETTINGS = Settings()
 
 
 def inside(area: Any, box: Sequence[int]) -> Bool[np.ndarray, "h w"]:

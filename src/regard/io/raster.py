@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from rasterio.windows import Window
 
 from regard.errors import BandMismatch
 from regard.io.bands import Band, band_names, bands_of, check_bits, choose_bands
-from regard.io.gdal import BLOCK_CACHE, check_dataset, inside, is_lossy, open_dataset, refusing
+from regard.io.gdal import SETTINGS, check_dataset, inside, is_lossy, open_dataset, refusing
 from regard.io.no_data import marked_valid, measured, missing_data
 from regard.io.source import VRT, Fingerprint, Source
 
@@ -49,7 +50,7 @@ class Raster:
         self.area: Any = None  # a shapely geometry in pixels (x right, y down): what lies outside is no data
         self.no_data: float | None = None  # a value that stands for no data besides the file's own marks
         self._dataset = dataset
-        BLOCK_CACHE.enter()
+        SETTINGS.enter()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -195,7 +196,7 @@ class Raster:
         """Close the file; closing it again does nothing."""
         if not self._dataset.closed:
             self._dataset.close()
-            BLOCK_CACHE.leave()
+            SETTINGS.leave()
 
     def __enter__(self) -> Raster:
         return self
@@ -220,8 +221,8 @@ def open_raster(
         BandMismatch: the bands asked for are not there, or are not as many as the model's.
     """
     source = Source.of(source)
-    dataset = open_dataset(source, vrt=vrt)
-    try:
+    with SETTINGS, ExitStack() as unless_it_opens:
+        dataset = unless_it_opens.enter_context(open_dataset(source, vrt=vrt))
         with refusing(source, "the header"):
             check_dataset(source, dataset)
             if expected:
@@ -233,10 +234,8 @@ def open_raster(
                 "an alpha band of a mosaic says where there is data, and is no data itself. If it is, mark it so "
                 "in every file: gdal_edit.py -colorinterp_4 undefined."
             )
+        unless_it_opens.pop_all()
         return raster
-    except BaseException:
-        dataset.close()
-        raise
 
 
 def apply(transform: Any, columns: Any, rows: Any) -> tuple[Any, Any]:
