@@ -98,26 +98,29 @@ class RasterWriter(FileWriter):
         self._sums = self._no_sums()
 
     def _open(self) -> None:
+        """Write the header, see that it is on the disk, and go on from there: libtiff may crash on a part of one."""
         SETTINGS.enter()
         try:
             with not_georeferenced_is_fine(), rasterio.Env():
-                self._file = rasterio.open(self._work, "w", sparse_ok=True, **self._profile)
-                self._describe()
-                self._file.close()  # its header is on the disk, or this fails: libtiff crashes where half of it is
+                for part in (self._work, self._twin):
+                    with rasterio.open(part, "w", sparse_ok=True, **self._profile) as file:
+                        self._describe(file)
+                if not filecmp.cmp(self._work, self._twin, shallow=False):
+                    raise self._failed("its header does not read back")
                 self._file = rasterio.open(self._work, "r+", driver="GTiff")
-        except GDAL_ERRORS as error:
+        except (*GDAL_ERRORS, OSError) as error:
             raise self._failed(error) from None
 
-    def _describe(self) -> None:
+    def _describe(self, file: Any) -> None:
         layer = self.layer
-        self._file.descriptions = self._names
-        self._file.update_tags(**layer.tags)
+        file.descriptions = self._names
+        file.update_tags(**layer.tags)
         if layer.scale != 1.0:
-            self._file.scales = (layer.scale,) * len(self._names)
+            file.scales = (layer.scale,) * len(self._names)
         if layer.classes is not None:
             table = {label: (*colour, 255) for label, colour in enumerate(layer.classes.palette)}
             if layer.dtype == "uint8":
-                self._file.write_colormap(1, {**table, layer.nodata: (0, 0, 0, 0)})
+                file.write_colormap(1, {**table, layer.nodata: (0, 0, 0, 0)})
 
     def place_by(self, points: Sequence[Any], crs: Any, rpcs: Any) -> None:
         """Place the raster by ground control points with their CRS, and by RPCs, where there are any."""
