@@ -222,7 +222,8 @@ def open_raster(
     """
     source = Source.of(source)
     with SETTINGS, ExitStack() as unless_it_opens:
-        dataset = unless_it_opens.enter_context(open_dataset(source, vrt=vrt))
+        dataset = open_dataset(source, vrt=vrt)
+        unless_it_opens.callback(dataset.close)  # entered, it could be closed in this thread only
         with refusing(source, "the header"):
             check_dataset(source, dataset)
             if expected:
