@@ -74,8 +74,8 @@ gpu-wheels:
 		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .wheels $(GPU_PACKAGES)
 
 study: $(READY)
-	$(BIN)/python -m experiments.fusion.run --arms short --seeds 0 --out runs/study
-	$(BIN)/python -m experiments.fusion.plot --only key --records runs/study --out runs/study
+	$(BIN)/python -m experiments.conflict.run --arms short --seeds 0 --out runs/study
+	$(BIN)/python -m experiments.conflict.plot --only key --records runs/study --out runs/study
 
 docs: $(READY)
 	$(BIN)/pip install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"

@@ -161,8 +161,8 @@ def study(size: Size) -> Iterator[Row]:
     from benchmarks.stand_ins import stand_in_for_pyogrio
 
     stand_in_for_pyogrio()
-    from experiments.fusion.arms import ARMS
-    from experiments.fusion.run import BUNDLED, Study
+    from experiments.conflict.arms import ARMS
+    from experiments.conflict.run import BUNDLED, Study
 
     steps = size.steps or ARMS[size.arms[0]].steps
     runs = Study(BUNDLED / "city", Path("none"), steps=steps, every=min(40, steps), device=size.device)

@@ -1,178 +1,184 @@
-"""Train arms of the study and write one JSONL file for each arm and seed; files that exist are skipped.
+"""Train the networks of the study, run after run as ``plan.py`` says; run it again, and it resumes.
 
-python -m experiments.fusion.run --arms key --seeds 0 1 2
-python -m experiments.records collect runs/fusion experiments/fusion/records.csv.gz
+    python -m experiments.fusion.run DATA --out runs/fusion             # about 25 hours of one CPU core
+    python -m experiments.fusion.run DATA --out runs/fusion --limit 1   # the next run alone
+    python -m experiments.fusion.run DATA --out runs/study --short      # one seed on one data set, in minutes
+
+DATA holds `dubai`, `camvid`, `banepa`, `oam_buildings` and `weights/tf_efficientnet_lite0.pth`. A killed run resumes at
+its last evaluation. Each finished run is a file in OUT/records;
+`python -m experiments.records collect OUT/records TABLE` makes the table of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
+import shutil
 import time
-from dataclasses import asdict, replace
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 
 import regard
-from experiments.fusion.arms import ARMS, GROUPS, Arm
-from experiments.fusion.constant import constant_answers
-from experiments.fusion.crops import BATCH, Crops, Given, Maps, frozen_maps, scaled
-from experiments.fusion.measure import conflict, cost, entropies, norms, scores
-from experiments.fusion.seed_model import SeedDANet, SeedSerial
-from experiments.fusion.variants import Fusion
-from regard.ops.losses import weighted_sum
+from experiments.fusion.arms import ARMS, RECIPE
+from experiments.fusion.data import AERIAL, part_of, read
+from experiments.fusion.diagnose import Diagnosis, cost, found_by_size, read_lines
+from experiments.fusion.networks import FiveStages
+from experiments.fusion.plan import Results, Run, Size, next_run, short
+from experiments.records import Records
+from experiments.records import read as read_records
+from regard.checkpoints.file import open_saved
+from regard.datasets.labelled_data import LabelledData
+from regard.models import Segmenter
+from regard.training.config import TrainConfig
+from regard.training.faults import one_line_errors
+from regard.training.loader import TrainingStream
+from regard.training.record import Record, read_metrics
+from regard.training.train import card_of, fit, quiet
 
-HERE = Path(__file__).parent
-SHARED = HERE.parents[1].parent / "shared" / "data"
-BUNDLED = HERE.parents[1] / "src" / "regard" / "bundled"
-BACKBONE, WIDTH = "tf_efficientnet_lite0", 64
-SEED_NETWORKS = {"seed_danet": SeedDANet, "seed_serial": SeedSerial}
-
-
-@lru_cache(1)
-def backbone(weights: Path) -> nn.Module:
-    """With ImageNet weights if the file exists, else that of the bundled model of Dubai."""
-    if weights.is_file():
-        return regard.create("danet", classes=["a", "b"], backbone=BACKBONE, pretrained=weights).backbone
-    return regard.load("dubai-s").backbone.float()
-
-
-def build(arm: Arm, classes: regard.ClassMap, base: nn.Module, seed: int) -> nn.Module:
-    """The arm's network with random heads; all arms get the same backbone."""
-    torch.manual_seed(seed)
-    if arm.network in SEED_NETWORKS:
-        model = SEED_NETWORKS[arm.network](base, 320, len(classes), width=WIDTH, how=arm.defects)
-    elif arm.network == "variant":
-        card = regard.create("danet_ocr", classes=classes, backbone=BACKBONE, width=WIDTH).card
-        torch.manual_seed(seed)
-        model = Fusion(card, arm.variant)
-    else:
-        config = {"width": WIDTH, **({"key_width": WIDTH // 2} if arm.network != "danet" else {}), **arm.config}
-        model = regard.create(arm.network, classes=classes, backbone=BACKBONE, **config)
-    model.backbone = copy.deepcopy(base) if arm.backbone == "tuned" else Given()
-    return model
+BUNDLED = Path(regard.__file__).parent / "bundled"
+BACKBONE = "tf_efficientnet_lite0"
+EVALUATIONS, DIAGNOSES, MEAN_OF = 3, 6, 25  # a run's; MEAN_OF: steps that a recorded loss is the mean of
+PROBE = 8  # crops of val that the diagnosis looks at
 
 
+@dataclass(frozen=True)
 class Study:
-    """Data, backbone and the backbone's maps, for every arm."""
+    """Where the data are and where the runs go; ``recipe`` is that of ``arms.py`` but in tests."""
 
-    def __init__(self, data: Path, weights: Path, *, steps: int, every: int, device: str = "cpu") -> None:
-        self.crops, self.weights, self.every, self.device = Crops(data, steps, device), weights, every, device
-        self.validation = self.crops.validation()
-        self.maps = lru_cache(1)(self._maps)
+    source: Path
+    out: Path
+    recipe: dict[str, Any]
 
-    def _maps(self, seed: int, treatment: str, shuffled: bool) -> Maps:
-        batch_norm = treatment == "batch"
-        base = copy.deepcopy(backbone(self.weights)).to(self.device)
-        return frozen_maps(base, self.crops, seed, every=self.every, batch_norm=batch_norm, shuffled=shuffled)
+    def config(self, run: Run) -> TrainConfig:
+        every = -(-run.steps // EVALUATIONS) if run.stage == "full" else run.steps
+        own = {"steps": run.steps, "seed": run.seed, "learning_rate": run.rate, "evaluate_every": every}
+        return TrainConfig.of(**self.recipe, **own, rot90=run.data in AERIAL)
 
-    def train(self, arm: Arm, seed: int) -> list[dict[str, Any]]:
-        """Every line of the record of one run."""
-        model = build(arm, self.crops.data.classes, backbone(self.weights), seed).to(self.device)
-        maps = None if arm.backbone == "tuned" else self.maps(seed, arm.backbone, arm.shuffled)
-        groups = [{"params": [p for name, p in model.named_parameters() if not name.startswith("backbone")]}]
-        if maps is None:
-            groups.append({"params": list(model.backbone.parameters()), "lr": arm.learning_rate / 10})
-        adam = torch.optim.Adam(groups, lr=arm.learning_rate, weight_decay=arm.weight_decay)
-        steps = self.crops.steps
-        fall = LambdaLR(adam, lambda step: max(0.0, 1 - step / steps) ** 0.9 if arm.falling else 1.0)
-        lines = []
-        for step in range(steps + 1):
-            if step % self.every == 0:
-                lines.append({"step": step, **self.evaluate(model, maps and maps.val[step])})
-            if step < steps:
-                images, labels = self.crops.batch(seed, step, shuffled=arm.shuffled)
-                if maps:
-                    model.backbone.maps = maps.train[step]
-                lines.append({"step": step, **take_step(model, adam, scaled(images), labels)})
-                fall.step()
-        if maps:
-            model.backbone.maps = [x[:1] for x in maps.val[0][0]]
-            lines.insert(0, cost(model, scaled(images[:1])))
-        return lines
+    def build(self, run: Run, data: LabelledData) -> Segmenter:
+        """Random heads by the seed, ImageNet weights below them; without their file, those of a bundled model."""
+        arm, weights = ARMS[run.arm], self.source / "weights" / f"{BACKBONE}.pth"
+        torch.manual_seed(run.seed)
+        settings = {"classes": data.classes, "backbone": BACKBONE, **arm.settings}
+        if weights.is_file():
+            return regard.create(arm.network, **settings, pretrained=weights)
+        model = regard.create(arm.network, **settings)
+        model.backbone.load_state_dict(FiveStages(regard.load("dubai-s").float().backbone).state_dict())
+        return model
 
-    def evaluate(self, model: nn.Module, maps: list[list[Tensor]] | None) -> dict[str, float]:
-        model.eval()
-        logits = []
-        with torch.no_grad():
-            for index, (images, _) in enumerate(self.validation):
-                if maps:
-                    model.backbone.maps = maps[index]
-                logits.append(model.outputs(scaled(images))["main"])
-        labels = torch.cat([labels for _, labels in self.validation])
-        found = scores(torch.cat(logits), labels, len(self.crops.data.classes)) | norms(model)
-        images, labels = self.validation[len(self.validation) // 2]
-        if maps:
-            model.backbone.maps = [x.clone().requires_grad_() for x in maps[len(maps) // 2]]
-            found |= conflict(model, model.backbone.maps[-1], scaled(images), labels)
-        return found | entropies(model, scaled(images))
+    def train(self, run: Run) -> list[dict[str, Any]]:
+        """The lines of a run's record: what it is and cost, losses, scores, diagnoses."""
+        began, folder = time.process_time(), self.out / "runs" / run.name
+        data, config = part_of(read(run.data, self.source, self.out), run.data, run.stage), self.config(run)
+        model = self.build(run, data)
+        model = model.with_card(card_of(data, config, model.card))
+        record = Record(folder, model, data, config)
+        if not record.is_finished:
+            watch = Diagnosis(folder / "diagnoses.jsonl", probe(data, config, model), max(1, run.steps // DIAGNOSES))
+            with record.alone(), one_line_errors(), quiet():
+                fit(model, data, record, config, progress=False, before=[watch])
+                record.finish()
+        last = open_saved(folder / "last.safetensors")
+        head = {**asdict(run), "torch": torch.__version__, **cost(last, config.crop)}
+        if run.stage == "full":
+            head |= found_by_size(last, data, config.crop)
+        head["cpu_seconds"] = round(time.process_time() - began, 1)
+        return [head, *losses(read_metrics(folder)), *read_lines(folder / "diagnoses.jsonl")]
+
+    def finish(self, run: Run, lines: list[dict[str, Any]]) -> None:
+        """The record in one piece; of the run's folder the last model stays, of the stage ``full`` and seed 0."""
+        path, folder = self.out / "records" / f"{run.name}.jsonl", self.out / "runs" / run.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(rounded(line)) + "\n" for line in lines), encoding="utf-8")
+        part.rename(path)
+        kept = folder / "last.safetensors"
+        if run.stage == "full" and run.seed == 0:
+            (self.out / "models" / run.name).parent.mkdir(parents=True, exist_ok=True)
+            kept.replace(self.out / "models" / f"{run.name}.safetensors")
+        shutil.rmtree(folder)
 
 
-def take_step(model: nn.Module, adam: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> dict[str, float]:
-    model.train()
-    losses = weighted_sum(model.outputs(images), labels, model.loss_weights)
-    adam.zero_grad()
-    losses["loss"].backward()
-    gradients = [p.grad.norm() for p in model.parameters() if p.grad is not None]
-    adam.step()
-    return {"loss": float(losses["main"].detach()), "gradient": float(torch.stack(gradients).norm())}
+def probe(data: LabelledData, config: TrainConfig, model: Segmenter) -> tuple[Tensor, Tensor]:
+    """A fixed batch of plain crops of val."""
+    shown = replace(data, splits={"train": data.split("val")})
+    plain = config.model_copy(update={"scale": (1.0, 1.0), "colour": 0.0, "flip": False, "rot90": False, "seed": 0})
+    stream = TrainingStream(shown, plain, scaling=model.scaling, bands=model.bands)
+    crops = [stream[index] for index in range(min(PROBE, len(stream)))]
+    return torch.stack([crop["image"] for crop in crops]), torch.stack([crop["mask"] for crop in crops])
+
+
+def losses(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The main loss, mean of some steps a line, and the scores."""
+    steps = [line for line in lines if "loss" in line]
+    parts = [steps[start : start + MEAN_OF] for start in range(0, len(steps), MEAN_OF)]
+    found = [{"step": part[-1]["step"], "train_loss": mean(line["main"] for line in part)} for part in parts]
+    names = ("step", "miou", "accuracy", "iou", "confusion")
+    return found + [{name: line[name] for name in names if name in line} for line in lines if "miou" in line]
 
 
 def rounded(line: dict[str, Any]) -> dict[str, Any]:
     return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in line.items()}
 
 
+def results_of(records: Records) -> dict[Run, float]:
+    """mIoU of the last step by run."""
+    names = Run.__dataclass_fields__
+    return {
+        Run(**{name: head[name] for name in names}): [line for line in lines if "miou" in line][-1]["miou"]
+        for head, *lines in records.values()
+    }
+
+
+def results_in(out: Path) -> Results:
+    return results_of(read_records(out / "records"))
+
+
+def work(study: Study, size: Size, limit: int | None) -> None:
+    """The runs of the schedule that are not finished."""
+    for _ in range(10**6 if limit is None else limit):
+        run = next_run(results_in(study.out), size)
+        if run is None:
+            return
+        carry_out(study, run)
+
+
+def carry_out(study: Study, run: Run) -> None:
+    study.finish(run, lines := study.train(run))
+    scores = [line["miou"] for line in lines if "miou" in line]
+    print(
+        f"{time.strftime('%H:%M')} {run.name} mIoU {100 * scores[-1]:.2f}, {lines[0]['cpu_seconds']:.0f} s", flush=True
+    )
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    there = (SHARED / "dubai").is_dir()
-    parser.add_argument("--arms", nargs="+", default=["key"], help=f"names, or groups: {', '.join(GROUPS)}")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--data", type=Path, default=SHARED / "dubai" if there else BUNDLED / "city")
-    parser.add_argument("--weights", type=Path, default=SHARED / "weights" / f"{BACKBONE}.pth")
-    parser.add_argument("--steps", type=int, help="default: the arm's")
-    parser.add_argument("--every", type=int, default=40, help="steps between evaluations")
-    parser.add_argument("--device", default="cpu", help="the records of the study are of a CPU")
-    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "runs" / "fusion")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/fusion"))
+    parser.add_argument("--limit", type=int, help="runs, of those that are left")
+    parser.add_argument(
+        "--short", action="store_true", help="the key comparison with one seed; without DATA/dubai on `city`"
+    )
+    parser.add_argument("--steps", type=int, default=200, help="of the short form")
     return parser.parse_args()
 
 
 def main() -> None:
     given = options()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    given.out.mkdir(parents=True, exist_ok=True)
-    names = [name for asked in given.arms for name in GROUPS.get(asked, (asked,))]
-    if given.steps:
-        ARMS.update({name: replace(ARMS[name], steps=given.steps) for name in names})
-    for steps in sorted({ARMS[name].steps for name in names}):
-        study = Study(given.data, given.weights, steps=steps, every=given.every, device=given.device)
-        run(study, [name for name in names if ARMS[name].steps == steps], given)
-
-
-def run(study: Study, names: list[str], given: argparse.Namespace) -> None:
-    for seed in given.seeds:
-        constant = given.out / f"constant-{seed}.json"
-        if not constant.exists() and any(ARMS[name].network in SEED_NETWORKS for name in names):
-            constant.write_text(json.dumps(rounded(constant_answers(study.crops, seed))) + "\n", encoding="utf-8")
-        # arms that share the backbone's maps run one after the other
-        for name in sorted(names, key=lambda name: (ARMS[name].backbone, not ARMS[name].shuffled, names.index(name))):
-            path, start = given.out / f"{name}-{seed}.jsonl", time.process_time()
-            if path.exists():
-                continue
-            lines = study.train(ARMS[name], seed)
-            head = {"arm": name, "seed": seed, "data": given.data.name, "batch": BATCH}
-            head |= {"weights": given.weights.is_file(), "torch": torch.__version__, **asdict(ARMS[name])}
-            head["cpu_seconds"] = round(time.process_time() - start, 1)
-            part = path.with_suffix(".part")
-            part.write_text("".join(json.dumps(rounded(line)) + "\n" for line in [head, *lines]), encoding="utf-8")
-            part.rename(path)
-            last = [line for line in lines if "val_loss" in line][-1]
-            print(f"{name} {seed}: {head['cpu_seconds']} s, {rounded(last)}", flush=True)
+    (given.out / "records").mkdir(parents=True, exist_ok=True)
+    if not given.short:
+        work(Study(given.data, given.out, RECIPE), Size(), given.limit)
+        return
+    there = (given.data / "dubai").is_dir()
+    study = Study(given.data if there else BUNDLED, given.out, RECIPE)
+    done = results_in(given.out)
+    for run in short("dubai" if there else "city", "dual-gate", given.steps):
+        if run not in done:
+            carry_out(study, run)
 
 
 if __name__ == "__main__":

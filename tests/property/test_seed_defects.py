@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from experiments.fusion.seed_model import Defects, SeedContext
+from experiments.conflict.seed_model import Defects, SeedContext
 
 
 @pytest.mark.parametrize("scrambled", [True, False])

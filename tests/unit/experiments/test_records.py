@@ -9,12 +9,12 @@ import pytest
 
 from experiments import records
 from experiments.bundled import table as bundled
-from experiments.fusion import compare, plot
+from experiments.conflict import compare, plot
 from experiments.landsat import table as landsat
 from experiments.three_networks import table as three_networks
 
 ROOT = Path(__file__).parents[3]
-STUDIES = ("bundled", "fusion", "landsat", "three_networks")
+STUDIES = ("bundled", "conflict", "landsat", "three_networks")
 
 
 def recorded(study: str) -> records.Records:
@@ -50,7 +50,7 @@ def test_a_study_unpacks_and_collects_to_the_same_bytes(study: str, tmp_path: Pa
 
 
 def test_the_tables_of_the_study_page_follow_from_the_records() -> None:
-    page, kept = (ROOT / "docs" / "study.md").read_text(encoding="utf-8"), recorded("fusion")
+    page, kept = (ROOT / "docs" / "conflict.md").read_text(encoding="utf-8"), recorded("conflict")
     for table in (plot.table(plot.runs_of(kept)), *compare.tables(kept)):
         assert table in page
 

@@ -1,6 +1,6 @@
 """Figures 1 to 3 of the study and its table of arms, from the records.
 
-python -m experiments.fusion.plot --out docs > table.md
+python -m experiments.conflict.plot --out docs > table.md
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.fusion.arms import ARMS
+from experiments.conflict.arms import ARMS
 from experiments.records import Records, read
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.fusion import seed_model
+from experiments.conflict import seed_model
 from regard.blocks import object_context, self_attention
 from regard.models import danet_ocr
 from regard.ops.attention import attend, attention_map

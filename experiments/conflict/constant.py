@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from experiments.fusion.crops import Crops
+from experiments.conflict.crops import Crops
 
 
 def shares(labels: Tensor, classes: int) -> Tensor:

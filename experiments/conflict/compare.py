@@ -1,6 +1,6 @@
 """mIoU against cost, each network at its best rate, and the forms of the fusion: figures 4 and 5 and their tables.
 
-python -m experiments.fusion.compare --out docs > tables.md
+python -m experiments.conflict.compare --out docs > tables.md
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.fusion.arms import ARMS, PARENTS, RATES, VARIANTS
-from experiments.fusion.plot import BLUE, BROWN, GREEN, GREY, HERE, NETWORKS, STYLE, Run, Runs, final, runs_of
+from experiments.conflict.arms import ARMS, PARENTS, RATES, VARIANTS
+from experiments.conflict.plot import BLUE, BROWN, GREEN, GREY, HERE, NETWORKS, STYLE, Run, Runs, final, runs_of
 from experiments.records import Records, read
 
 STREET = ("tuned-danet-1e-3", "tuned-ocrnet-3e-4", "tuned-ocrnet-1e-3", "tuned-serial-right-1e-3", "tuned-fusion-3e-4")
