@@ -14,7 +14,7 @@ import pytest
 import rasterio
 import shapely
 from PIL import Image
-from rasterio.env import get_gdal_config
+from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.transform import Affine
 
 from regard.classes import ClassMap
@@ -24,7 +24,7 @@ from regard.io.areas import class_areas
 from regard.io.cog_writer import RasterWriter, label_layer, measure_layer
 from regard.io.coverage import ROWS_SUMMED_AT_ONCE, Strip, regions
 from regard.io.extent import reaching
-from regard.io.gdal import CACHE_MB, check_dataset, is_lossy, rasterise
+from regard.io.gdal import CACHE_MB, Settings, check_dataset, is_lossy, rasterise
 from regard.io.ground import Ground, ground_resolution
 from regard.io.image import image_size, read_image
 from regard.io.no_data import all_nodata, equal
@@ -89,14 +89,16 @@ def test_an_area_of_interest_holds_the_pixels_whose_centres_lie_in_it(tmp_path: 
             assert np.array_equal(raster.read(box).valid, expected) and 0 < expected.sum() < expected.size
 
 
-def test_gdals_cache_is_limited_while_files_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gdals_settings_are_ours_while_files_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
-    path, before = write_tif(tmp_path / "a.tif", np.ones((1, 4, 4), np.uint8)), get_gdal_config("GDAL_CACHEMAX")
+    settings, path = Settings(), write_tif(tmp_path / "a.tif", np.ones((1, 4, 4), np.uint8))
+    monkeypatch.setattr("regard.io.raster.SETTINGS", settings)  # of other files, no test knows whether they are open
+    set_gdal_config("GDAL_CACHEMAX", 48_000_000)
     with open_raster(path), open_raster(path) as second:
         second.close()
         second.close()
-        assert get_gdal_config("GDAL_CACHEMAX") == CACHE_MB * 1_000_000 != before
-    assert get_gdal_config("GDAL_CACHEMAX") == before
+        assert get_gdal_config("GDAL_CACHEMAX") == CACHE_MB * 1_000_000
+    assert get_gdal_config("GDAL_CACHEMAX") == 48_000_000
 
 
 @pytest.mark.parametrize(("count", "nodata", "dtype"), [(255, 255, "uint8"), (256, 65535, "uint16")])
