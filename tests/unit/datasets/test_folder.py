@@ -197,3 +197,12 @@ def test_names_of_missing_files_are_corrected(set_folder: Path):
         read_image(set_folder / "images" / "tile3.jpg")
     with pytest.raises(UnreadableImage, match=r"does not exist\. Give"):
         read_image(set_folder / "nowhere" / "tile3.jpg")
+
+
+@pytest.mark.parametrize(("size", "turned"), [((48, 40), True), ((40, 47), False)])
+def test_a_mask_that_is_turned_is_said_to_be(set_folder: Path, size: tuple[int, int], turned: bool):
+    save_image(set_folder / "masks" / "tile0.png", np.zeros(size))
+    data = folder(set_folder)
+    with pytest.raises(SizeMismatch) as refused:
+        data.read(data.split("train")[0])
+    assert ("rotated by 90 degrees" in str(refused.value)) == turned

@@ -163,6 +163,11 @@ def test_val_gets_its_share_and_leaves_each_class_something_to_learn(area: np.nd
                 assert ((left <= 1e-9 * total) & (area[block] > 0)).any()
 
 
+def test_the_classes_of_fewest_blocks_choose_first() -> None:
+    """One class is everywhere, one in the last two blocks, of which one holds enough of both."""
+    assert blocks_for_val(np.array([[1, 0], [1, 0], [1, 1], [1, 1.0]]), 0.25).tolist() == [False, False, True, False]
+
+
 def test_shares_of_val_are_of_ground_not_of_polygons() -> None:
     """Three blocks of 100: one polygon of 600, three of 100 each, one of 100."""
     boxes = [(0, 0, 30, 20), (110, 10, 120, 20), (130, 10, 140, 20), (150, 10, 160, 20), (210, 10, 220, 20)]

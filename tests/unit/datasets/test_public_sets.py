@@ -90,6 +90,7 @@ def test_index_masks(name: str, tmp_path: Path):
     data = folder(f"{name}:{tmp_path}")
     assert {split: len(pairs) for split, pairs in data.splits.items()} == {"train": 1, "val": 1}
     assert [data.split(split)[0].image for split in ("train", "val")] == [tmp_path / image for image, _ in files]
+    assert not any("/" in pair.name for pairs in data.splits.values() for pair in pairs)
     sample = data.read(data.split("val")[0])
     assert sample.labels[0, ::2].tolist() == labels
     assert not any(one.kind in ("labels", "unreadable") for one in audit(f"{name}:{tmp_path}").findings)

@@ -48,6 +48,14 @@ def test_samples_are_read_as_they_are():
     assert data.band_names() == ("band_1", "band_2", "band_3", "band_4") and len(set(data.split("train"))) == 4
 
 
+def test_each_pair_is_a_sample_of_its_own():
+    fake = Fake()
+    data = samples({"train": fake})
+    read = [data.read(pair) for pair in data.split("train")]
+    for sample, image, mask in zip(read, fake.image, fake.mask, strict=True):
+        assert np.array_equal(sample.image, image) and np.array_equal(sample.labels, mask[0])
+
+
 def test_a_network_learns_from_them(tmp_path: Path):
     data = samples({"train": Fake(), "val": Fake(3)}, bands=("r", "g", "b", "nir"))
     model = tiny(classes=Fake.classes, in_channels=4, bands=data.band_names())

@@ -81,6 +81,13 @@ def test_label_prediction_and_error_show_every_pixel(tiny_model: Segmenter, toy:
     assert name in pictures[0][1] and f"{100 * (1 - scores.accuracy):.0f} %" in pictures[3][1]
 
 
+def test_every_picture_of_errors_shows_what_was_scored_in_windows(tiny_model: Segmenter, many: LabelledData):
+    shown = shown_of(tiny_model, many, window=32)
+    for _, scores, pictures in [*shown["Worst"], *shown["Best"]]:
+        wrong = (decoded(pictures[3][2]) == gallery.ERROR_COLOURS["misclassified"]).all(axis=-1)
+        assert wrong.sum() == scores.confusion.sum() - np.trace(scores.confusion)
+
+
 def test_a_map_in_words_has_its_three_largest_classes():
     labels = np.repeat([0, 1, 2, 3, 255], [10, 40, 5, 45, 900])
     assert gallery.summary(labels.reshape(10, 100), ClassMap.of(["a", "b", "c", "d"])) == "d 45 %, b 40 %, a 10 %"

@@ -322,6 +322,15 @@ def test_a_torn_line_is_left_out_and_a_broken_record_is_refused(toy: LabelledDat
         read_run(tmp_path)
 
 
+def test_what_a_killed_run_left_of_its_checkpoint_is_deleted(toy: LabelledData, tmp_path: Path):
+    record = Record(tmp_path / "run", tiny(), toy, module.TrainConfig.of(**QUICK))
+    left, another = (tmp_path / "run" / f".{name}.0f0f0f0f.part.ckpt" for name in ("last.ckpt", "mine.ckpt"))
+    left.touch()
+    another.touch()
+    with record.alone():
+        assert [path for path in (left, another) if path.exists()] == [another]
+
+
 def test_warnings_and_log_levels_are_as_before(toy: LabelledData, tmp_path: Path):
     level = logging.getLogger("lightning.pytorch").level
     with pytest.raises(TrainingError):
