@@ -82,6 +82,8 @@ def test_label_prediction_and_error_show_every_pixel(tiny_model: Segmenter, toy:
 
 
 def test_every_picture_of_errors_shows_what_was_scored_in_windows(tiny_model: Segmenter, many: LabelledData):
+    for mask in (many.root / "masks").iterdir():  # where predictions differ, errors do
+        save_image(mask, np.random.default_rng(1).integers(3, size=(40, 48)))
     shown = shown_of(tiny_model, many, window=32)
     for _, scores, pictures in [*shown["Worst"], *shown["Best"]]:
         wrong = (decoded(pictures[3][2]) == gallery.ERROR_COLOURS["misclassified"]).all(axis=-1)
