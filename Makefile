@@ -22,7 +22,7 @@ LOCKED := .venv-locked/bin
 viewer:
 	cd viewer && npm install --no-package-lock --no-audit --no-fund && npm run build && npm run check
 
-.PHONY: demo demo-locked viewer test check nightly test-oldest bench gpu gpu-wheels study docs lock wheels sbom audit workflows clean
+.PHONY: demo demo-locked viewer test check coverage nightly test-oldest bench gpu gpu-wheels study docs lock wheels sbom audit workflows clean
 
 demo: $(READY)
 	$(BIN)/regard demo --out $(OUT)
@@ -47,6 +47,14 @@ nightly: $(READY)
 	$(BIN)/python -m tests.fuzz --count 10000 --save fuzz.md
 	$(BIN)/python -m tests.faults.writes
 	$(BIN)/python -m tests.mutants --slow
+
+# Lines and branches that the tests reach, by subpackage.
+coverage: $(READY)
+	$(BIN)/python -m pip install -q coverage
+	$(BIN)/python -m coverage erase
+	-$(BIN)/python -m coverage run -m pytest -q -m "not gpu and not nightly"
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python tests/house/coverage_by_room.py
 
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks examples experiments
