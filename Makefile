@@ -1,7 +1,7 @@
 # make demo   map a real place with what comes with regard (installs first)
 # make test   every test but those of make nightly            make check   lint, types, import contracts and the fast tests
 # make gpu    what needs a GPU, in less than ten minutes, into runs/gpu; see docs/performance.md (installs nothing but .wheels)
-# make study  the key figure of docs/study.md, one seed, into runs/study (minutes)
+# make study  the key comparison of docs/study.md in short form: one seed, 200 steps, into runs/study (minutes)
 # make test-oldest   the fast tests with the oldest versions that pyproject.toml allows; PINS= make check   with the newest
 # make wheels sbom audit workflows   wheels that are the same twice, what a demo installs and what is known against it; see docs/reliability.md
 PYTHON ?= python3
@@ -82,8 +82,8 @@ gpu-wheels:
 		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .wheels $(GPU_PACKAGES)
 
 study: $(READY)
-	$(BIN)/python -m experiments.conflict.run --arms short --seeds 0 --out runs/study
-	$(BIN)/python -m experiments.conflict.plot --only key --records runs/study --out runs/study
+	$(BIN)/python -m experiments.fusion.run ../shared/data --short --out runs/study
+	$(BIN)/python -m experiments.fusion.table --records runs/study/records
 
 docs: $(READY)
 	$(BIN)/pip install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"

@@ -65,6 +65,7 @@ DESIGNS = {
 ARMS |= DESIGNS
 PARENTS = ("danet", "ocrnet")
 BASELINES = ("fcn", "danet", "ocrnet", "r2")
+SHORT_DESIGN = "dual-gate"  # of the short form, `make study`
 
 RATES = (1e-3, 3e-3, 3e-4)  # of the heads; the first is that of the designs' first rungs
 RECIPE = {

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import regard
+from experiments.fusion.plan import ON_VAL
 from regard.datasets.labelled_data import LabelledData, Pair
 
 AERIAL = ("dubai", "buildings", "city")
@@ -31,8 +32,8 @@ def read(name: str, source: Path, out: Path) -> LabelledData:
 
 
 def part_of(data: LabelledData, name: str, stage: str) -> LabelledData:
-    """Train and val of the stage ``full``; of the others both are parts of train."""
-    if stage == "full":
+    """Train and val, or a stage before: then both are parts of train."""
+    if stage in ON_VAL:
         return replace(data, splits={split: data.split(split) for split in ("train", "val")})
     train = data.split("train")
     held = tuple(pair for pair in train if HELD_OUT[name](pair))

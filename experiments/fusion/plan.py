@@ -16,6 +16,8 @@ from statistics import mean
 
 from experiments.fusion.arms import BASELINES, DESIGNS, PARENTS, RATES
 
+ON_VAL = ("full", "short")  # stages that train on all of train and are scored on val
+
 
 @dataclass(frozen=True)
 class Run:
@@ -69,7 +71,7 @@ def schedule(results: Results, size: Size = Size()) -> Iterator[Run]:
 
 def short(data: str, design: str, steps: int) -> list[Run]:
     """The key comparison in short form: one seed, one data set."""
-    return [Run("full", arm, data, 0, RATES[0], steps) for arm in (*BASELINES, design)]
+    return [Run("short", arm, data, 0, RATES[0], steps) for arm in (*BASELINES, design)]
 
 
 def next_run(results: Results, size: Size = Size()) -> Run | None:

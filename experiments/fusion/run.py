@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 import regard
-from experiments.fusion.arms import ARMS, RECIPE
+from experiments.fusion.arms import ARMS, RECIPE, SHORT_DESIGN
 from experiments.fusion.data import AERIAL, part_of, read
 from experiments.fusion.diagnose import Diagnosis, cost, found_by_size, read_lines
 from experiments.fusion.networks import FiveStages
@@ -176,7 +176,7 @@ def main() -> None:
     there = (given.data / "dubai").is_dir()
     study = Study(given.data if there else BUNDLED, given.out, RECIPE)
     done = results_in(given.out)
-    for run in short("dubai" if there else "city", "dual-gate", given.steps):
+    for run in short("dubai" if there else "city", SHORT_DESIGN, given.steps):
         if run not in done:
             carry_out(study, run)
 

@@ -20,7 +20,7 @@ from typing import Any
 from scipy import stats
 
 from experiments.fusion.arms import ARMS, DESIGNS, PARENTS, RATES
-from experiments.fusion.plan import Run
+from experiments.fusion.plan import ON_VAL, Run
 from experiments.records import Records, read
 
 RECORDS = Path(__file__).with_name("records.csv.gz")
@@ -43,10 +43,10 @@ def score(lines: Lines) -> float:
 
 
 def finals(found: Found) -> dict[str, dict[str, Seeds]]:
-    """Of the stage ``full``: mIoU by data set, arm and seed."""
+    """mIoU on val by data set, arm and seed."""
     scores: dict[str, dict[str, Seeds]] = defaultdict(lambda: defaultdict(dict))
     for run, lines in found.items():
-        if run.stage == "full":
+        if run.stage in ON_VAL:
             scores[run.data][run.arm][run.seed] = score(lines)
     return scores
 
@@ -82,7 +82,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def main_table(found: Found) -> str:
     """mIoU on val, difference to the better parent, and cost."""
-    scores, first = finals(found), {run.arm: lines[0] for run, lines in reversed(found.items()) if run.stage == "full"}
+    scores, first = finals(found), {run.arm: lines[0] for run, lines in reversed(found.items()) if run.stage in ON_VAL}
     sets = [name for name in TITLES if name in scores]
     rows = []
     for arm in (arm for arm in ARMS if arm in first):
@@ -122,7 +122,7 @@ def diagnosis_table(found: Found) -> str:
     """Attention and gradients at the end of the full runs, means over seeds; the cosine over the whole training."""
     groups: dict[tuple[str, str], list[Lines]] = defaultdict(list)
     for run, lines in found.items():
-        if run.stage == "full":
+        if run.stage in ON_VAL:
             groups[run.data, run.arm].append(lines)
     head = ["network", "data", "entropy, pixels", "entropy, regions", "share, pixels", "share, regions", "cosine"]
     head += ["small", "middle", "large"]
@@ -152,7 +152,7 @@ def class_table(found: Found, data: str) -> str:
     """IoU by class of a data set, mean over seeds."""
     ious: dict[str, list[dict[str, float]]] = defaultdict(list)
     for run, lines in found.items():
-        if (run.stage, run.data) == ("full", data):
+        if run.stage in ON_VAL and run.data == data:
             ious[run.arm].append([line["iou"] for line in lines if "iou" in line][-1])
     names = list(next(iter(ious.values()))[0])
     rows = [
@@ -182,8 +182,10 @@ def tried(found: Found) -> str:
 def page(records: Records) -> str:
     """Everything that the study's page takes from the records."""
     found = runs_of(records)
-    parts = [f"{tried(found)} {hours(found)}", f"### Choice of design and rate\n\n{choosing_table(found)}"]
-    if full := {run.data for run in found if run.stage == "full"}:
+    parts = [f"{tried(found)} {hours(found)}"]
+    if any(run.stage not in ON_VAL for run in found):
+        parts.append(f"### Choice of design and rate\n\n{choosing_table(found)}")
+    if full := {run.data for run in found if run.stage in ON_VAL}:
         parts.insert(0, f"### Main table\n\n{main_table(found)}")
         parts.append(f"### Diagnosis\n\n{diagnosis_table(found)}")
         classes = "\n\n".join(class_table(found, data) for data in TITLES if data in full)

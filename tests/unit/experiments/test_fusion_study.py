@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
@@ -14,14 +15,17 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 import regard
-from experiments.fusion import diagnose, run, table
-from experiments.fusion.arms import ARMS, DESIGNS, GMAC, RECIPE, TOLERANCE
+from experiments.fusion import diagnose, plan, run, table
+from experiments.fusion.arms import ARMS, DESIGNS, GMAC, RECIPE, SHORT_DESIGN, TOLERANCE
 from experiments.fusion.plan import Run, Size, next_run, schedule
 
 FIVE = list("abcde")
+QUICK = ("fcn", "danet", "ocrnet", "r2", "dual")
 
 
-@pytest.mark.parametrize("name", ARMS)
+@pytest.mark.parametrize(
+    "name", [each if each in QUICK else pytest.param(each, marks=pytest.mark.nightly) for each in ARMS]
+)
 def test_every_network_costs_the_same(name: str) -> None:
     with torch.device("meta"):
         model = regard.create(ARMS[name].network, classes=FIVE, backbone=run.BACKBONE, **ARMS[name].settings).eval()
@@ -143,13 +147,44 @@ def study(tmp_path: Path) -> run.Study:
     return run.Study(tmp_path, tmp_path / "out", RECIPE | {"crop": 32, "batch": 2})
 
 
-def test_a_run_is_recorded_and_is_not_done_again(study: run.Study) -> None:
-    planned = Run("rung 1", "dual-gate", "dubai", 0, 1e-3, 2)
-    run.carry_out(study, planned)
-    assert list(run.results_in(study.out)) == [planned]
-    (lines,) = run.read_records(study.out / "records").values()
-    assert [line["step"] for line in lines if "entropy_objects" in line] == [0, 1, 2]
-    assert not (study.out / "runs" / planned.name).exists()
+def stopping(at: int) -> Callable[..., None]:
+    """In place of ``Diagnosis.note``: ends the process's work at a step."""
+
+    def note(self: diagnose.Diagnosis, step: int, task: object) -> None:
+        if step == at:
+            raise KeyboardInterrupt
+
+    return note
+
+
+def test_the_short_form_records_each_network_once(study: run.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "RECIPE", study.recipe)
+    monkeypatch.setattr(plan, "BASELINES", ("danet",))
+    monkeypatch.setattr("sys.argv", ["run", str(study.source), "--out", str(study.out), "--short", "--steps", "2"])
+    run.main()
+    found = table.runs_of(run.read_records(study.out / "records"))
+    assert [each.arm for each in found] == ["danet", SHORT_DESIGN]
+    assert all([line["step"] for line in lines if "miou" in line] == [2] for lines in found.values())
+    monkeypatch.setattr(run.Study, "train", None)  # nothing is left to do
+    run.main()
+    assert [row.split(" | ")[0] for row in table.main_table(found).splitlines()[2:]] == [
+        f"| {ARMS[arm].title}" for arm in ("danet", SHORT_DESIGN)
+    ]
+
+
+@pytest.mark.nightly
+def test_a_killed_run_resumes_with_the_same_weights(study: run.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = Run("full", "dual-gate", "dubai", 0, 1e-3, 3)
+    whole = study.train(planned)
+    run.shutil.rmtree(study.out / "runs")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(diagnose.Diagnosis, "note", stopping(at=2))
+        study.train(planned)
+    resumed = study.train(planned)
+    times = {"cpu_seconds", "window_ms"}
+    assert [{k: v for k, v in line.items() if k not in times} for line in resumed if "miou" in line] == [
+        {k: v for k, v in line.items() if k not in times} for line in whole if "miou" in line
+    ]
 
 
 def test_designs_are_chosen_without_val(study: run.Study) -> None:
