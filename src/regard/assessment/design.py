@@ -16,7 +16,8 @@ from regard.errors import ConfigError, counted, unknown
 
 @dataclass(frozen=True)
 class Stratum:
-    """A part of the map: a class, in a polygon if strata were given, at a ``confidence`` between two levels, too.
+    """A part of the map: a class, in a polygon if strata were given, at a ``confidence`` between two levels, at the
+    ``border`` of the class or not. ``pixels`` counts its units: blocks, where these are drawn.
 
     ``code`` is what its points carry; ``area_m2`` is None where the ground is unknown.
     """
@@ -29,12 +30,14 @@ class Stratum:
     area_m2: float | None
     points: int = 0
     confidence: tuple[float, float] | None = None
+    border: bool | None = None
 
     @property
     def part(self) -> str:
-        """Its polygon and its confidence, in words."""
+        """Its polygon, its confidence and its side of a border, in words."""
         between = [] if self.confidence is None else ["confidence {:g} to {:g}".format(*self.confidence)]
-        return ", ".join([*([self.polygon] if self.polygon else []), *between]) or "–"
+        side = {None: [], True: ["at a border"], False: ["away from borders"]}[self.border]
+        return ", ".join([*([self.polygon] if self.polygon else []), *between, *side]) or "–"
 
     @property
     def size(self) -> float:

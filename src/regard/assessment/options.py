@@ -12,6 +12,8 @@ from regard.errors import ConfigError
 EACH = 50  # points of a stratum, if nothing is said of their number
 EXPECTED = 0.8  # user's accuracy of a class of which nothing else is said
 Allocation = Literal["equal", "proportional", "neyman"]
+Unit = Literal["pixel", "block"]
+MOST = 256  # pixels: the side of a block, and the distance from a border
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class SampleOptions:
         confidence: The confidence raster that was written with the map: cuts each class into strata, so that the points
             can go where errors are.
         levels: The confidences that it is cut at.
+        boundary: Cuts each class in two: pixels at most so many rows and columns from another class, and the others.
+        unit: What is drawn and labelled: a pixel, or a block of pixels.
+        block: With unit block: the pixels along its side. A block has the class of most of its pixels with data (of
+            several, the one with the lowest value), on the map and in the reference.
         aoi: Assess this part only: WEST,SOUTH,EAST,NORTH in the map's CRS, or polygons: FILE or FILE|layername=LAYER.
         seed: Another seed draws other points.
 
@@ -49,6 +55,9 @@ class SampleOptions:
     strata: str | Path | None = None
     confidence: str | Path | None = None
     levels: tuple[float, ...] = (0.6, 0.9)
+    boundary: int | None = None
+    unit: Unit = "pixel"
+    block: int | None = None
     aoi: Sequence[float] | str | Path | None = None
     seed: int = 0
 
@@ -66,5 +75,13 @@ class SampleOptions:
             raise ConfigError(f"got minimum {self.minimum}; a standard error needs 2 points or more in each stratum.")
         if not all(0 < level < 1 for level in self.levels) or sorted({*self.levels}) != [*self.levels]:
             raise ConfigError(f"got levels {list(self.levels)}; need rising confidences between 0 and 1: 0.6 0.9.")
+        if self.boundary is not None and not 1 <= self.boundary <= MOST:
+            raise ConfigError(f"got boundary {self.boundary}; need a distance of 1 to {MOST} pixels, such as 2.")
+        if self.unit not in get_args(Unit):
+            raise ConfigError(f"got unit {self.unit!r}; need {' or '.join(get_args(Unit))}.")
+        if self.unit == "block" and not (self.block is not None and 2 <= self.block <= MOST):
+            raise ConfigError(f"got block {self.block}; need the pixels along its side, 2 to {MOST}, such as 3.")
+        if self.unit == "pixel" and self.block is not None:
+            raise ConfigError(f"got block {self.block} with unit pixel; need unit block, or no block.")
         if self.seed < 0:
             raise ConfigError(f"got seed {self.seed}; need 0 or above.")

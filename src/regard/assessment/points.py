@@ -20,7 +20,10 @@ from regard.io.vector_writer import VectorWriter
 from regard.io.vectors import layer_of, refusing
 
 # What an estimate needs besides `reference`. It stands with each point, and so in every export of the layer.
-HIDDEN = ("stratum", "strata", "weight", "stratum_pixels", "stratum_m2", "map_row", "map_column", "fingerprint")
+HIDDEN = (
+    "stratum", "strata", "weight", "stratum_pixels", "stratum_m2", "map_row", "map_column", "block", "fingerprint",
+)  # fmt: skip
+LATER = ("block",)  # columns that files of earlier versions have not
 COLUMNS = ("reference", *HIDDEN)
 STYLES = """CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
@@ -65,7 +68,10 @@ class PointWriter(VectorWriter):
 
 
 class Points(NamedTuple):
-    """The points of a file: ``reference`` as it stands there; the others are those that :data:`COLUMNS` names."""
+    """The points of a file: ``reference`` as it stands there; the others are those that :data:`COLUMNS` names.
+
+    ``block`` is the side of the units in pixels; ``stratum_pixels`` counts units.
+    """
 
     reference: list[Any]
     stratum: Int[np.ndarray, " n"]
@@ -74,6 +80,7 @@ class Points(NamedTuple):
     stratum_m2: Float[np.ndarray, " n"]
     rows: Int[np.ndarray, " n"]
     columns: Int[np.ndarray, " n"]
+    block: int
     fingerprint: str
 
 
@@ -89,21 +96,21 @@ def read_points(source: str | Path) -> Points:
         layer = layer or next(iter(layers_in(path)), None)
         found = pyogrio.raw.read(gdal_name(path), layer=layer, read_geometry=False, **as_it_is(path))
     values = dict(zip(found[0]["fields"].tolist(), found[3], strict=True))
-    missing = [name for name in COLUMNS if name not in values]
+    missing = [name for name in COLUMNS if name not in (*values, *LATER)]
     if missing:
         raise ConfigError(
             f"{path.name} has no column {missing[0]!r}; the points of regard sample have {listed(COLUMNS, 16)}. Label "
             "the file that it wrote, and keep its columns."
         )
+    values = {"block": np.ones(len(values["stratum"])), **values}
     numbers = [np.asarray(values[name], float) for name in HIDDEN[:-1]]
     if not len(numbers[0]) or np.isnan(numbers[:4]).any() or np.isnan(numbers[5:]).any():
         raise ConfigError(f"{path.name} has no points, or some without a stratum. Label the file of regard sample.")
-    stratum, count, pixels, rows, columns = (numbers[place].astype(np.int64) for place in (0, 1, 3, 5, 6))
-    samples = sorted({*zip(values["fingerprint"].astype(str).tolist(), count.tolist(), strict=True)})
+    stratum, count, pixels, rows, columns, block = (numbers[place].astype(np.int64) for place in (0, 1, 3, 5, 6, 7))
+    samples = sorted({*zip(values["fingerprint"].astype(str).tolist(), count.tolist(), block.tolist(), strict=True)})
     if len(samples) > 1:
         raise ConfigError(f"{path.name} has the points of {len(samples)} samples. Give those of one.")
     if len({*zip(rows.tolist(), columns.tolist(), strict=True)}) < len(rows):
         raise ConfigError(f"{path.name} has a point twice. Delete the copies.")
-    return Points(
-        values["reference"].tolist(), stratum, samples[0][1], pixels, numbers[4], rows, columns, samples[0][0]
-    )
+    digest, strata, side = samples[0]
+    return Points(values["reference"].tolist(), stratum, strata, pixels, numbers[4], rows, columns, side, digest)

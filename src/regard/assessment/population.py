@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from regard.assessment.design import Stratum
 from regard.assessment.options import SampleOptions
+from regard.assessment.units import Units, near_border
 from regard.errors import ConfigError
-from regard.io.class_map_file import LabelMap
+from regard.io.class_map_file import STRIP, LabelMap
 from regard.io.extent import reaching
 from regard.io.gdal import inside, rasterise
 from regard.io.ground import Ground, ground_resolution
@@ -26,7 +28,7 @@ NONE_LEFT = np.iinfo(np.int64).max
 
 
 class Place(NamedTuple):
-    """Where drawn pixels lie, and the stratum of each by its place among the strata."""
+    """The pixels at the centre of drawn units, and the stratum of each by its place among the strata."""
 
     rows: Int[np.ndarray, " n"]
     columns: Int[np.ndarray, " n"]
@@ -34,10 +36,11 @@ class Place(NamedTuple):
 
 
 class Population:
-    """The pixels of a class map that have data and lie in the area of interest, each in one stratum.
+    """The units of a class map, pixels or blocks, that have data and lie in the area of interest, each in one stratum.
 
     A stratum is a class or, where polygons are given, a class in the polygons of one name; with the confidence of the
-    map, ``certainty``, that at one level of confidence.
+    map, ``certainty``, that at one level of confidence; and with ``boundary``, that near another class or not. A block
+    lies where its centre lies, has the mean confidence of its pixels with data, and is near a border with any of them.
     """
 
     def __init__(self, source: LabelMap, options: SampleOptions, certainty: Raster | None = None) -> None:
@@ -50,28 +53,44 @@ class Population:
             names, inverse = np.unique(found, return_inverse=True)
             self.names, self.zones = [OUTSIDE, *names.tolist()], inverse + 1
         self.certainty, self.levels = certainty, options.levels if certainty is not None else ()
-        self.most = len(self.names) * len(source.classes) * (len(self.levels) + 1)  # strata, those without a pixel too
+        self.units, self.reach = Units(options.block or 1), options.boundary or 0
+        self.parts = len(self.names) * len(source.classes) * (len(self.levels) + 1)
+        self.most = self.parts * (2 if self.reach else 1)  # strata, those without a unit too
 
-    def pieces(self) -> Iterator[tuple[int, Shaped[np.ndarray, "h w"], Int[np.ndarray, "h w"]]]:
-        """From north to south, some rows: the first one's number, their labels, and their strata (``most``: none)."""
-        step = max(1, PIECE // self.map.size[1])
-        for top, rows in self.map.strips():
-            for first in range(0, len(rows), step):
-                labels = rows[first : first + step]
-                yield top + first, labels, self._strata(labels, Box(top + first, 0, *labels.shape))
+    def pieces(self) -> Iterator[tuple[int, Shaped[np.ndarray, "h w"], Int[np.ndarray, "m n"]]]:
+        """From north to south, some rows of units: the first pixel's row, the labels, and the strata (``most``: none).
 
-    def _strata(self, labels: Shaped[np.ndarray, "h w"], box: Box) -> Int[np.ndarray, "h w"]:
-        count = len(self.map.classes)
-        strata = labels.astype(np.intp)
-        left_out: Bool[np.ndarray, "h w"] = labels >= count
+        Where borders matter, rows are read beyond both ends of a piece.
+        """
+        (height, width), side, reach = self.map.size, self.units.side, self.reach
+        tall, step = max(1, STRIP // side) * side, max(1, PIECE // width // side) * side
+        for top in range(0, height, tall):
+            above, last = max(0, top - reach), min(top + tall, height)
+            rows = self.map.read(above, min(last + reach, height) - above)
+            for begin in range(top, last, step):
+                end, first = min(begin + step, last), max(0, begin - reach)
+                box = Box(begin, 0, end - begin, width)
+                strata = self._strata(rows[begin - above : end - above], box)
+                if reach:
+                    near = near_border(rows[first - above : end + reach - above], len(self.map.classes), reach)
+                    touched = self.units.sums(near[begin - first : end - first].astype(np.intp)) > 0
+                    strata += np.where(touched & (strata < self.most), self.parts, 0)
+                yield begin, rows[begin - above : end - above], strata
+
+    def _strata(self, labels: Shaped[np.ndarray, "h w"], box: Box) -> Int[np.ndarray, "m n"]:
+        """The stratum of each unit, its border apart."""
+        count, units = len(self.map.classes), self.units
+        strata = units.labels(labels, count)
+        left_out: Bool[np.ndarray, "m n"] = strata >= count
         if len(self.shapes):
             near = reaching(self.shapes, box)
-            strata += count * rasterise(self.shapes[near], self.zones[near], box, fill=0)
+            strata += count * units.at_centres(rasterise(self.shapes[near], self.zones[near], box, fill=0))
         if self.certainty is not None:
-            limits = [255 * level for level in self.levels]
-            strata += count * len(self.names) * np.digitize(self.certainty.read_band(box), limits)
+            steps = np.where(labels < count, self.certainty.read_band(box), 0).astype(np.int64)
+            mean = units.sums(steps) / np.maximum(1, units.sums((labels < count).astype(np.int64)))
+            strata += count * len(self.names) * np.digitize(mean, [255 * level for level in self.levels])
         if self.area is not None:
-            left_out |= ~inside(self.area, box)
+            left_out |= ~units.at_centres(inside(self.area, box))
         strata[left_out] = self.most
         return strata
 
@@ -87,27 +106,28 @@ class Population:
             digest.update(labels.tobytes())
             pixels += np.bincount(strata.ravel(), minlength=self.most + 1)[: self.most]
             if self.ground is not None:
-                weights = cells.areas(Box(top, 0, *strata.shape))
-                areas += np.bincount(strata.ravel(), weights.ravel(), self.most + 1)[: self.most]
+                weights = np.where(labels < len(self.map.classes), cells.areas(Box(top, 0, *labels.shape)), 0)
+                areas += np.bincount(strata.ravel(), self.units.sums(weights).ravel(), self.most + 1)[: self.most]
         if not pixels.any():
             raise ConfigError(f"{self.map.raster.source.name} has no pixel with data in the area. Choose another area.")
         return [self._stratum(index, pixels, areas) for index in np.flatnonzero(pixels).tolist()], digest.hexdigest()
 
     def _stratum(self, index: int, pixels: np.ndarray, areas: np.ndarray) -> Stratum:
-        rest, label = divmod(index, len(self.map.classes))
+        border, within = divmod(index, self.parts)
+        rest, label = divmod(within, len(self.map.classes))
         level, zone = divmod(rest, len(self.names))
         polygon = self.names[zone] if len(self.names) > 1 else None
         limits = [0.0, *self.levels, 1.0]
         confidence = (limits[level], limits[level + 1]) if self.levels else None
         area = None if self.ground is None else float(areas[index])
-        return Stratum(
-            index, label, self.map.classes.names[label], polygon, int(pixels[index]), area, confidence=confidence
-        )
+        found = Stratum(index, label, self.map.classes.names[label], polygon, int(pixels[index]), area)
+        return replace(found, confidence=confidence, border=bool(border) if self.reach else None)
 
     def drawn(self, strata: list[Stratum], seed: int) -> Place:
-        """Pixels at random without replacement in each stratum: ranks among its pixels in row-major order are drawn,
+        """Units at random without replacement in each stratum: ranks among its units in row-major order are drawn,
         and then found in the map. So neither the file's blocks nor the pieces have a part in it.
         """
+        side, width = self.units.side, self.units.shape(*self.map.size)[1]
         ranks = {stratum.code: _ranks(stratum, seed) for stratum in strata}
         following, seen = np.full(self.most, NONE_LEFT), np.zeros(self.most, np.int64)
         following[[*ranks]] = [chosen[0] for chosen in ranks.values()]
@@ -118,13 +138,14 @@ class Population:
             for code in np.flatnonzero(following < passed).tolist():
                 begin, end = np.searchsorted(ranks[code], [seen[code], passed[code]])
                 places = np.flatnonzero(flat == code)[ranks[code][begin:end] - seen[code]]
-                found[code].append(places + top * self.map.size[1])
+                found[code].append(places + top // side * width)
                 following[code] = ranks[code][end] if end < len(ranks[code]) else NONE_LEFT
             seen = passed
             if following.min() == NONE_LEFT:
                 break
         each = [np.concatenate(found[stratum.code]) for stratum in strata]
-        rows, columns = np.divmod(np.concatenate(each), self.map.size[1])
+        at = side * np.stack(np.divmod(np.concatenate(each), width), axis=1)
+        rows, columns = self.units.centres(at, self.map.size).astype(np.int64).T
         return Place(rows, columns, np.repeat(np.arange(len(strata)), [len(places) for places in each]))
 
 
@@ -158,13 +179,18 @@ class Cells:
         return np.repeat(wide / self.length, self.length, axis=1)[:, : box.width]
 
 
-def pixel_areas(source: LabelMap, rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"]) -> np.ndarray:
-    """The area of single pixels in m²; 1 where the ground is unknown."""
-    ground = Ground.of(source.crs, source.transform)
-    if ground is None:
-        return np.ones(len(rows))
-    at = zip(rows.tolist(), columns.tolist(), strict=True)
-    return np.array([ground.pixel_areas(Box(row, column, 1, 1))[0, 0] for row, column in at])
+def units_at(
+    source: LabelMap, units: Units, rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The class of the units at some pixels, and their ground with data: m², or pixels where the ground is unknown."""
+    ground, count = Ground.of(source.crs, source.transform), len(source.classes)
+    mapped, size = np.full(len(rows), count), np.zeros(len(rows))
+    for place, at in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        box = units.box(*at, source.size)
+        labels = source.read_box(box)
+        each = np.ones(labels.shape) if ground is None else ground.pixel_areas(box)
+        mapped[place], size[place] = units.labels(labels, count)[0, 0], each[labels < count].sum()
+    return mapped, size
 
 
 def fingerprint(source: LabelMap) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from regard.assessment.design import Stratum, allocated, deviations
-from regard.assessment.options import Allocation, SampleOptions
+from regard.assessment.options import Allocation, SampleOptions, Unit
 from regard.assessment.points import HIDDEN, PointWriter
 from regard.assessment.population import Place, Population
+from regard.assessment.units import Units
 from regard.errors import ConfigError, counted
 from regard.files import check_targets, refuse_to_replace
 from regard.io.class_map_file import LabelMap, open_confidence, open_label_map
@@ -40,7 +41,8 @@ class SampleDesign:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
-        unused = () if self.options.confidence is not None else ("levels",)
+        unused = {"levels"} if self.options.confidence is None else set()
+        unused |= {"unit"} if self.options.unit == "pixel" else set()
         given = {name: value for name, value in asdict(self.options).items() if name not in unused}
         options = {name: value for name, value in given.items() if value not in (None, ())}
         strata = [asdict(stratum) | {"weight": stratum.weight} for stratum in self.strata]
@@ -51,7 +53,7 @@ class SampleDesign:
         """The strata as a Markdown table."""
         total = sum(stratum.size for stratum in self.strata)
         lines = [
-            "| class | part | pixels | share, % | points | weight |",
+            f"| class | part | {self.options.unit}s | share, % | points | weight |",
             "| --- | --- | ---: | ---: | ---: | ---: |",
         ]
         lines += [
@@ -75,6 +77,9 @@ def sample(
     strata: str | Path | None = None,
     confidence: str | Path | None = None,
     levels: Sequence[float] = SampleOptions.levels,
+    boundary: int | None = None,
+    unit: Unit = "pixel",
+    block: int | None = None,
     aoi: Sequence[float] | str | Path | None = None,
     seed: int = SampleOptions.seed,
     overwrite: bool = False,
@@ -103,6 +108,9 @@ def sample(
         strata,
         confidence,
         tuple(levels),
+        boundary,
+        unit,
+        block,
         aoi,
         seed,
     )
@@ -159,13 +167,15 @@ def _write(target: Path, source: LabelMap, design: SampleDesign, place: Place) -
         for number, stratum in zip(numbers.tolist(), design.strata, strict=True)
     ]
     hidden = [np.array(values)[strata] for values in zip(*of_stratum, strict=True)]
-    hidden += [rows, columns, np.full(len(rows), design.fingerprint, object)]
+    units = Units(design.options.block or 1)
+    hidden += [rows, columns, np.full(len(rows), units.side), np.full(len(rows), design.fingerprint, object)]
     named = {"id": 1 + np.arange(len(rows)), "reference": np.full(len(rows), None, object)}
     named |= dict(zip(HIDDEN, hidden, strict=True))
     about = design.as_dict()
     for stratum, number in zip(about["strata"], numbers.tolist(), strict=True):
         stratum["stratum"] = number
-    centres = to_map(np.stack([columns, rows], axis=1) + 0.5, source.transform)
+    at = units.centres(np.stack([rows, columns], axis=1), source.size)
+    centres = to_map(at[:, ::-1], source.transform)
     with PointWriter(target, source.crs, named, source.classes.names, json.dumps({"regard_sample": about})) as writer:
         writer.add(centres)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from regard.assessment.options import Allocation, SampleOptions
+from regard.assessment.options import Allocation, SampleOptions, Unit
 from regard.cli.app import Answer, Area, Map, Model, Out, app
 
 
@@ -17,6 +17,7 @@ from regard.cli.app import Answer, Area, Map, Model, Out, app
 class _Options(SampleOptions):
     __doc__ = SampleOptions.__doc__
     allocation: Allocation = SampleOptions.allocation  # resolves its name here
+    unit: Unit = SampleOptions.unit
     aoi: Annotated[Sequence[float] | str | Path | None, Area] = SampleOptions.aoi
 
 

@@ -40,12 +40,16 @@ class LabelMap:
         return self.raster.transform if self.raster.is_georeferenced else Affine(1, 0, 0, 0, -1, 0)
 
     def read(self, top: int, height: int) -> Shaped[np.ndarray, "h w"]:
-        """``height`` rows of labels from row ``top`` on.
+        """``height`` rows of labels from row ``top`` on."""
+        return self.read_box(Box(top, 0, height, self.size[1]))
+
+    def read_box(self, box: Box) -> Shaped[np.ndarray, "h w"]:
+        """The labels of a box.
 
         Raises:
             ClassMismatch: a label that is neither a class nor the map's value for no data.
         """
-        values = self.raster.read_band(Box(top, 0, height, self.size[1]))
+        values = self.raster.read_band(box)
         strange = (values >= len(self.classes)) & (values != self.nodata)
         if strange.any():
             raise ClassMismatch(

@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from regard._version import __version__
-from regard.assessment.accuracy import Accuracy
+from regard.assessment.result import Accuracy
 from regard.card import Card
 from regard.checkpoints.file import load, parse_card, read_header
 from regard.datasets.labelled_data import LabelledData
