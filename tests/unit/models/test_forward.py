@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +14,12 @@ import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from regard.models import Segmenter, backbone
+from regard.models import DANetOCR, Segmenter, backbone
 from regard.models.backbone import build_backbone, margins_of
 from regard.models.hrnet import make_bilinear, shorten
 from support import tiny
 
+ROOT = Path(__file__).parents[3]
 HRNET = {
     "backbone": "hrnet_w18",
     "output_stride": None,
@@ -213,3 +217,8 @@ def test_a_backbone_that_ignores_its_output_stride_gives_its_maps_joined(monkeyp
         shapes = [x.shape[1:] for x in found.network(torch.empty(1, 3, 64, 96))]
     assert (found.channels, found.strides) == ([64, 64, 128, 256, 128 + 256 + 512], [2, 4, 8, 16, 8])
     assert shapes[-1] == (128 + 256 + 512, 8, 12)
+
+
+def test_the_page_on_the_fusion_shows_its_forward() -> None:
+    page = (ROOT / "docs" / "concepts" / "fusion.md").read_text(encoding="utf-8")
+    assert textwrap.dedent(inspect.getsource(DANetOCR.logits)) in page
