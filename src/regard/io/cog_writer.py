@@ -98,7 +98,7 @@ class RasterWriter(FileWriter):
         self._sums = self._no_sums()
 
     def _open(self) -> None:
-        """Write the header, see that it is on the disk, and go on from there: libtiff may crash on a part of one."""
+        """Write the header, see that it is on the disk, and continue from there: libtiff may crash on a part of one."""
         SETTINGS.enter()
         try:
             with not_georeferenced_is_fine(), rasterio.Env():

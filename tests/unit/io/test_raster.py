@@ -10,6 +10,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from regard.errors import BandMismatch, UnreadableImage
+from regard.io.bands import spectral
 from regard.io.image import read_image
 from regard.io.raster import Box, Raster, open_raster
 from regard.io.source import Source
@@ -148,6 +149,65 @@ def test_colours_name_bands_without_descriptions(tmp_path: Path):
         raster.colorinterp = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
     with open_raster(path, expected=("red", "green", "blue")) as raster:
         assert raster.bands == (3, 2, 1)
+
+
+NAMED = [
+    (("Blue", "GREEN", " red "), (3, 2, 1)),
+    (("Band 2 (Blue)", "B4: red", "green_10m"), (2, 3, 1)),
+    (("B02", "B03", "B04"), (1, 2, 3)),  # they tell nothing
+    (("red", "", "green"), (1, 2, 3)),  # one of them tells nothing
+]
+
+
+@pytest.mark.parametrize(("names", "chosen"), NAMED)
+def test_names_of_colours_give_the_order_however_they_are_written(
+    tmp_path: Path, names: tuple[str, ...], chosen: tuple[int, ...]
+):
+    path = write_tif(tmp_path / "scene.tif", values_of("uint8", 3), photometric="MINISBLACK")
+    with rasterio.open(path, "r+") as raster:
+        raster.descriptions = names
+    with open_raster(path, expected=("red", "green", "blue")) as raster:
+        assert raster.bands == chosen
+
+
+@pytest.mark.parametrize("names", [("NIR", "Red", "Green"), ("red", "green", "Red edge"), ("Blue", "Green", "Pan")])
+def test_as_many_bands_of_other_colours_are_refused(tmp_path: Path, names: tuple[str, ...]):
+    path = write_tif(tmp_path / "scene.tif", values_of("uint8", 3))
+    with rasterio.open(path, "r+") as raster:
+        raster.descriptions = names
+    with pytest.raises(BandMismatch, match=rf"has the bands {', '.join(names)}; .* on red, green, blue.*--bands 1,2,3"):
+        open_raster(path, expected=("red", "green", "blue"))
+    with open_raster(path, bands=(1, 2, 3), expected=("red", "green", "blue")) as raster:
+        assert raster.bands == (1, 2, 3)
+    with open_raster(path, expected=names) as raster:
+        assert raster.bands == (1, 2, 3)
+
+
+WORDS = {
+    "Red Edge 1": "rededge",
+    "Band 8 (Near infrared)": "nir",
+    "Short-wave infrared": "swir",
+    "blue-green": "blue-green",
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_the_part_of_the_spectrum_is_the_longest_phrase(name: str):
+    assert spectral(name) == WORDS[name]
+
+
+def test_several_bands_of_one_name_are_taken_as_they_are(tmp_path: Path):
+    path = write_tif(tmp_path / "scene.tif", values_of("uint8", 3))
+    with rasterio.open(path, "r+") as raster:
+        raster.descriptions = ("swir 2", "swir 1", "red")
+    with open_raster(path, expected=("swir1", "swir2", "red")) as raster:
+        assert raster.bands == (1, 2, 3)
+
+
+def test_a_negative_is_refused(tmp_path: Path):
+    path = write_tif(tmp_path / "scan.tif", values_of("uint8", 1), photometric="MINISWHITE")
+    with pytest.raises(BandMismatch, match="stores white as 0"):
+        open_raster(path, expected=("grey",))
 
 
 @pytest.mark.parametrize("band", ["swir", "0", 0, 5, "5", "-1", "1.0", ""])
