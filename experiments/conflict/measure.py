@@ -14,14 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.conflict import seed_model
 from regard.blocks import object_context, self_attention
-from regard.models import danet_ocr
+from regard.blocks.self_attention import NonLocalPosition, PositionAttention
+from regard.models.danet_ocr import PositionContext
 from regard.ops.attention import attend, attention_map
 from regard.ops.losses import cross_entropy, weighted_sum
 from regard.ops.metrics import confusion_matrix, intersection_over_union
 
 TEMPERATURES = [2 ** (power / 2) for power in range(-12, 5)]
 POSITION, OBJECTS = "position", "objects"
-CALLERS = {self_attention: POSITION, object_context: OBJECTS, danet_ocr: OBJECTS}
+CALLERS = {self_attention: POSITION, object_context: OBJECTS}  # modules, and blocks that keep the function themselves
+BLOCKS = {PositionAttention: POSITION, NonLocalPosition: POSITION, PositionContext: OBJECTS}
 
 
 def scores(logits: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
@@ -73,6 +75,8 @@ def watched() -> Iterator[dict[str, list[float]]]:
     with ExitStack() as stack:
         for module, kind in {**CALLERS, seed_model: OBJECTS}.items():
             stack.enter_context(mock.patch.object(module, "attend", watch(kind)))
+        for block, kind in BLOCKS.items():
+            stack.enter_context(mock.patch.object(block, "attend", staticmethod(watch(kind))))
         yield found
 
 
