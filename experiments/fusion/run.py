@@ -43,7 +43,7 @@ from regard.training.train import card_of, fit, quiet
 BUNDLED = Path(regard.__file__).parent / "bundled"
 BACKBONE = "tf_efficientnet_lite0"
 EVALUATIONS, DIAGNOSES, MEAN_OF = 3, 6, 25  # a run's; MEAN_OF: steps that a recorded loss is the mean of
-PROBE = 8  # crops of val that the diagnosis looks at
+PROBE = 4  # crops of val that the diagnosis looks at
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Study:
         model = model.with_card(card_of(data, config, model.card))
         record = Record(folder, model, data, config)
         if not record.is_finished:
-            watch = Diagnosis(folder / "diagnoses.jsonl", probe(data, config, model), max(1, run.steps // DIAGNOSES))
+            every = max(1, run.steps // DIAGNOSES) if run.stage == "full" else run.steps
+            watch = Diagnosis(folder / "diagnoses.jsonl", probe(data, config, model), every)
             with record.alone(), one_line_errors(), quiet():
                 fit(model, data, record, config, progress=False, before=[watch])
                 record.finish()
