@@ -154,7 +154,12 @@ def test_a_geopackage_with_a_query_is_refused(tmp_path: Path) -> None:
         read_shapes(path)
 
 
-@pytest.mark.parametrize("change", [{"width": 0}, {"dtype": "O"}, {"width": 10**12}, {"rows": -1}, {"sha256": None}])
+FORGED = [
+    {"width": 0}, {"dtype": "O"}, {"width": 10**12}, {"rows": -1}, {"sha256": None}, {"rows": "text", "width": 2**63},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", FORGED)
 def test_a_forged_line_of_a_journal_does_not_count(change: dict, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "map.tif", {}) as journal:
         journal.keep([{"labels": np.ones((2, 3), np.uint8)}])

@@ -147,6 +147,7 @@ class Journal:
             while fresh := len(file.read(READ_AT_ONCE)):
                 length += fresh
         alike = about["width"] == first["width"] and about["dtype"] == first["dtype"]
+        alike &= isinstance(about["rows"], int) and isinstance(about["width"], int)  # a text, times a number, is long
         return alike and length == about["rows"] * about["width"] * np.dtype(about["dtype"]).itemsize > 0
 
     def _clear(self) -> None:
