@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from experiments.conflict.plot import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, draw
-from experiments.fusion.arms import ARMS
+from experiments.conflict.plot import BLUE, BROWN, GREEN, GREY, ORANGE, PURPLE, STYLE, draw
+from experiments.fusion.arms import ARMS, DESIGNS
 from experiments.fusion.data import read as read_data
 from experiments.fusion.plan import ON_VAL
 from experiments.fusion.table import RECORDS, TITLES, Found, Lines, above, finals, interval, runs_of
@@ -29,18 +29,26 @@ from regard.inference.pictures import colourise
 from regard.inference.scores import evaluating, scores_of
 from regard.options import Views
 
-COLOURS = {"fcn": GREY, "danet": BLUE, "ocrnet": GREEN, "r2": PURPLE}
+COLOURS = {"fcn": GREY, "danet": BLUE, "ocrnet": GREEN, "r2": PURPLE, "r1": PURPLE, "serial": GREY}
+DESIGN_COLOURS = (ORANGE, BROWN)
+DASHED = ("r1", "serial")
 WATCHED = {
-    "entropy_position": "entropy, attention to pixels",
-    "entropy_objects": "entropy, attention to regions",
-    "share_position": "share of variance, pixels",
-    "share_objects": "share of variance, regions",
+    "entropy_position": "entropy, pixels",
+    "entropy_objects": "entropy, regions",
+    "share_position": "share, pixels",
+    "share_objects": "share, regions",
 }
+
+
+def colours_of(found: Found) -> dict[str, str]:
+    """A colour for each network that was scored on val."""
+    designs = [arm for arm in DESIGNS if any(run.arm == arm and run.stage in ON_VAL for run in found)]
+    return COLOURS | dict(zip(designs, DESIGN_COLOURS, strict=False))
 
 
 def forest(found: Found) -> Figure:
     """A dot a seed, the mean, and its 95 % interval from three seeds on."""
-    scores = finals(found)
+    scores, colours = finals(found), colours_of(found)
     sets = [name for name in TITLES if name in scores]
     arms = [arm for arm in ARMS if any(arm in scores[name] for name in sets)]
     figure = Figure(figsize=(7.2, 0.9 + 0.28 * len(arms)))
@@ -49,7 +57,7 @@ def forest(found: Found) -> Figure:
             values = list(above(scores[name], arm).values())
             if not values:
                 continue
-            colour = COLOURS.get(arm, ORANGE)
+            colour = colours[arm]
             middle, half = interval(values)
             axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.4, markersize=3.5)
             width = {"xerr": half} if len(values) > 2 else {}
@@ -70,17 +78,19 @@ def over_training(found: Found) -> Figure:
     sets = [name for name in TITLES if name in runs]
     figure = Figure(figsize=(7.2, 1.8 * len(sets) + 0.5))
     grid = figure.subplots(len(sets), len(WATCHED), squeeze=False)
-    labels = {}
+    labels, colours = {}, colours_of(found)
     for row, name in zip(grid, sets, strict=True):
         for axes, (key, title) in zip(row, WATCHED.items(), strict=True):
             for arm, of_seeds in runs[name].items():
                 values = [[line[key] for line in lines if key in line] for lines in of_seeds]
                 if all(values):
                     steps = [line["step"] for line in of_seeds[0] if key in line]
-                    style = "-" if arm in COLOURS else "--"
-                    draw(axes, np.array(steps), np.array(values), COLOURS.get(arm, ORANGE), style)
+                    style = "--" if arm in DASHED else "-"
+                    draw(axes, np.array(steps), np.array(values), colours[arm], style)
                     labels[ARMS[arm].title] = axes.lines[-1]
-            axes.set_title(f"{TITLES[name]}: {title}", fontsize=7)
+            if name == sets[0]:
+                axes.set_title(title)
+        row[0].set_ylabel(TITLES[name])
     figure.legend(labels.values(), labels, loc="outside lower center", ncols=6)
     return figure
 
