@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+import experiments.fusion.networks  # noqa: F401  (the architectures of the models)
 from experiments.conflict.plot import BLUE, BROWN, GREEN, GREY, ORANGE, PURPLE, STYLE, draw
 from experiments.fusion.arms import ARMS, DESIGNS
 from experiments.fusion.data import read as read_data

@@ -62,9 +62,7 @@ def schedule(results: Results, size: Size = Size()) -> Iterator[Run]:
     yield from full(finalists, size.full_data, size.seeds, size)
     extra = {"serial": finalists["danet"], "r1": finalists["r2"]}
     yield from full(extra, size.full_data[:1], size.seeds, size)
-    winner = max(
-        two, key=lambda arm: mean(miou for run, miou in results.items() if (run.stage, run.arm) == ("full", arm))
-    )
+    winner = max(two, key=lambda arm: mean(x for run, x in results.items() if is_final(run, arm, size)))
     last = {arm: finalists[arm] for arm in (*PARENTS, winner)}
     yield from full(last, size.full_data, size.more_seeds, size)
 
@@ -95,6 +93,11 @@ def best(results: Results, rung: Sequence[Run], arms: Sequence[str], count: int)
     """The arms with the highest mean over the rung's data sets, best first."""
     scores = {arm: mean(results[run] for run in rung if run.arm == arm) for arm in arms}
     return sorted(arms, key=lambda arm: -scores[arm])[:count]
+
+
+def is_final(run: Run, arm: str, size: Size) -> bool:
+    """Whether a run is of the seeds that every finalist has."""
+    return (run.stage, run.arm) == ("full", arm) and run.seed in size.seeds
 
 
 def best_rate(results: Results, arm: str, size: Size) -> float:

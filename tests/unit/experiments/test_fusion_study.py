@@ -19,6 +19,7 @@ from experiments.fusion import diagnose, plan, run, table
 from experiments.fusion.arms import ARMS, DESIGNS, GMAC, RECIPE, SHORT_DESIGN, TOLERANCE
 from experiments.fusion.plan import Run, Size, next_run, schedule
 
+ROOT = Path(__file__).parents[3]
 FIVE = list("abcde")
 QUICK = ("fcn", "danet", "ocrnet", "r2", "dual")
 
@@ -45,6 +46,13 @@ def finished(until: str | None = None) -> dict[Run, float]:
 def test_the_schedule_ends_and_no_run_comes_twice() -> None:
     results = finished()
     assert len(list(schedule(results))) == len(results) == len({each.name for each in results})
+
+
+def test_later_seeds_do_not_change_which_design_has_them() -> None:
+    results = finished()
+    more = [each for each in results if each.arm == [*DESIGNS][-1] and each.seed in Size().more_seeds]
+    assert len(more) == 6
+    assert next_run(results | dict.fromkeys(more, 0.0)) is None
 
 
 def test_val_is_seen_only_when_everything_is_chosen() -> None:
@@ -193,3 +201,22 @@ def test_designs_are_chosen_without_val(study: run.Study) -> None:
         "train": ["t1_p3", "t2_p3"],
         "val": ["t1_p1", "t2_p8"],
     }
+
+
+@pytest.fixture(scope="module")
+def recorded() -> run.Records:
+    if not table.RECORDS.is_file():
+        pytest.skip("no run of the study is recorded yet")
+    return run.read_records(table.RECORDS)
+
+
+def test_the_page_follows_from_the_records(recorded: run.Records) -> None:
+    """Renew it with: python -m experiments.fusion.table --page docs/study.md."""
+    assert table.page(recorded) in (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+
+
+def test_what_is_recorded_was_planned_and_cost_the_same(recorded: run.Records) -> None:
+    results = run.results_of(recorded)
+    planned = [each for each, _ in zip(schedule(results), results, strict=False)]
+    assert set(planned) == set(results)
+    assert all(abs(lines[0]["gmac"] / GMAC - 1) < TOLERANCE for lines in recorded.values())
