@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from regard.mapping.side_files import areas as areas
     from regard.mapping.side_files import polygons as polygons
     from regard.models import Segmenter as Segmenter
+    from regard.refine.refine import refine as refine
     from regard.reports.page import report as report
     from regard.training.record import Run as Run
     from regard.training.train import train as train
@@ -57,6 +58,7 @@ _HOMES = {
     "load": "regard.checkpoints.file",
     "polygons": "regard.mapping.side_files",
     "predict": "regard.mapping.predict",
+    "refine": "regard.refine.refine",
     "report": "regard.reports.page",
     "sample": "regard.assessment.sample",
     "save": "regard.checkpoints.file",

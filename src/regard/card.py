@@ -52,12 +52,13 @@ class Card(BaseModel):
     window: int | None = None  # pixels of the windows that were scored, 0: whole images; None: not known
     temperature: float = 1.0  # scores are divided by it before the softmax: see regard calibrate
     certain: tuple[tuple[float, float], ...] = ()  # confidences, and the error that is promised from each on
+    refined_with: tuple[dict[str, Any], ...] = ()  # by regard refine: labels, scene, counts, seed; the latest last
     regard_version: str = ""
 
     def without_data(self) -> Card:
         """The card without what is said of the training data and of the scores on them: for training on others."""
         own: tuple[str, ...] = ("ground_resolution", "origin", "licence", "credit", "scores", "protocol", "window")
-        own += ("temperature", "certain")
+        own += ("temperature", "certain", "refined_with")
         return self.model_copy(update={name: Card.model_fields[name].get_default() for name in own})
 
     def certain_from(self, error: float | None) -> float | None:

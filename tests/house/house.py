@@ -26,6 +26,7 @@ PUBLIC = {
     "create",
     "convert",
     "polygons",
+    "refine",
     "sample",
 }  # and all of cli/
 

@@ -103,7 +103,7 @@ def test_the_seeds_danet(auxiliary: bool, millions: float, cost: float):
 
 def test_the_catalogue_names_every_architecture():
     rows = catalogue()
-    assert {row.architecture for row in rows} == set(MODELS)
+    assert {row.architecture for row in rows} == {*MODELS} - {"refined"}  # which has any base
     assert len({row.name for row in rows}) == len(rows)
 
 

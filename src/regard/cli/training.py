@@ -1,17 +1,20 @@
-"""The commands that train: train and demo."""
+"""The commands that train: train, refine and demo."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from regard.cli.app import Answer, Bands, Out, app, settings_of
+from regard.cli.app import Answer, Bands, Model, Out, app, settings_of
 from regard.errors import ConfigError
+from regard.options import Windows
+from regard.refine.options import Choice, Inputs, RefineOptions
 from regard.training.config import (
     DATA,
     MOST_USED,
@@ -178,3 +181,55 @@ def demo(*, out: Out = Path("demo")) -> Answer:
 
     facts = run(out)
     return Answer(facts, "\n".join(f"{name}: {path}" for name, path in facts["files"].items()))
+
+
+@dataclass(frozen=True)
+class _Refine(RefineOptions):
+    __doc__ = RefineOptions.__doc__
+    head: Choice = RefineOptions.head  # resolves its name here
+    inputs: Inputs | None = RefineOptions.inputs
+
+
+@app.command
+def refine(
+    model: Model,
+    scene: Path,
+    labels: str,
+    /,
+    *,
+    out: Out,
+    options: Annotated[_Refine, Parameter(name="*")] = _Refine(),
+    bands: Bands = None,
+    nodata: float | None = None,
+    vrt: bool = False,
+    tile: int = Windows.tile,
+    overlap: int = Windows.overlap,
+    overwrite: bool = False,
+) -> Answer:
+    """Correct a model with a few labels on a scene, in seconds: points, lines or polygons with a class.
+
+    Prints the IoU of each class on blocks of ground that were held out, before and after.
+
+    Args:
+        model: A bundled model or a .safetensors file; none: look at the bands of the scene alone.
+        scene: A raster.
+        labels: A vector file in any CRS: FILE or FILE|layername=LAYER.
+        out: The refined model to write (.safetensors): predict, view and export take it as any other.
+        options: What is learned, and how.
+        bands: The bands to use, by number from 1 or by name: 4,3,2.
+        nodata: A value that stands for no data where all bands have it.
+        vrt: Allow a VRT (a list of other files) as scene; it may read any file of this machine.
+        tile: Side of the windows in pixels; 0: as the model was scored (see its card), else 1024.
+        overlap: Pixels that neighbouring windows share and blend; at most a quarter of windows of the card's size.
+        overwrite: Replace an existing file.
+    """
+    from regard.checkpoints.file import load
+    from regard.refine.refine import refine as correct
+
+    known = None if model == "none" else load(model)
+    found = correct(
+        known, scene, labels, out, **vars(options), bands=bands, nodata=nodata, vrt=vrt, tile=tile, overlap=overlap,
+        overwrite=overwrite,
+    )  # fmt: skip
+    text = "\n\n".join([found.heading(), found.table(), str(out)])
+    return Answer({"files": [str(out)], **found.as_dict()}, text)

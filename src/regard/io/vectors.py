@@ -72,14 +72,7 @@ def read_shapes(source: str | Path, columns: Sequence[str] = (), where: str | No
         UnreadableImage: the file cannot be read as vectors.
         ConfigError: no polygon, no such column or layer, several layers and none named, or no condition.
     """
-    path, named = layer_of(source)
-    with refusing(path, "the path of a vector file"):
-        layer = _chosen_layer(path, named)
-        fields, crs, fids, raw, values = _read(path, layer, [*columns, *IDS], where)
-    missing = [name for name in columns if name not in fields]
-    if missing:
-        has = listed(pyogrio.read_info(gdal_name(path), layer=layer, **as_it_is(path))["fields"].tolist(), 16) or "none"
-        raise ConfigError(f"{path.name} has no column {missing[0]!r}; it has {has}. Choose one of them.")
+    path, (fields, crs, fids, raw, values) = _features(source, columns, where)
     shapes = filled(raw)
     kept = shapely.area(shapes) > 0
     if not kept.any():
@@ -91,6 +84,35 @@ def read_shapes(source: str | Path, columns: Sequence[str] = (), where: str | No
     id_name = next((name for name in IDS if name in known and not any(v is None or v != v for v in known[name])), "FID")
     ids, found = known.get(id_name, fids)[kept], [known[name][kept] for name in columns]
     return Polygons(path.name, crs, ids, id_name, shapes[kept], found, faults, int((~kept).sum()))
+
+
+def read_features(source: str | Path, columns: Sequence[str]) -> Polygons:
+    """The points, lines and polygons of a layer, these as GDAL fills them; raises what :func:`read_shapes` does."""
+    path, (fields, crs, fids, raw, values) = _features(source, columns, None, any_kind=True)
+    if raw.size and not shapely.is_missing(raw).all():
+        flat = shapely.get_dimensions(raw) >= 2
+        shapes = raw.copy()
+        shapes[flat] = filled(raw[flat])
+        kept = np.isfinite(shapely.bounds(shapes)).all(axis=1)  # neither empty nor missing
+        if kept.any():
+            found = [values[fields.index(name)][kept] for name in columns]
+            return Polygons(path.name, crs, fids[kept], "FID", shapes[kept], found, np.full(kept.sum(), "", object), 0)
+    raise ConfigError(f"{path.name} has no point, line or polygon among {counted(len(raw), 'feature')}. Draw some.")
+
+
+def _features(
+    source: str | Path, columns: Sequence[str], where: str | None, *, any_kind: bool = False
+) -> tuple[Path, tuple[list[str], str | None, np.ndarray, np.ndarray, list[np.ndarray]]]:
+    """The file, and what :func:`_read` gives of its layer; a ConfigError where it lacks a column."""
+    path, named = layer_of(source)
+    with refusing(path, "the path of a vector file"):
+        layer = _chosen_layer(path, named, any_kind=any_kind)
+        found = _read(path, layer, [*columns, *IDS], where)
+    missing = [name for name in columns if name not in found[0]]
+    if missing:
+        has = listed(pyogrio.read_info(gdal_name(path), layer=layer, **as_it_is(path))["fields"].tolist(), 16) or "none"
+        raise ConfigError(f"{path.name} has no column {missing[0]!r}; it has {has}. Choose one of them.")
+    return path, found
 
 
 @contextmanager
@@ -105,10 +127,10 @@ def refusing(path: Path, wanted: str) -> Iterator[None]:
         raise UnreadableImage(f"{path} cannot be read as vectors ({one_line(error)}).") from None
 
 
-def _chosen_layer(path: Path, named: str | None) -> str | None:
-    """The layer that is named, or the only one that can hold polygons."""
+def _chosen_layer(path: Path, named: str | None, *, any_kind: bool = False) -> str | None:
+    """The layer that is named, or the only one that can hold polygons, or features of ``any_kind``."""
     layers = layers_in(path)
-    polygonal = [name for name, kind in layers.items() if "Point" not in kind and "Line" not in kind]
+    polygonal = [name for name, kind in layers.items() if any_kind or ("Point" not in kind and "Line" not in kind)]
     if named is not None and named not in layers:
         raise ConfigError(f"{path.name} has no layer {named!r}; it has {listed([*layers], 16)}. Choose one of them.")
     if named is None and len(polygonal) > 1:
@@ -181,8 +203,8 @@ def in_pixels(shapes: np.ndarray, crs: str, raster: Raster, name: str = "") -> n
 
 
 def elsewhere(source: str | Path, raster: Raster) -> str:
-    """Where a file's polygons lie and where the raster, as a message; it says so if x and y are swapped."""
-    polygons = read_shapes(source)
+    """Where the shapes of a file lie and where the raster, as a message; it says so if x and y are swapped."""
+    polygons = read_features(source, [])
     place = f"it covers {_rounded(polygons.shapes)} in {(polygons.crs or '')[:60]}"
     scene = f"{raster.source.name} {_rounded([shapely.box(*raster.bounds)])} in {raster.crs.to_string()[:60]}"
     return f"{place}, {scene}.{_if_swapped(polygons.shapes, polygons.crs, raster)}"

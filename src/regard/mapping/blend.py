@@ -111,7 +111,7 @@ class RollingCanvas:
         self.rows, self.columns, self.stride = rows, columns, stride
         self.scores = torch.zeros(classes, len(rows), len(columns))
         # one bit a pixel, from the centre of the first row of cells on
-        self._valid = np.zeros((stride * len(rows) - stride // 2, -(-len(columns) * stride // 8)), np.uint8)
+        self._valid = np.zeros((stride * len(rows) - (stride + 1) // 2, -(-len(columns) * stride // 8)), np.uint8)
 
     def add(
         self,
@@ -126,7 +126,7 @@ class RollingCanvas:
         columns, window_columns = _common(self.columns, left, weight.shape[1])
         self.scores[:, rows, columns] += (scores * weight)[:, window_rows, window_columns]
         if valid is not None:
-            self._mark(rows.start * self.stride - self.stride // 2, columns.start * self.stride, valid)
+            self._mark(rows.start * self.stride - (self.stride + 1) // 2, columns.start * self.stride, valid)
 
     def _mark(self, row: int, column: int, valid: Bool[np.ndarray, "h w"]) -> None:
         byte, shift = divmod(column, 8)

@@ -8,6 +8,7 @@ from regard.models.deeplab import DeepLab
 from regard.models.non_local_net import NonLocalNet
 from regard.models.ocrnet import OCRNet
 from regard.models.ocrnet_multiscale import MultiScaleOCRNet
+from regard.models.refined import Refined
 from regard.models.segmenter import Segmenter
 
 MODELS: dict[str, type[Segmenter]] = {
@@ -19,7 +20,9 @@ MODELS: dict[str, type[Segmenter]] = {
     "non_local": NonLocalNet,
     "ocrnet": OCRNet,
     "ocrnet_multiscale": MultiScaleOCRNet,
+    "refined": Refined,
 }
+Refined.networks = {name: network for name, network in MODELS.items() if network is not Refined}
 
 __all__ = [
     "MODELS",
@@ -31,5 +34,6 @@ __all__ = [
     "MultiScaleOCRNet",
     "NonLocalNet",
     "OCRNet",
+    "Refined",
     "Segmenter",
 ]

@@ -278,3 +278,9 @@ def test_empty_pixels_are_not_valid_and_do_not_bleed(tmp_path: Path, tiny_model:
 def test_impossible_windows_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=r"\d"):
         Windows(**wrong)
+
+
+def test_every_row_of_a_network_of_stride_1_is_there(tmp_path: Path) -> None:
+    model = tiny("ocrnet_multiscale", key_width=8, attention_width=8)
+    labels, _, valid = by_rows(model, scene_of(tmp_path, (150, 70)))
+    assert model.stride == 1 and valid.shape == labels.shape == (150, 70) and valid.all()

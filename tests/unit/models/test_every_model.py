@@ -36,6 +36,11 @@ VARIANTS = {
     "ocrnet context": ("ocrnet", {**RESNET, "width": 16, "key_width": 8, "aspp": "context", "rates": (2, 3)}),
     "ocrnet hrnet": ("ocrnet", {**HRNET, "width": 16, "key_width": 8}),
     "ocrnet_multiscale": ("ocrnet_multiscale", {**RESNET, "width": 16, "attention_width": 8, "scales": (0.5, 1, 1.5)}),
+    "refined context": (
+        "refined",
+        {**RESNET, "base": "danet_ocr", "base_config": {"width": 16}, "head": "context", "sees_bands": True},
+    ),
+    "refined bands": ("refined", {**RESNET, "head": "kernel", "squares": (3,), "landmarks": 5}),
     "danet_three_branch": ("danet_three_branch", {**RESNET, "width": 16, "reduction": 4}),
 }
 
