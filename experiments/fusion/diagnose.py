@@ -20,7 +20,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.fusion.networks import RegionPosition
+from experiments.fusion.designs import RegionPosition
 from regard.blocks import object_context
 from regard.blocks.object_context import ObjectAttention
 from regard.blocks.self_attention import NonLocalPosition, PositionAttention
@@ -156,7 +156,8 @@ class Diagnosis(pl.Callback):
             self.note(trainer.global_step, pl_module)
 
     def note(self, step: int, task: Any) -> None:
-        line = {"step": step, **diagnose(task.ema.module, *self.batch)}
+        model = task.ema.module
+        line = {"step": step, **diagnose(model, *(part.to(model.device) for part in self.batch))}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

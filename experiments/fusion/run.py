@@ -23,11 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import experiments.fusion.networks  # noqa: F401  (regard.create knows them from here on)
 import regard
 from experiments.fusion.arms import ARMS, RECIPE, SHORT_DESIGN
+from experiments.fusion.backbone import FiveStages
 from experiments.fusion.data import AERIAL, part_of, read
 from experiments.fusion.diagnose import Diagnosis, cost, found_by_size, read_lines
-from experiments.fusion.networks import FiveStages
 from experiments.fusion.plan import Results, Run, Size, next_run, short
 from experiments.records import Records
 from experiments.records import read as read_records

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.fusion import networks
+from experiments.fusion import designs
 from regard.ops.attention import to_map, to_tokens
 
 WIDTH, CLASSES, SIZE = 16, 3, (4, 5)
@@ -49,7 +49,7 @@ def softmax_mean(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> T
 
 
 def test_heads_each_see_their_part_of_the_channels(pixels: Tensor, regions: Tensor) -> None:
-    block = ready(networks.Context(WIDTH, 8, heads=4, temperature=False, gate=False))
+    block = ready(designs.Context(WIDTH, 8, heads=4, temperature=False, gate=False))
     objects = objects_of(pixels, regions)
     query, key, value = block.pixel(pixels), block.object(objects)[..., 0], block.down(objects)[..., 0]
     context = torch.zeros(2, 8, *SIZE, dtype=torch.float64)
@@ -63,19 +63,19 @@ def test_heads_each_see_their_part_of_the_channels(pixels: Tensor, regions: Tens
 
 
 def test_the_temperature_multiplies_the_scores_and_learns_ten_times_as_fast(pixels: Tensor, regions: Tensor) -> None:
-    block = ready(networks.Context(WIDTH, 8, heads=1, temperature=True, gate=False))
+    block = ready(designs.Context(WIDTH, 8, heads=1, temperature=True, gate=False))
     gathered = block.distribute(pixels, objects_of(pixels, regions, math.exp(10 * block.slow.item())))
     torch.testing.assert_close(block(pixels, regions), block.fuse(torch.cat([gathered, pixels], dim=1)))
 
 
 def test_the_gate_adds_a_tenth_of_the_context_at_first(pixels: Tensor) -> None:
     context = torch.randn_like(pixels)
-    found = networks.Gate(WIDTH).double()(torch.cat([context, pixels], dim=1))
+    found = designs.Gate(WIDTH).double()(torch.cat([context, pixels], dim=1))
     torch.testing.assert_close(found, pixels + 0.1 * context, rtol=1e-7, atol=1e-7)  # 0.01 as float32
 
 
 def test_regions_as_keys(pixels: Tensor, regions: Tensor) -> None:
-    block = ready(networks.RegionPosition(WIDTH))
+    block = ready(designs.RegionPosition(WIDTH))
     objects = objects_of(pixels, regions)
     query, key, value = block.query(pixels), block.key(objects)[..., 0], block.value(objects)[..., 0]
     rows = [[softmax_mean(q, key[b].T, value[b].T, 1.0) for q in to_tokens(query)[b]] for b in range(2)]
@@ -84,7 +84,7 @@ def test_regions_as_keys(pixels: Tensor, regions: Tensor) -> None:
 
 
 def test_guided_pixels_compare_class_probabilities_too(pixels: Tensor, regions: Tensor) -> None:
-    block = ready(networks.GuidedPosition(WIDTH, CLASSES))
+    block = ready(designs.GuidedPosition(WIDTH, CLASSES))
     seen = torch.cat([pixels, regions.exp() / regions.exp().sum(1, keepdim=True)], dim=1)
     query, key, value = to_tokens(block.query(seen)), to_tokens(block.key(seen)), to_tokens(block.value(pixels))
     rows = [torch.stack([softmax_mean(q, key[b], value[b], 1.0) for q in query[b]]) for b in range(2)]
