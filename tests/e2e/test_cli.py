@@ -62,6 +62,7 @@ def test_predict_imports_no_trainer_and_no_compiler(tmp_path: Path) -> None:
         "trainers = ('lightning', 'tensorboardX', 'torchmetrics', 'regard.training.train', 'regard.datasets')\n"
         "import torch; from regard.ops.attention import attend; attend(*torch.randn(3, 1, 2000, 8))\n"
         "unused = {*trainers, 'torch._dynamo', 'sympy', 'triton', 'matplotlib', 'pyogrio'} & set(sys.modules)\n"
+        "unused -= {'sympy'} if torch.__version__ < '2.8' else set()\n"  # that imports it itself
         "assert not unused, unused\n"
         "assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)) == 2"
     )

@@ -18,6 +18,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from jaxtyping import Shaped
+from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from regard.classes import ClassMap, Colour
@@ -125,7 +126,7 @@ class RasterWriter(FileWriter):
     def place_by(self, points: Sequence[Any], crs: Any, rpcs: Any) -> None:
         """Place the raster by ground control points with their CRS, and by RPCs, where there are any."""
         if points:
-            self._file.gcps = (points, crs)
+            self._file.gcps = (points, crs or CRS())
         if rpcs is not None:
             self._file.rpcs = rpcs
 

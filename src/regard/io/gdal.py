@@ -94,7 +94,7 @@ def refusing(source: Source, part: str) -> Iterator[None]:
     """Turn GDAL's errors into UnreadableImage, in one line."""
     try:
         yield
-    except (*GDAL_ERRORS, MemoryError) as error:
+    except (*GDAL_ERRORS, MemoryError, UnicodeDecodeError) as error:  # rasterio decodes texts of the header
         reason = " ".join(_reasons(error).replace(source.gdal_name, str(source)).split())[:240]
         raise UnreadableImage(
             f"{source}: {part} cannot be read ({reason}). Fetch the file again or convert it to GeoTIFF."

@@ -51,6 +51,13 @@ def test_control_points_are_those_of_the_map(tiny_model: Segmenter, tmp_path: Pa
             assert points(made) == [(point.row, point.col, point.x, point.y) for point in POINTS]
 
 
+def test_control_points_without_a_crs_are_those_of_the_map(tiny_model: Segmenter, tmp_path: Path):
+    path = placed_by(tmp_path / "scene.tif", gcps=(POINTS, rasterio.crs.CRS()))
+    predict(tiny_model, path, tmp_path / "map.tif", **SMALL)
+    with rasterio.open(tmp_path / "map.tif") as made, rasterio.open(path) as source:
+        assert points(made) == points(source) and len(points(made)) == 4 and not made.gcps[1]
+
+
 def test_the_rpcs_are_those_of_the_map(tiny_model: Segmenter, tmp_path: Path):
     path = placed_by(tmp_path / "scene.tif", rpcs=SENSOR)
     predict(tiny_model, path, tmp_path / "map.tif", **SMALL)

@@ -106,10 +106,11 @@ def test_the_patches_of_a_raster_are_those_of_its_vector_file(
 ) -> None:
     predict(tiny_model, scene, tmp_path / "map.tif", polygons=tmp_path / "map.gpkg", tile=64, overlap=32)
     found = predict(tiny_model, scene, tile=64, overlap=32).to_polygons()
-    _, _, stored, columns = pyogrio.raw.read(tmp_path / "map.gpkg", columns=["name", "area_m2"])
-    assert sorted(feature["properties"]["name"] for feature in found) == sorted(columns[0])
+    about, _, stored, values = pyogrio.raw.read(tmp_path / "map.gpkg", columns=["name", "area_m2"])
+    columns = dict(zip(about["fields"], values, strict=True))
+    assert sorted(feature["properties"]["name"] for feature in found) == sorted(columns["name"])
     areas = [feature["properties"]["area_m2"] for feature in found]
-    np.testing.assert_allclose(sorted(areas), sorted(columns[1]))
+    np.testing.assert_allclose(sorted(areas), sorted(columns["area_m2"]))
     shapes = shapely.GeometryCollection([shapely.geometry.shape(feature["geometry"]) for feature in found])
     expected = shapely.GeometryCollection(list(shapely.from_wkb(stored)))
     assert shapely.equals(shapely.normalize(shapes), shapely.normalize(expected))

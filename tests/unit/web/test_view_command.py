@@ -26,6 +26,7 @@ def test_without_the_extra_it_says_what_to_install(
     )
 
 
+@pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")  # of old NumPy with pyproj
 def test_what_cannot_be_shown_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save(tiny(), tmp_path / "m.safetensors")
     scene = write_tif(tmp_path / "s.tif", picture((40, 40)))
