@@ -1,2 +1,2 @@
 // The map library is not typed here: what the viewer's modules do with it shows in their tests.
-export const CircleStyle: any, Draw: any, Feature: any, Fill: any, ImageLayer: any, ImageTile: any, LineString: any, Map: any, Point: any, Polygon: any, Projection: any, RegularShape: any, Static: any, Stroke: any, Style: any, TileGrid: any, TileLayer: any, VectorLayer: any, VectorSource: any, View: any, fromExtent: any;
+export const CircleStyle: any, Draw: any, Feature: any, Fill: any, ImageLayer: any, ImageTile: any, LineString: any, Map: any, Point: any, Polygon: any, Projection: any, RegularShape: any, Static: any, Stroke: any, Style: any, TileGrid: any, TileLayer: any, VectorLayer: any, VectorSource: any, View: any, fromExtent: any, interactions: any;

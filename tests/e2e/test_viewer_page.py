@@ -190,7 +190,7 @@ def test_a_note_is_added_undone_and_made_again(browser: Any, tmp_path: Path) -> 
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.locator("#note-text").fill("a flooded field")
         page.get_by_role("button", name="Save").click()
-        page.locator("#saved", has_text="saved").wait_for()
+        page.locator("#notes-part .saved", has_text="saved").wait_for()
         assert pyogrio.raw.read(file, columns=["text"])[3][0].tolist() == ["a flooded field"]
         assert not faults(page)
         for button, state in (("Undo", "detached"), ("Redo", "attached")):

@@ -24,7 +24,7 @@ WORDS = {
     r"(?i)\b(several|all|many|the|of|number~of)~looks\b": "views; forward passes",
     r"(?i)ask~about~the~cent": "inspect pixel",
     r"(?i)\blisten(s|ed|ing)?~to\b": "attends to; attention weights",
-    r"(?i)(?<!make )(?<!be )\bsure(ly|st)?\b": "confidence; confident",
+    r"(?i)(?<!make )(?<!be )(?<!not )(?<![\"'.`])\bsure(ly|st)?\b(?!:)": "confidence; confident",
     r"(?i)\b(un)?settled?\b": "finalised",
     r"(?i)\b_?paint(s|ed|er|ing)?\b(?!\()": "upsample; draw",
     r"\bPatches\b|\bpatches~of\b": "polygons; connected components",

@@ -171,7 +171,8 @@ def _write(target: Path, source: LabelMap, design: SampleDesign, place: Place) -
     hidden += [rows, columns, np.full(len(rows), units.side), np.full(len(rows), design.fingerprint, object)]
     named = {"id": 1 + np.arange(len(rows)), "reference": np.full(len(rows), None, object)}
     named |= dict(zip(HIDDEN, hidden, strict=True))
-    about = design.as_dict()
+    about = design.as_dict() | {"classes": source.classes.model_dump(include={"names", "palette"})}
+    about["transform"] = source.transform[:6]
     for stratum, number in zip(about["strata"], numbers.tolist(), strict=True):
         stratum["stratum"] = number
     at = units.centres(np.stack([rows, columns], axis=1), source.size)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
-from regard.cli.app import Answer, Bands, Map, Model, Out, app
-from regard.errors import MissingExtra
+from regard.cli.app import IMAGES, Answer, Bands, Map, ModelOrMap, Out, app
+from regard.errors import ConfigError, MissingExtra
 from regard.options import Outputs, PolygonRules, Windows
+
+if TYPE_CHECKING:
+    from regard.models import Segmenter
+    from regard.web.scene_view import SceneView
 
 RULES = Parameter(name="*", group=Group("Rules, in their order", sort_key=1))
 
@@ -141,14 +145,15 @@ def _answer(files: list[Path]) -> Answer:
 
 @app.command
 def view(
-    model: Model,
-    source: Path,
+    model: ModelOrMap,
+    source: Path | None = None,
     map_: Annotated[Path | None, Parameter(name="MAP")] = None,
     /,
     *,
     confidence: Path | None = None,
     labels: Path | None = None,
     notes: Path | None = None,
+    label: Path | None = None,
     bands: Bands = None,
     tile: int = Windows.tile,
     overlap: int = Windows.overlap,
@@ -159,12 +164,14 @@ def view(
     """Show a photograph or a scene of any size in the browser: its class map, confidence and attention maps.
 
     Args:
-        model: A bundled model or a .safetensors file.
+        model: A bundled model or a .safetensors file; with --label it can be left out.
         source: A photograph or a raster.
         map_: A finished class map of it; by default the model predicts the part that is shown.
         confidence: The confidence raster that was written with the map.
         labels: Reference labels on the same grid: adds them and the misclassified pixels as layers.
         notes: A GeoPackage to which the page writes notes at places; by default it writes nothing.
+        label: The points of regard sample, to be labelled on the page: regard view SCENE --label points.gpkg. Each
+            answer is in the file at once; nothing of the map or the model is shown.
         bands: The bands to use, by number from 1 or by name: 4,3,2.
         tile: Side of the windows in pixels, for rasters; 0: as the model was scored (see its card), else 512.
         overlap: Pixels that neighbouring windows share and blend; at most a quarter of windows of the card's size.
@@ -173,19 +180,40 @@ def view(
         browser: Open the page in the browser.
     """
     try:
+        from regard.web.labelling import Labelling
         from regard.web.raster_layer import Sources
         from regard.web.serve import serve
-        from regard.web.viewer import Viewer
     except ImportError as error:
         raise MissingExtra(
             f"{error.name} is not installed; the viewer needs it. Do: pip install 'regard[web]'."
         ) from None
+    if (label is None or source is not None) and Path(model).suffix.lower() in IMAGES:
+        raise ConfigError(f"{model} is an image; the model comes first, then the image.")
+    viewer: SceneView
+    if label is not None:
+        given = {"MAP": map_, "--confidence": confidence, "--labels": labels, "--notes": notes}
+        _blind([name for name, value in given.items() if value is not None])
+        viewer = Labelling(Sources(source or Path(model), bands=bands), label, _loaded(model) if source else None)
+    elif source is None:
+        raise ConfigError(f"got the model {model} and no scene; need both: regard view {model} SCENE.")
+    else:
+        from regard.web.viewer import Viewer
+
+        sources = Sources(source, map_, confidence, labels, bands)
+        viewer = Viewer(_loaded(model), sources, Windows(tile, overlap), notes=notes)
+        viewer.check()
+    url = serve(viewer, host=host, port=port, browser=browser)
+    return Answer({"url": url}, "closed")
+
+
+def _loaded(model: str) -> Segmenter:
     from regard.checkpoints.file import load
     from regard.memory import keep_freed_memory
 
-    sources = Sources(source, map_, confidence, labels, bands)
     keep_freed_memory(shared_arena=True)
-    viewer = Viewer(load(model), sources, Windows(tile, overlap), notes=notes)
-    viewer.check()
-    url = serve(viewer, host=host, port=port, browser=browser)
-    return Answer({"url": url}, "closed")
+    return load(model)
+
+
+def _blind(given: list[str]) -> None:
+    if given:
+        raise ConfigError(f"points are labelled without a look at any map; got {given[0]}. Omit it, or --label.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import resources
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 from anyio import from_thread
@@ -16,11 +16,18 @@ from regard.errors import ConfigError, RegardError
 from regard.web import points_api
 from regard.web.grid import FINEST, Address
 from regard.web.guard import Guard
+from regard.web.labelling import Labelling
 from regard.web.live_prediction import Busy, Connected, Disconnected
 from regard.web.point_file import Refused
 from regard.web.raster_layer import Changed
-from regard.web.viewer import Viewer
+from regard.web.scene_view import SceneView
 
+if TYPE_CHECKING:
+    from regard.web.viewer import Viewer
+else:
+    Viewer = Any  # needs PyTorch
+
+CHIP = 288  # pixels of a picture around a point
 KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 STATIC = resources.files("regard.web") / "static"
 FILES = {item.name: item.read_bytes() for item in STATIC.iterdir() if item.name.rsplit(".")[-1] in KINDS}
@@ -33,8 +40,23 @@ Zoom = Annotated[int, Path(ge=0, le=FINEST)]
 Cell = Annotated[int, Path(ge=0, lt=2**FINEST)]
 
 
-def _viewer(request: Request) -> Viewer:
+def _viewer(request: Request) -> SceneView:
     return request.app.state.viewer
+
+
+def _predicting(request: Request) -> Viewer:
+    """The viewer, if it shows a model's answers: who labels points gets none."""
+    viewer = _viewer(request)
+    if not viewer.predicts:
+        raise HTTPException(404)
+    return cast("Viewer", viewer)
+
+
+def _labelling(request: Request) -> Labelling:
+    viewer = _viewer(request)
+    if not isinstance(viewer, Labelling):
+        raise HTTPException(404)
+    return viewer
 
 
 def _address(request: Request, z: Zoom, x: Cell, y: Cell) -> Address:
@@ -62,7 +84,7 @@ def _bands(request: Request, bands: Annotated[str | None, Query(max_length=32)] 
 
 
 def _shown(request: Request, show: Annotated[str | None, Query(max_length=1024)] = None) -> Bool[np.ndarray, " k"]:
-    count = len(_viewer(request).model.classes)
+    count = len(_viewer(request).classes)
     if show is not None and (len(show) != count or set(show) - set("01")):
         raise HTTPException(422)
     return np.array([show is None or show[k] == "1" for k in range(count)])
@@ -73,13 +95,16 @@ def _connected(request: Request) -> Connected:
     return lambda: not (request.app.state.stopping or from_thread.run(request.is_disconnected))
 
 
-ViewerOf = Annotated[Viewer, Depends(_viewer)]
+ViewerOf = Annotated[SceneView, Depends(_viewer)]
+Predicting = Annotated[Viewer, Depends(_predicting)]
+LabellingOf = Annotated[Labelling, Depends(_labelling)]
 Tile = Annotated[Address, Depends(_address)]
 OwnTile = Annotated[Address, Depends(_own_address)]
 Bands = Annotated[Any, Depends(_bands)]
 Cut = Annotated[float | None, Query(ge=0, le=40)]
 Shown = Annotated[Any, Depends(_shown)]
 IsConnected = Annotated[Any, Depends(_connected)]
+Side = Annotated[float, Query(allow_inf_nan=False, ge=1, le=1e7)]
 Number = Annotated[float, Query(allow_inf_nan=False, ge=-1e8, le=1e8)]
 
 
@@ -104,7 +129,7 @@ def about(viewer: ViewerOf) -> Response:
 
 
 @router.get("/{name}/{z}/{x}/{y}.png")
-def picture(viewer: ViewerOf, name: str, tile: Tile, shown: Shown, connected: IsConnected) -> Response:
+def picture(viewer: Predicting, name: str, tile: Tile, shown: Shown, connected: IsConnected) -> Response:
     """A tile of the scene, the prediction, its confidence, the labels or the errors, in web mercator: for QGIS."""
     if name not in viewer.names:
         raise HTTPException(404)
@@ -122,8 +147,23 @@ def scene(viewer: ViewerOf, tile: OwnTile, bands: Bands, cut: Cut = None) -> Res
     return Response(content, media_type="image/png", headers=NOT_CACHED if rough else CACHED)
 
 
+@router.get("/around.png")
+def around(viewer: LabellingOf, x: Number, y: Number, side: Side, bands: Bands, cut: Cut = None) -> Response:
+    """The scene around a place, ``side`` of its pixels wide."""
+    viewer.check_unchanged()
+    content = viewer.around((x - side / 2, y - side / 2, x + side / 2, y + side / 2), CHIP, bands, cut)
+    rough = viewer.imagery(bands or viewer.bands).is_rough(side / CHIP)
+    return Response(content, media_type="image/png", headers=NOT_CACHED if rough else CACHED)
+
+
+@router.get("/cards.json")
+def cards(viewer: LabellingOf) -> Response:
+    """The points in the order in which they are labelled, each with the outline of what its label is of."""
+    return JSONResponse(viewer.cards, headers=NOT_CACHED)
+
+
 @router.get("/pixels/{name}/{z}/{x}/{y}")
-def values(viewer: ViewerOf, name: str, tile: OwnTile, connected: IsConnected) -> Response:
+def values(viewer: Predicting, name: str, tile: OwnTile, connected: IsConnected) -> Response:
     """A tile of classes and confidences in the scene's own pixels, for the page to colour."""
     if name not in viewer.tiles_of_values:
         raise HTTPException(404)
@@ -132,13 +172,13 @@ def values(viewer: ViewerOf, name: str, tile: OwnTile, connected: IsConnected) -
 
 
 @router.get("/pixel.json")
-def pixel(viewer: ViewerOf, x: Number, y: Number, connected: IsConnected) -> Response:
+def pixel(viewer: Predicting, x: Number, y: Number, connected: IsConnected) -> Response:
     """Class probabilities and band values of a pixel, by column and row."""
     return JSONResponse(viewer.inspect(x, y, connected), headers=NOT_CACHED)
 
 
 @router.get("/attention.json")
-def attention(viewer: ViewerOf, x: Number, y: Number, connected: IsConnected) -> Response:
+def attention(viewer: Predicting, x: Number, y: Number, connected: IsConnected) -> Response:
     """Attention maps of a pixel."""
     return JSONResponse(viewer.inspect(x, y, connected, why=True), headers=NOT_CACHED)
 
@@ -170,7 +210,7 @@ def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": message}, 429, headers=NOT_CACHED)
 
 
-def create_app(viewer: Viewer, token: str, hosts: frozenset[str] = frozenset()) -> Guard:
+def create_app(viewer: SceneView, token: str, hosts: frozenset[str] = frozenset()) -> Guard:
     """The application. Every address begins with the token; ``hosts`` are further host names that it accepts."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.viewer, app.state.stopping = viewer, False

@@ -66,7 +66,7 @@ class Guard:
         if not slash or not secrets.compare_digest(given.encode(), self.token.encode()):
             return 404
         asked = scope["method"], scope["path"].removeprefix(f"/{self.token}")
-        writes = asked == ("POST", points_api.PATH) and self.app.state.viewer.notes is not None
+        writes = asked == ("POST", points_api.PATH) and self.app.state.viewer.points is not None
         if scope["method"] not in ("GET", "HEAD") and not writes:
             return 405
         if len(scope["path"]) + len(scope["query_string"]) > MAX_URL:

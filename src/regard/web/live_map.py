@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float, Integer, UInt8
 
-from regard.inference.scores import scores_of
+from regard.inference.scores import scores_of, views_of
+from regard.inference.segmentation import Segmentation
+from regard.io.image import read_image, slices
 from regard.io.raster import Box, Raster
 from regard.mapping.blend import windows_of
 from regard.mapping.measures import as_bytes
-from regard.mapping.region import Region, Regions
+from regard.mapping.predict import predict
+from regard.mapping.region import Region, Regions, Window
 from regard.models import Segmenter
-from regard.options import Windows
+from regard.options import Views, Windows
 from regard.web.grid import SIDE, Address, PixelGrid, Places
-from regard.web.live_prediction import Connected, Disconnected, Gate, Photograph
+from regard.web.live_prediction import Connected, Disconnected, Gate
 from regard.web.png import NOTHING
 from regard.web.raster_layer import RasterLayer
 
@@ -35,6 +40,33 @@ class Answer(NamedTuple):
     @classmethod
     def empty(cls) -> Answer:
         return cls(np.full((SIDE, SIDE), NOTHING, np.int16), np.zeros((SIDE, SIDE), np.uint8))
+
+
+class Photograph:
+    """The map of a photograph, which is not tiled, with the methods of :class:`~regard.mapping.region.Regions`."""
+
+    def __init__(self, model: Segmenter, path: Path, bands: tuple[int | str, ...] | None, windows: Windows) -> None:
+        self.model, self.path, self.bands, self.tile = model, path, bands, windows.tile
+
+    @cached_property
+    def whole(self) -> Segmentation:
+        found = predict(self.model, self.path, bands=self.bands)
+        assert isinstance(found, Segmentation)
+        return found
+
+    def windows(self, box: Box) -> list[Window]:
+        return [(0, 0)]
+
+    def window(self, window: Window) -> Segmentation:
+        return self.whole
+
+    def region(self, box: Box) -> Region:
+        labels = self.whole.labels[slices(box)]
+        return Region(labels, self.whole.confidence[slices(box)], labels != self.whole.classes.ignore_index)
+
+    def probabilities(self, x: int, y: int) -> Float[np.ndarray, " k"]:
+        pixels = read_image(self.path, bands=self.bands, expected=self.model.bands)
+        return scores_of(self.model, pixels, views_of(Views(), self.model))[:, y, x].softmax(dim=0).cpu().numpy()
 
 
 class LiveMap:

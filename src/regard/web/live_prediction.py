@@ -1,4 +1,4 @@
-"""On-the-fly inference: the tiles in view, one request at a time."""
+"""The gate before the model: one request at a time. PyTorch is not imported: who labels points needs none."""
 
 from __future__ import annotations
 
@@ -6,26 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
-from pathlib import Path
-
-import numpy as np
-from jaxtyping import Float
-
-from regard.inference.scores import scores_of, views_of
-from regard.inference.segmentation import Segmentation
-from regard.io.image import read_image, slices
-from regard.io.raster import Box
-from regard.mapping.predict import predict
-from regard.mapping.region import Region, Window
-from regard.models import Segmenter
-from regard.options import Views, Windows
 
 MOST_WAITING = 32
 BURST, PER_SECOND = 200, 20.0
 POLL = 0.2  # seconds between checks that the client is still connected
 Connected = Callable[[], bool]
-Bands = tuple[int | str, ...] | None
 
 
 class Busy(Exception):
@@ -73,30 +58,3 @@ class Gate:
                 raise Busy
             self._left -= 1
             self._waiting += 1
-
-
-class Photograph:
-    """The map of a photograph, which is not tiled, with the methods of :class:`~regard.mapping.region.Regions`."""
-
-    def __init__(self, model: Segmenter, path: Path, bands: Bands, windows: Windows) -> None:
-        self.model, self.path, self.bands, self.tile = model, path, bands, windows.tile
-
-    @cached_property
-    def whole(self) -> Segmentation:
-        found = predict(self.model, self.path, bands=self.bands)
-        assert isinstance(found, Segmentation)
-        return found
-
-    def windows(self, box: Box) -> list[Window]:
-        return [(0, 0)]
-
-    def window(self, window: Window) -> Segmentation:
-        return self.whole
-
-    def region(self, box: Box) -> Region:
-        labels = self.whole.labels[slices(box)]
-        return Region(labels, self.whole.confidence[slices(box)], labels != self.whole.classes.ignore_index)
-
-    def probabilities(self, x: int, y: int) -> Float[np.ndarray, " k"]:
-        pixels = read_image(self.path, bands=self.bands, expected=self.model.bands)
-        return scores_of(self.model, pixels, views_of(Views(), self.model))[:, y, x].softmax(dim=0).cpu().numpy()

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +18,11 @@ from typing import Any, Literal
 import numpy as np
 import pyogrio
 import pyproj
+import shapely
 from pydantic import BaseModel, ConfigDict, Field
 
 from regard.errors import ConfigError, RegardError
+from regard.io.raster import apply
 from regard.io.vector_opening import check_stored, gdal_name
 from regard.io.vector_writer import VectorWriter
 from regard.web.raster_layer import Changed
@@ -31,7 +32,9 @@ LONGEST = 2000  # characters of a value
 MOST = 100_000  # points
 PATIENCE = 3.0  # seconds that a change waits for another program to end its own
 INDEXED = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? AND instr(sql, 'ST_')"
-HEADER = b"GP\x00\x01"  # of a geometry: version 1, little-endian, no envelope
+HEADER = b"GP\x00\x01"  # of a geometry: version 1, little-endian, no envelope; the number of the CRS follows
+ENVELOPES = (0, 32, 48, 48, 64)  # bytes of the envelope after it, by its kind
+Choices = Mapping[str, Collection[str]]
 
 
 class Refused(RegardError):
@@ -65,10 +68,17 @@ class _Notes(VectorWriter):
 
 
 class PointFile:
-    """The points of a GeoPackage, with some of its columns; ``fixed`` ones are neither made nor deleted."""
+    """The points of a GeoPackage, with some of its columns.
 
-    def __init__(self, path: Path, transform: Any, columns: Sequence[str], *, fixed: bool = False) -> None:
-        self.path, self.transform, self.columns, self.fixed = path.resolve(), transform, tuple(columns), fixed
+    With ``choices``, the values that columns may have, points are neither made nor deleted, and the layer gets the
+    columns that it lacks but for the first. ``to_scene`` leads from the file's CRS to that of ``transform``.
+    """
+
+    def __init__(
+        self, path: Path, transform: Any, columns: Sequence[str], choices: Choices | None = None, to_scene: Any = None
+    ) -> None:
+        self.path, self.transform, self.columns = path.resolve(), transform, tuple(columns)
+        self.choices, self.fixed, self._to_scene = choices or {}, choices is not None, to_scene
         self._inode = self.path.stat().st_ino
         with self._database() as database:
             self._table, self._geometry, self._key, self._srs = self._described(database)
@@ -101,6 +111,9 @@ class PointFile:
         table, geometry, srs = found[0]
         info = database.execute("SELECT name, pk FROM pragma_table_info(?)", [table]).fetchall()
         missing = [name for name in self.columns if name not in {name for name, _ in info}]
+        for name in missing if self.fixed and self.columns[0] not in missing else ():
+            database.execute(f"ALTER TABLE {_quoted(table)} ADD COLUMN {_quoted(name)} TEXT")
+            missing = []
         key = [name for name, primary in info if primary]
         if missing or len(key) != 1:
             raise ConfigError(f"{self.path.name} has no column {(missing or ['fid'])[0]!r}. Give another file.")
@@ -141,90 +154,96 @@ class PointFile:
                 507 if full else 423 if locked else 500, f"{self.path.name}: nothing was saved. {reason}."
             ) from None
 
+    def about(self) -> dict[str, Any]:
+        """Facts of the file for the page, which keeps what is not yet saved under ``id``."""
+        return {"name": self.path.name, "id": f"{self.path.name} {self._inode}", "fixed": self.fixed}
+
     def points(self) -> dict[str, Any]:
-        """All points by column and row, and the version of the file's contents."""
+        """All points by column and row, each with its version, and the version of the file's contents."""
         with self._database() as database:
             found = self._rows(database)
         return {"columns": self.columns, "fixed": self.fixed, "version": _version(found), "points": found}
 
     def change(self, change: Change, version: str) -> dict[str, Any]:
-        """Make a change of the contents that have this version; the point as it is now, and the new version.
+        """Make a change of the point that has this version, or add one to the contents that have it.
+
+        Returns the point as it is now; and the new version, if points come and go.
 
         Raises:
             Refused: the contents have another version (412), or the change does not fit them (422).
         """
         self._check(change)
         with self._database() as database:
-            found = self._rows(database)
-            if version != _version(found):
-                raise Refused(
-                    412, f"{self.path.name} was changed in another window or program. Your change is not saved."
-                )
-            fid = self._made(database, change, {point["fid"] for point in found})
+            found = self._rows(database, change.fid)
+            if change.fid is not None and not found:
+                raise Refused(422, "that point is no longer there. Reload the page.")
+            if version != (_version(found) if change.fid is None else found[0]["version"]):
+                raise Refused(412, f"{self.path.name} was changed in another window or program. This is not saved.")
+            fid = self._made(database, change, len(found))
             database.execute("UPDATE gpkg_contents SET last_change = ?", [_now()])
-            now = self._rows(database)
-        return {"version": _version(now), "point": next((point for point in now if point["fid"] == fid), None)}
+            now = self._rows(database, fid)
+            whole = None if self.fixed else _version(self._rows(database))
+        return {"version": whole, "point": now[0] if now else None}
 
     def _check(self, change: Change) -> None:
         unknown = [name for name in change.values if name not in self.columns or name == "time"]
         if unknown or (self.fixed and change.do != "set") or (change.do == "add") != (change.fid is None):
             raise Refused(422, "that change does not fit the file. Reload the page.")
-        for text in change.values.values():
+        for name, text in change.values.items():
+            if text and name in self.choices and text not in self.choices[name]:
+                raise Refused(422, f"{text[:80]!r} is no value of {name}. Reload the page.")
             if len(text) > LONGEST or any(ord(letter) < 32 and letter not in "\n\t" for letter in text):
                 raise Refused(422, f"a text has more than {LONGEST} characters, or control characters. Shorten it.")
 
-    def _made(self, database: sqlite3.Connection, change: Change, known: set[int]) -> int:
+    def _made(self, database: sqlite3.Connection, change: Change, known: int) -> int:
         """The number of the point that was made, changed or deleted."""
         values = {name: text or None for name, text in change.values.items()}
         if "time" in self.columns:
             values["time"] = _now()
         if change.do == "add":
-            if len(known) >= MOST:
+            if known >= MOST:
                 raise Refused(422, f"{self.path.name} has {MOST} points already. Choose another file.")
             values = {self._geometry: self._stored(change.x, change.y), **values}  # type: ignore[dict-item]
             names, given = ", ".join(map(_quoted, values)), ", ".join("?" * len(values))
-            made = database.execute(
-                f"INSERT INTO {_quoted(self._table)} ({names}) VALUES ({given})", [*values.values()]
-            )
-            return int(made.lastrowid or 0)
-        if change.fid not in known:
-            raise Refused(422, "that point is no longer there. Reload the page.")
+            insert = f"INSERT INTO {_quoted(self._table)} ({names}) VALUES ({given})"
+            return int(database.execute(insert, [*values.values()]).lastrowid or 0)
         where = f"{_quoted(self._table)} {{}} WHERE {_quoted(self._key)} = ?"
         if change.do == "delete":
             database.execute("DELETE FROM " + where.format(""), [change.fid])
         elif values:
             named = ", ".join(f"{_quoted(name)} = ?" for name in values)
             database.execute("UPDATE " + where.format("SET " + named), [*values.values(), change.fid])
-        return int(change.fid)
+        return int(change.fid or 0)
 
-    def _rows(self, database: sqlite3.Connection) -> list[dict[str, Any]]:
+    def _rows(self, database: sqlite3.Connection, fid: int | None = None) -> list[dict[str, Any]]:
+        """All points, or the one with this number."""
         names = [self._key, self._geometry, *self.columns]
-        query = f"SELECT {', '.join(map(_quoted, names))} FROM {_quoted(self._table)} ORDER BY {_quoted(self._key)}"
+        where = "" if fid is None else f"WHERE {_quoted(self._key)} = ?"
+        query = f"SELECT {', '.join(map(_quoted, names))} FROM {_quoted(self._table)} {where} ORDER BY 1"
+        rows = database.execute(query, [] if fid is None else [fid]).fetchall()
         found = []
-        for fid, geometry, *values in database.execute(query):
-            x, y = self._shown(geometry)
-            known = {
-                name: "" if value is None else str(value) for name, value in zip(self.columns, values, strict=True)
-            }
-            found.append({"fid": fid, "x": x, "y": y, **known})
+        for (number, _, *values), (x, y) in zip(rows, self._shown([row[1] for row in rows]), strict=True):
+            texts = ["" if value is None else str(value) for value in values]
+            point = {"fid": number, "x": x, "y": y, **dict(zip(self.columns, texts, strict=True))}
+            found.append(point | {"version": _version([point])})
         return found
 
     def _stored(self, column: float, row: float) -> bytes:
-        x, y = self.transform @ (column, row)
-        return HEADER + struct.pack("<i", self._srs) + struct.pack("<BIdd", 1, 1, x, y)
+        point = shapely.Point(self.transform @ (column, row))
+        return HEADER + self._srs.to_bytes(4, "little", signed=True) + shapely.to_wkb(point, byte_order=1)
 
-    def _shown(self, geometry: Any) -> tuple[float, float]:
-        """Column and row of a stored point."""
+    def _shown(self, stored: Sequence[bytes]) -> list[list[float]]:
+        """Columns and rows of stored points."""
         try:
-            size = (0, 32, 48, 48, 64)[geometry[3] >> 1 & 7]
-            order = "<" if geometry[8 + size] else ">"
-            kind, x, y = struct.unpack_from(f"{order}Idd", geometry, 9 + size)
-        except (TypeError, IndexError, struct.error):
-            kind = 0
-        if kind != 1:
+            shapes = shapely.from_wkb([each[8 + ENVELOPES[each[3] >> 1 & 7] :] for each in stored])
+        except (TypeError, IndexError, shapely.errors.GEOSException):
+            shapes = np.array([None])
+        if not (shapely.get_type_id(shapes) == 0).all():
             raise ConfigError(f"{self.path.name} has something else than points. Give a layer of points.")
-        column, row = ~self.transform @ (x, y)
-        return float(column), float(row)
+        x, y = shapely.get_x(shapes), shapely.get_y(shapes)
+        if self._to_scene is not None:
+            x, y = self._to_scene.transform(x, y)
+        return np.stack(apply(~self.transform, x, y), axis=1).reshape(-1, 2).tolist()
 
 
 def _quoted(name: str) -> str:

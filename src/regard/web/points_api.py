@@ -1,4 +1,4 @@
-"""The one address that writes: the points of a file, for which the viewer was started (``regard view --notes``)."""
+"""The one address that writes: the points of a file, for which the viewer was started (``--notes``, ``--label``)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refusal(headers: Headers, token: str) -> int:
 
 
 def _file(request: Request) -> PointFile:
-    file: PointFile | None = request.app.state.viewer.notes
+    file: PointFile | None = request.app.state.viewer.points
     if file is None:
         raise HTTPException(404)
     return file

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from regard.errors import ConfigError
 from regard.web.app import create_app
 from regard.web.guard import Guard
-from regard.web.viewer import Viewer
+from regard.web.scene_view import SceneView
 
 REQUEST_TIMEOUT = 10.0  # seconds that a request may take to arrive
 ANSWER_TIMEOUT = 60.0  # seconds that a client may take to read what was sent to it
@@ -100,7 +100,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"cannot listen at {host}, port {port} ({error}). Omit --port for a free one.") from None
 
 
-def server_of(viewer: Viewer, token: str, *, host: str = "127.0.0.1") -> Server:
+def server_of(viewer: SceneView, token: str, *, host: str = "127.0.0.1") -> Server:
     """The server of a viewer."""
     guard = create_app(viewer, token, frozenset({host}))
     config = uvicorn.Config(
@@ -113,7 +113,7 @@ def server_of(viewer: Viewer, token: str, *, host: str = "127.0.0.1") -> Server:
     return server
 
 
-def serve(viewer: Viewer, *, host: str = "127.0.0.1", port: int = 0, browser: bool = True) -> str:
+def serve(viewer: SceneView, *, host: str = "127.0.0.1", port: int = 0, browser: bool = True) -> str:
     """Show the viewer until Ctrl-C; its address.
 
     Raises:
@@ -123,8 +123,7 @@ def serve(viewer: Viewer, *, host: str = "127.0.0.1", port: int = 0, browser: bo
     with listen(host, port) as listener:
         name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
         url = f"http://{name}:{listener.getsockname()[1]}/{token}/"
-        print(f"Viewer: {url}\nTiles of the model for QGIS: {url}prediction/{{z}}/{{x}}/{{y}}.png\nStop with Ctrl-C.",
-              file=sys.stderr, flush=True)  # fmt: skip
+        print(f"Viewer: {url}\n{viewer.hint.format(url=url)}Stop with Ctrl-C.", file=sys.stderr, flush=True)
         server = server_of(viewer, token, host=host)
         if browser:
             threading.Timer(0.5, webbrowser.open, [url]).start()

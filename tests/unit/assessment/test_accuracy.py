@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rasterio.transform import Affine
-from support_assessment import DEGREES, NAMES, UTM, columns_of, label, pattern, write_map
 
 import regard
 from regard.cli import main
 from regard.errors import ClassMismatch, ConfigError, DatasetError, RegardError
+from support_assessment import DEGREES, NAMES, UTM, columns_of, label, pattern, write_map
 
 Z = 1.959964
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_assessment import NAMES, UTM, columns_of, label, pattern, write_map
 
 import regard
 from regard.cli import main
 from regard.errors import ConfigError, SizeMismatch
 from regard.io.cog_writer import RasterWriter, measure_layer
+from support_assessment import NAMES, UTM, columns_of, label, pattern, write_map
 
 
 def truth() -> np.ndarray:

@@ -14,7 +14,6 @@ import pyogrio.raw
 import pytest
 import rasterio
 import shapely
-from support_assessment import DEGREES, NAMES, UTM, columns_of, label, pattern, write_map
 
 import regard
 from regard.assessment import population
@@ -23,6 +22,7 @@ from regard.assessment.options import SampleOptions
 from regard.assessment.population import Population
 from regard.errors import ConfigError, OutputError, RegardError
 from regard.io.class_map_file import open_label_map
+from support_assessment import DEGREES, NAMES, UTM, columns_of, label, pattern, write_map
 
 PIXELS = np.bincount(pattern()[pattern() < 3])
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support_assessment import DEGREES, columns_of, label, pattern, write_map
 
 import regard
 from regard.assessment import population
 from regard.assessment.units import Units, near_border
 from regard.errors import ConfigError
+from support_assessment import DEGREES, columns_of, label, pattern, write_map
 
 OPTIONS = [
     {"boundary": 1},

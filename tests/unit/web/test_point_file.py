@@ -45,8 +45,8 @@ def test_gdal_reads_what_was_written(tmp_path: Path) -> None:
 def test_a_note_is_changed_and_deleted_and_others_stay(tmp_path: Path) -> None:
     file = notes(tmp_path)
     one, two = add(file, "one")["point"], add(file, "two")
-    three = file.change(Change(do="set", fid=one["fid"], values={"text": "uno"}), two["version"])
-    file.change(Change(do="delete", fid=two["point"]["fid"]), three["version"])
+    file.change(Change(do="set", fid=one["fid"], values={"text": "uno"}), one["version"])
+    file.change(Change(do="delete", fid=two["point"]["fid"]), two["point"]["version"])
     assert [(point["text"], point["x"], point["y"]) for point in file.points()["points"]] == [("uno", 1.5, 2.5)]
 
 

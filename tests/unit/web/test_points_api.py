@@ -141,10 +141,10 @@ def test_head_answers_as_get_does(client: TestClient) -> None:
 def test_a_file_that_another_took_the_name_of_is_not_written(client: TestClient, noting: Viewer) -> None:
     post(client)
     version = client.get("/points.json").json()["version"]
-    noting.notes.path.rename(noting.notes.path.with_name("moved.gpkg"))
+    noting.points.path.rename(noting.points.path.with_name("moved.gpkg"))
     headers = {"x-regard-token": TOKEN, "origin": ORIGIN, "if-match": version}
     answer = client.post("/points.json", json=NOTE, headers=headers)
-    assert answer.status_code == 409 and not noting.notes.path.exists()
+    assert answer.status_code == 409 and not noting.points.path.exists()
 
 
 @pytest.mark.parametrize("after", [3, 40])

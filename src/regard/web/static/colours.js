@@ -27,8 +27,7 @@ export function palette() {
   return table;
 }
 
-/** Labels and confidences as the server packs them.
- * @param {ArrayBuffer} buffer @param {boolean} exact @returns {Values} */
+/** Labels and confidences as the server packs them. @param {ArrayBuffer} buffer @param {boolean} exact @returns {Values} */
 export function unpack(buffer, exact) {
   const labels = NOTHING === 255 ? new Uint8Array(buffer, 0, SIDE * SIDE) : new Uint16Array(buffer, 0, SIDE * SIDE);
   return { labels, confidence: new Uint8Array(buffer, labels.byteLength), exact };
@@ -49,8 +48,7 @@ export function draw(context, layer, values, reference, table) {
   context.putImageData(image, 0, 0);
 }
 
-/** Draw a tile that could not be had: red hatching, which no class looks like.
- * @param {CanvasRenderingContext2D} context */
+/** Draw a tile that could not be had: red hatching, which no class looks like. @param {CanvasRenderingContext2D} context */
 export function hatch(context) {
   context.clearRect(0, 0, SIDE, SIDE);
   context.fillStyle = 'rgb(214 40 57 / .16)';

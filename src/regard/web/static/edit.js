@@ -1,32 +1,26 @@
 /** Notes at places, if the viewer was started with --notes: each is on disk when it counts as saved. */
 
-import { Failure, json, write } from './api.js';
 import { drawings, goTo, map, toMap, toPixel } from './map.js';
 import { CircleStyle, Feature, Fill, Point, Stroke, Style } from './ol.js';
+import { events, points, start as open, submit } from './outbox.js';
 import { $, banner, make } from './page.js';
 import { about, on, state } from './state.js';
 
-/** @typedef {{ fid: number, x: number, y: number, text: string, class: string, time: string }} Note */
-/** @typedef {{ do: string, fid?: number, x?: number, y?: number, values?: Record<string, string> }} Change */
+/** @typedef {import('./outbox.js').Point} Note */
+/** @typedef {import('./outbox.js').Change} Change */
 
-const AGAIN = 2000; // ms until changes that did not reach the server are sent again
 const PIN = new Style({ image: new CircleStyle({ radius: 7, fill: new Fill({ color: '#ffd23f' }), stroke: new Stroke({ color: '#111', width: 2 }) }), zIndex: 3 });
 
-/** @type {Note[]} */
-let notes = [];
-let version = '';
 /** @type {any[]} */
 let pins = [];
-/** What undoes the last changes, and what makes them again; the numbers of notes that were made again change.
- * @type {[Change, Change][]} */
+/** What undoes the last changes, and what makes them again; the numbers of notes that were made again change. @type {[Change, Change][]} */
 const done = [];
 /** @type {[Change, Change][]} */
 const undone = [];
-/** @type {Promise<any>} */
-let last = Promise.resolve();
 
 function render() {
   for (const pin of pins) drawings.removeFeature(pin);
+  const notes = [...points.values()].sort((one, two) => one.fid - two.fid);
   pins = notes.map((note) => {
     const pin = new Feature(new Point(toMap(note)));
     pin.setStyle(PIN);
@@ -41,67 +35,27 @@ function render() {
   /** @type {HTMLButtonElement} */ ($('redo')).disabled = undone.length === 0;
 }
 
-async function load() {
-  const found = await json('points.json');
-  [notes, version] = [found.points, found.version];
-  render();
-}
-
-/** What undoes a change.
- * @param {Change} change @param {Note | null} made @returns {Change} */
-function inverse(change, made) {
-  const before = notes.find(({ fid }) => fid === change.fid);
+/** What undoes a change. @param {Change} change @param {Note | undefined} before @param {Note | null} made @returns {Change} */
+function inverse(change, before, made) {
   const values = before && { text: before.text, class: before.class };
   if (change.do === 'add') return { do: 'delete', fid: made?.fid };
   return change.do === 'set' ? { do: 'set', fid: change.fid, values } : { do: 'add', x: before?.x, y: before?.y, values };
 }
 
-/** Send a change until the server has it, or refuses it; a conflict loads what the file holds now.
- * @param {Change} change */
-async function send(change) {
-  for (;;) {
-    try {
-      return await write('points.json', change, version);
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error;
-      if (error.status !== 0) {
-        banner('notes', error.message);
-        if (error.status === 412) await load();
-        return null;
-      }
-      banner('notes', 'Not saved yet: the viewer does not answer. Leave this page open; it tries again.');
-      await new Promise((resolve) => { setTimeout(resolve, AGAIN); });
-    }
-  }
+/** Make a change, and remember what undoes it. @param {Change} change @param {[Change, Change][]} [list] that gets the inverse */
+async function run(change, list = done) {
+  const before = points.get(change.fid ?? -1), answer = await submit(change);
+  if (answer) list.push([inverse(change, before, answer.point), change]);
+  render();
 }
 
-/** Make a change after those before it, and remember what undoes it.
- * @param {Change} change @param {[Change, Change][]} [list] that gets the inverse */
-function run(change, list = done) {
-  $('saved').textContent = 'saving …';
-  last = last.then(async () => {
-    const answer = await send(change);
-    $('saved').textContent = answer ? `saved ${new Date().toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })}` : 'not saved';
-    if (!answer) return;
-    banner('notes', '');
-    list.push([inverse(change, answer.point), change]);
-    version = answer.version;
-    const rest = notes.filter(({ fid }) => fid !== change.fid);
-    notes = answer.point ? [...rest, answer.point].sort((one, two) => one.fid - two.fid) : rest;
-    render();
-  });
-  return last;
-}
-
-/** Take back the last change of a list, which the other list gets.
- * @param {[Change, Change][]} from @param {[Change, Change][]} to */
+/** Take back the last change of a list, which the other list gets. @param {[Change, Change][]} from @param {[Change, Change][]} to */
 function back(from, to) {
   const [change] = from.pop() ?? [];
   if (change) run(change, to);
 }
 
-/** Ask for the text of a note.
- * @param {Partial<Note>} note */
+/** Ask for the text of a note. @param {Partial<Note>} note */
 function edit(note) {
   const form = /** @type {HTMLDialogElement} */ ($('note-form')), text = /** @type {HTMLTextAreaElement} */ ($('note-text'));
   text.value = note.text ?? '';
@@ -117,12 +71,13 @@ function edit(note) {
 }
 
 export function start() {
-  $('notes-part').hidden = $('note-tool').hidden = !about.notes;
-  if (!about.notes) return;
-  $('notes-file').textContent = about.notes;
+  $('notes-part').hidden = $('note-tool').hidden = !about.points;
+  if (!about.points) return;
+  $('notes-file').textContent = about.points.name;
   $('undo').addEventListener('click', () => back(done, undone));
   $('redo').addEventListener('click', () => back(undone, done));
   map.on('singleclick', (/** @type {any} */ event) => { if (state.tool === 'note') edit(toPixel(event.coordinate)); });
   on(['tool'], () => $('map').classList.toggle('noting', state.tool === 'note'));
-  load().catch((error) => banner('notes', error.message));
+  events.changed = render;
+  open().catch((error) => banner('points', error.message));
 }

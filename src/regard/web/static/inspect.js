@@ -12,23 +12,20 @@ let preferred = '';
 
 const digits = () => (about.place?.geographic ? 6 : Math.max(0, 2 - Math.floor(Math.log10(about.place?.metres ?? 1))));
 
-/** Degrees as people write them.
- * @param {number[]} place longitude and latitude */
+/** Degrees as people write them. @param {number[]} place longitude and latitude */
 export function degrees([longitude, latitude]) {
   const round = Math.max(3, Math.min(8, Math.round(6 - Math.log10(about.place.metres))));
   return `${Math.abs(latitude).toFixed(round)}° ${latitude < 0 ? 'S' : 'N'}, ${Math.abs(longitude).toFixed(round)}° ${longitude < 0 ? 'W' : 'E'}`;
 }
 
-/** A pixel in the scene's coordinates; its column and row where it has no others.
- * @param {{ x: number, y: number }} pixel */
+/** A pixel in the scene's coordinates; its column and row where it has no others. @param {{ x: number, y: number }} pixel */
 export function coordinates({ x, y }) {
   if (!about.place) return `${Math.floor(x)}, ${Math.floor(y)}`;
   const [a, b, c, d, e, f] = about.place.transform;
   return [a * x + b * y + c, d * x + e * y + f].map((each) => each.toFixed(digits())).join(', ');
 }
 
-/** A name, a bar and a number.
- * @param {string} name @param {number} value @param {string} [colour] @param {Node[]} before */
+/** A name, a bar and a number. @param {string} name @param {number} value @param {string} [colour] @param {Node[]} before */
 function bar(name, value, colour, ...before) {
   const fill = make('i');
   fill.style.width = `${100 * value}%`;
@@ -36,16 +33,14 @@ function bar(name, value, colour, ...before) {
   return [...before, make('span', 'text', {}, name), make('span', 'track', {}, fill), make('span', 'number', {}, value.toFixed(2))];
 }
 
-/** How much a block adds, in words: its factor is learned, and 0 before training.
- * @param {number | null} gate */
+/** How much a block adds, in words: its factor is learned, and 0 before training. @param {number | null} gate */
 function strength(gate) {
   if (typeof gate !== 'number') return '';
   const size = Math.abs(gate);
   return size < 0.05 ? 'adds almost nothing' : size < 0.3 ? 'adds a little' : size < 1 ? 'adds clearly' : 'adds strongly';
 }
 
-/** Inspect a pixel.
- * @param {{ x: number, y: number }} place */
+/** Inspect a pixel. @param {{ x: number, y: number }} place */
 export function inspect(place) {
   const pixel = { x: Math.floor(place.x), y: Math.floor(place.y) };
   if (!isInside(pixel)) return;
@@ -114,8 +109,7 @@ async function explain() {
   }
 }
 
-/** One overlay to choose: attention with its block's strength, a region with its weight.
- * @param {any} overlay */
+/** One overlay to choose: attention with its block's strength, a region with its weight. @param {any} overlay */
 function choice(overlay) {
   const input = make('input', '', { type: 'radio', name: 'view', onchange: () => choose(overlay) });
   const named = overlay.group === 'Regions' ? `region: ${overlay.name}` : overlay.name;

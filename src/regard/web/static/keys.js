@@ -3,7 +3,7 @@
 import { close, inspect } from './inspect.js';
 import { centre, fit } from './map.js';
 import { $ } from './page.js';
-import { state, update } from './state.js';
+import { about, state, update } from './state.js';
 import { choose } from './tools.js';
 
 const KEYS = /** @type {Record<string, () => void>} */ ({
@@ -16,7 +16,7 @@ const KEYS = /** @type {Record<string, () => void>} */ ({
 
 export function start() {
   $('map').addEventListener('keydown', (event) => {
-    const run = event.ctrlKey || event.metaKey || event.altKey ? undefined : KEYS[event.key];
+    const run = (about.label && event.key === 'Enter') || event.ctrlKey || event.metaKey || event.altKey ? undefined : KEYS[event.key];
     if (!run || (state.tool && event.key === 'Enter')) return;
     event.preventDefault();
     run();

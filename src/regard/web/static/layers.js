@@ -6,8 +6,7 @@ import { $, banner, make, percent } from './page.js';
 import { about, COLOURS, isShown, LAYERS, on, state, TITLES, update, updateLayer } from './state.js';
 import { onProgress, refreshScene, retry, shares } from './tiles.js';
 
-/** One line of the panel: a tick, and how opaque the layer is.
- * @param {string} name */
+/** One line of the panel: a tick, and how opaque the layer is. @param {string} name */
 function layerLine(name) {
   const tick = make('input', '', { type: 'checkbox', onchange: () => updateLayer(name, { visible: tick.checked }) });
   const slider = make('input', '', { type: 'range', min: '0', max: '100', step: '5', 'aria-label': `Opacity of ${TITLES[name]}`, oninput: () => updateLayer(name, { opacity: Number(slider.value) }) });
@@ -21,8 +20,7 @@ function layerLine(name) {
   return make('li', 'line', { 'data-layer': name }, make('label', 'text', {}, tick, make('span', '', {}, TITLES[name])), slider);
 }
 
-/** One class of the legend: tick, colour, name, alone, and its share of the view.
- * @param {{ name: string }} each @param {number} label */
+/** One class of the legend: tick, colour, name, alone, and its share of the view. @param {{ name: string }} each @param {number} label */
 function classLine({ name }, label) {
   const tick = make('input', '', { type: 'checkbox', onchange: () => toggle(label, tick.checked) });
   const colour = make('input', 'swatch', { type: 'color', 'aria-label': `Colour of ${name}`, title: 'Change the colour', oninput: () => update({ colours: state.colours.map((each, k) => (k === label ? colour.value : each)) }) });

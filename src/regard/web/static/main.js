@@ -4,6 +4,7 @@ import { onTrouble, json } from './api.js';
 import * as edit from './edit.js';
 import * as inspect from './inspect.js';
 import * as keys from './keys.js';
+import * as label from './label.js';
 import * as layers from './layers.js';
 import * as map from './map.js';
 import { $, banner, copy } from './page.js';
@@ -35,7 +36,7 @@ onTrouble((failure) => {
 
 document.title = `${about.scene} - regard`;
 $('name').textContent = about.scene;
-$('what').textContent = `${about.model.architecture}, ${about.map ? `map ${about.map}` : 'on-the-fly inference'}`;
+$('what').textContent = about.label ? `Labelling ${about.points.name}` : `${about.model.architecture}, ${about.map ? `map ${about.map}` : 'on-the-fly inference'}`;
 $('size').textContent = `${about.size[1].toLocaleString('en')} × ${about.size[0].toLocaleString('en')} px`;
 /** @type {HTMLInputElement} */ ($('url')).value = `${location.href.replace(/[?#].*/, '')}prediction/{z}/{x}/{y}.png`;
 $('qgis').hidden = about.xyz.kind !== 'earth';
@@ -48,8 +49,11 @@ $('fold').addEventListener('click', () => {
 new ResizeObserver(() => map.map.updateSize()).observe($('map'));
 map.start();
 layers.start();
-inspect.start();
 tools.start();
-edit.start();
+if (about.label) await label.start();
+else {
+  inspect.start();
+  edit.start();
+}
 keys.start();
 document.documentElement.dataset.ready = 'true';

@@ -1,6 +1,6 @@
 /** The map: the scene in its own pixels, with the layers on it; places are columns and rows from the top left. */
 
-import { Feature, ImageLayer, ImageTile, interactions, Map as OlMap, Point, Projection, RegularShape, Static, Stroke, Style, fromExtent, TileGrid, TileLayer, VectorLayer, VectorSource, View } from './ol.js';
+import { Feature, ImageLayer, ImageTile, interactions, Map as OlMap, Point, Polygon, Projection, RegularShape, Static, Stroke, Style, fromExtent, TileGrid, TileLayer, VectorLayer, VectorSource, View } from './ol.js';
 import { SIDE } from './colours.js';
 import { $ } from './page.js';
 import { about, LAYERS, on, state, update } from './state.js';
@@ -47,17 +47,15 @@ export function fit(duration = 0) {
   view.fit(EXTENT, { padding: [24, 24, 24, 24], duration });
 }
 
-/** Bring a pixel into the middle.
- * @param {Pixel} pixel */
-export function goTo(pixel, resolution = Math.min(1, view.getResolution())) {
-  view.animate({ center: toMap(pixel), resolution, duration: 300 });
+/** Bring a pixel into the middle. @param {Pixel} pixel */
+export function goTo(pixel, resolution = Math.min(1, view.getResolution()), duration = 300) {
+  view.animate({ center: toMap(pixel), resolution, duration });
 }
 
 export const zoomBy = (/** @type {number} */ steps) => view.animate({ resolution: view.getConstrainedResolution(view.getResolution() * 2 ** -steps), duration: 180 });
 export const centre = () => toPixel(view.getCenter());
 
-/** The columns and rows in view: left, top, right, bottom.
- * @returns {[number, number, number, number]} */
+/** The columns and rows in view: left, top, right, bottom. @returns {[number, number, number, number]} */
 export function extentInView() {
   const [left, bottom, right, top] = view.calculateExtent(map.getSize());
   return [Math.max(0, left), Math.max(0, -top), Math.min(WIDTH, right), Math.min(HEIGHT, -bottom)];
@@ -72,12 +70,17 @@ seen.update = () => {
   [seen.x, seen.y] = [view.getCenter()[0] / side, -view.getCenter()[1] / side];
 };
 
-/** Show a picture over the map, with the frame of what the model saw; null takes it away.
- * @param {{ picture: string, extent: number[] } | null} shown */
+/** Show a picture over the map, with the frame of what the model saw; null takes it away. @param {{ picture: string, extent: number[] } | null} shown */
 export function showOverlay(shown) {
   const [left, top, right, bottom] = shown?.extent ?? [0, 0, 0, 0], imageExtent = [left, -bottom, right, -top];
   overlay.setSource(shown ? new Static({ url: shown.picture, imageExtent, projection }) : null);
   frame.setGeometry(shown ? fromExtent(imageExtent) : undefined);
+}
+
+/** Outline what is labelled. @param {number[][]} corners in pixels */
+export function frameOf(corners) {
+  frame.setStyle([new Style({ stroke: new Stroke({ color: '#111', width: 4 }) }), new Style({ stroke: new Stroke({ color: '#ffd23f', width: 2 }) })]);
+  frame.setGeometry(new Polygon([corners.map(([x, y]) => [x, -y])]));
 }
 
 /** Cut the layers that a swipe hides to the left of its line. */
@@ -100,16 +103,14 @@ function renderLayers() {
   map.render();
 }
 
-/** Metres that a pixel is wide at a row; null without a place on Earth.
- * @param {number} row */
+/** Metres that a pixel is wide at a row; null without a place on Earth. @param {number} row */
 export function metresAt(row) {
   const { place } = about;
   if (!place) return null;
   return place.metres * (areaOfRow(row) / (areaOfRow(HEIGHT / 2) || 1));
 }
 
-/** The area of a pixel in a row, up to a factor: in degrees, rows shrink to the poles.
- * @param {number} row */
+/** The area of a pixel in a row, up to a factor: in degrees, rows shrink to the poles. @param {number} row */
 export function areaOfRow(row) {
   const { place } = about;
   if (!place?.geographic) return 1;

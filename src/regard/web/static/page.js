@@ -31,8 +31,7 @@ export function banner(kind, text, action, grave = true) {
   $('banners').append(make('div', grave ? 'banner grave' : 'banner', { 'data-kind': kind, 'data-text': text }, make('span', '', {}, text), ...(button ? [button] : [])));
 }
 
-/** Copy a text, or select it where the browser does not let pages copy.
- * @param {string} text @param {HTMLElement} near */
+/** Copy a text, or select it where the browser does not let pages copy. @param {string} text @param {HTMLElement} near */
 export async function copy(text, near) {
   try {
     await navigator.clipboard.writeText(text);

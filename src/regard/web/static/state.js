@@ -34,14 +34,12 @@ export const state = {
 /** @type {[string[], () => void][]} */
 const listeners = [];
 
-/** Call `render` now and whenever one of `parts` of the state is set.
- * @param {string[]} parts @param {() => void} render */
+/** Call `render` now and whenever one of `parts` of the state is set. @param {string[]} parts @param {() => void} render */
 export function on(parts, render) {
   listeners.push([parts, render]);
 }
 
-/** Change the state; whatever shows a changed part renders itself again.
- * @param {Partial<typeof state>} changes */
+/** Change the state; whatever shows a changed part renders itself again. @param {Partial<typeof state>} changes */
 export function update(changes) {
   Object.assign(state, changes);
   for (const [parts, render] of listeners) if (parts.some((part) => part in changes)) render();
@@ -53,8 +51,7 @@ export function updateLayer(name, change) {
   update({ layers: { ...state.layers, [name]: { ...state.layers[name], ...change } } });
 }
 
-/** Whether a class is shown.
- * @param {number} label */
+/** Whether a class is shown. @param {number} label */
 export const isShown = (label) => (state.alone === null ? !state.hidden.has(label) : state.alone === label);
 
 const round = (/** @type {number} */ value, digits = 2) => Number(value.toFixed(digits));
@@ -78,8 +75,7 @@ export function toHash() {
 const numbers = (text) => (text ?? '').split(',').filter(Boolean).map(Number).filter(Number.isFinite);
 const isClass = (/** @type {number} */ label) => Number.isInteger(label) && label >= 0 && label < COLOURS.length;
 
-/** Read what an address says; what it does not say, or says wrongly, stays as it is.
- * @param {string} hash */
+/** Read what an address says; what it does not say, or says wrongly, stays as it is. @param {string} hash */
 export function fromHash(hash) {
   const found = new URLSearchParams(hash.replace(/^#/, ''));
   const [x, y, resolution] = numbers(found.get('view')), [column, row] = numbers(found.get('at'));

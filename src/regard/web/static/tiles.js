@@ -43,8 +43,7 @@ const keyOf = (/** @type {{ z: number, x: number, y: number }} */ { z, x, y }) =
 const inView = (/** @type {Cell} */ { z, x, y }) => z === view.z && x >= view.left && x <= view.right && y >= view.top && y <= view.bottom;
 const distance = (/** @type {Cell} */ { x, y }) => Math.hypot(x + 0.5 - view.x, y + 0.5 - view.y);
 
-/** The loader of a layer's tiles for OpenLayers.
- * @param {string} layer @returns {(z: number, x: number, y: number) => Promise<HTMLCanvasElement>} */
+/** The loader of a layer's tiles for OpenLayers. @param {string} layer @returns {(z: number, x: number, y: number) => Promise<HTMLCanvasElement>} */
 export function loaderOf(layer) {
   return (z, x, y) => {
     const key = keyOf({ z, x, y }), canvas = document.createElement('canvas');
@@ -64,8 +63,7 @@ export function loaderOf(layer) {
 /** @param {Cell} cell @param {string} need */
 const has = (cell, need) => (need === 'scene' ? cell.scene !== null : cell[/** @type {'prediction' | 'labels'} */ (need)] !== null);
 
-/** Draw a cell in a layer, if what it needs is there or has failed, and hand the canvas to OpenLayers.
- * @param {Cell} cell @param {string} layer */
+/** Draw a cell in a layer, if what it needs is there or has failed, and hand the canvas to OpenLayers. @param {Cell} cell @param {string} layer */
 function show(cell, layer) {
   const [canvas, resolve] = cell.waiting.get(layer) ?? [cell.canvases.get(layer)?.deref(), null];
   const context = canvas?.getContext('2d', { willReadFrequently: true });
@@ -85,8 +83,7 @@ function show(cell, layer) {
 /** @param {Cell} cell */
 const showAll = (cell) => { for (const layer of [...cell.canvases.keys()]) show(cell, layer); };
 
-/** What a cell in view lacks next, by the layers that are visible; null where nothing, or not yet.
- * @param {Cell} cell @returns {Kind | null} */
+/** What a cell in view lacks next, by the layers that are visible; null where nothing, or not yet. @param {Cell} cell @returns {Kind | null} */
 function lacks(cell) {
   const wanted = new Set([...cell.canvases.keys()].filter((name) => state.layers[name].visible).flatMap((name) => NEEDS[name]));
   const kinds = /** @type {Kind[]} */ ([]);
@@ -118,8 +115,7 @@ function pump() {
   progress();
 }
 
-/** Hand over what has not come of a cell that left the view, empty: it is fetched when it is seen again.
- * @param {Cell} cell */
+/** Hand over what has not come of a cell that left the view, empty: it is fetched when it is seen again. @param {Cell} cell */
 function leave(cell) {
   for (const [canvas, resolve] of cell.waiting.values()) resolve(canvas);
   cell.waiting.clear();
@@ -164,8 +160,7 @@ function sceneQuery() {
   return { ...query, ...(cut === null ? {} : { cut }), ...(version ? { read: version } : {}) };
 }
 
-/** Note a failure, and when to try again; a changed file does not come back.
- * @param {Cell} cell @param {Kind} kind @param {unknown} error */
+/** Note a failure, and when to try again; a changed file does not come back. @param {Cell} cell @param {Kind} kind @param {unknown} error */
 function fail(cell, kind, error) {
   const tries = (cell.troubles.get(kind)?.tries ?? 0) + 1, final = tries > BACK_OFF.length || (error instanceof Failure && error.status === 409);
   const wait = BACK_OFF[Math.min(tries, BACK_OFF.length) - 1];
@@ -217,8 +212,7 @@ export function shares([left, top, right, bottom], area) {
   return sum ? Array.from(known, (each) => each / sum) : null;
 }
 
-/** What the tiles in view say of a pixel: its class and confidence; null where none has come.
- * @param {number} x @param {number} y */
+/** What the tiles in view say of a pixel: its class and confidence; null where none has come. @param {number} x @param {number} y */
 export function known(x, y) {
   const step = 2 ** (about.finest - view.z), column = Math.floor(x / step), row = Math.floor(y / step);
   const cell = cells.get(`${view.z}/${column >> 8}/${row >> 8}`), place = (row & 255) * SIDE + (column & 255);

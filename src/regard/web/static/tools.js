@@ -19,13 +19,12 @@ let draw = null;
 let drawn = null;
 
 /** @param {number} value @param {[number, string][]} units from large to small */
-function rounded(value, units) {
+export function rounded(value, units) {
   const [size, name] = units.find(([each]) => value >= each) ?? units[units.length - 1];
   return `${Number((value / size).toPrecision(5)).toLocaleString('en')} ${name}`;
 }
 
-/** Length and area of what is drawn, on the ellipsoid; in pixels where there is none.
- * @param {any} geometry */
+/** Length and area of what is drawn, on the ellipsoid; in pixels where there is none. @param {any} geometry */
 async function measure(geometry) {
   const isArea = geometry.getType() === 'Polygon', ring = (isArea ? geometry.getCoordinates()[0] : geometry.getCoordinates()).map(toPixel);
   if (ring.length < 2) return;
@@ -100,12 +99,10 @@ async function travel(event) {
   update({ pixel: { x: Math.floor(pixel.x), y: Math.floor(pixel.y) } });
 }
 
-/** Show a tool, or leave it if it is shown.
- * @param {string | null} tool */
+/** Show a tool, or leave it if it is shown. @param {string | null} tool */
 export const choose = (tool) => update({ tool: state.tool === tool ? null : tool });
 
-/** Write where the pointer is.
- * @param {any} event */
+/** Write where the pointer is. @param {any} event */
 function follow(event) {
   const pixel = toPixel(event.coordinate);
   $('where').textContent = isInside(pixel) ? (about.place ? `${coordinates(pixel)}  ·  pixel ${Math.floor(pixel.x)}, ${Math.floor(pixel.y)}` : `x ${Math.floor(pixel.x)}, y ${Math.floor(pixel.y)}`) : '';
