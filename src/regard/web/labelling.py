@@ -75,7 +75,7 @@ class Labelling(SceneView):
         same = own is None or own == pyproj.CRS(crs)
         return None if same else pyproj.Transformer.from_crs(crs, own, always_xy=True)
 
-    def _placed(self, corners: Float[np.ndarray, "n 4 2"], to_scene: Any) -> Float[np.ndarray, "n 4 2"]:
+    def _placed(self, corners: Float[np.ndarray, "n m 2"], to_scene: Any) -> Float[np.ndarray, "n m 2"]:
         """Corners on the ground in the scene's pixels."""
         flat = corners.reshape(-1, 2)
         if to_scene is not None:
