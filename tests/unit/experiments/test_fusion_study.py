@@ -18,6 +18,7 @@ import regard
 from experiments.fusion import diagnose, plan, run, table
 from experiments.fusion.arms import ARMS, DESIGNS, GMAC, RECIPE, SHORT_DESIGN, TOLERANCE
 from experiments.fusion.plan import Run, Size, next_run, schedule
+from regard.ops.losses import weighted_sum
 
 ROOT = Path(__file__).parents[3]
 FIVE = list("abcde")
@@ -134,6 +135,28 @@ def test_a_context_that_is_alike_everywhere_has_no_share(dual: regard.models.Seg
     assert shares["share_objects"] > 1e-8
     assert flat["share_objects"] < 1e-20
     assert flat["share_position"] > 1e-8
+
+
+def test_the_gradients_compared_are_those_of_disjoint_paths(dual: regard.models.Segmenter) -> None:
+    torch.manual_seed(3)
+    image, labels = torch.randn(2, 3, 32, 40, dtype=torch.float64), torch.randint(5, (2, 32, 40))
+    leaves = [dual.backbone(image)[-1].detach().requires_grad_() for _ in range(2)]  # for the branch, and for the rest
+
+    def gradient(leaf: int, cut: bool) -> torch.Tensor:
+        hooks = [
+            context.up.register_forward_hook(lambda _, __, x: x.detach() if cut else x) for context in dual.contexts
+        ]
+        hooks.append(dual.position_in.register_forward_pre_hook(lambda _, __: (leaves[0],)))
+        hooks.append(dual.backbone.register_forward_hook(lambda _, __, maps: [*maps[:-1], leaves[1]]))
+        loss = weighted_sum(dual.outputs(image), labels, dual.loss_weights)["loss"]
+        for hook in hooks:
+            hook.remove()
+        return torch.autograd.grad(loss, leaves[leaf])[0].flatten()
+
+    position, objects = gradient(0, cut=True), gradient(1, cut=False) - gradient(1, cut=True)
+    expected = float(position @ objects / position.norm() / objects.norm())
+    assert diagnose.conflict(dual, image, labels)["gradient_cosine"] == pytest.approx(expected, abs=1e-9)
+    assert abs(expected) > 1e-3
 
 
 @pytest.fixture
