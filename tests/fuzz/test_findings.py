@@ -33,11 +33,12 @@ from regard.errors import (
 from regard.files import digest
 from regard.io.even_odd import filled
 from regard.io.image import image_size
+from regard.io.raster import open_raster
 from regard.io.vectors import read_shapes
 from regard.mapping.journal import Journal
 from regard.mapping.sources import listed
 from regard.tensor_files import read_tensors
-from support import save_image, tiny
+from support import save_image, tiny, write_tif
 from tests.fuzz.formats import FORMATS
 from tests.fuzz.models import Touch
 from tests.fuzz.tables import POLYGONS, _vector
@@ -152,6 +153,15 @@ def test_a_geopackage_with_a_query_is_refused(tmp_path: Path) -> None:
         file.commit()
     with pytest.raises(ConfigError, match="has a query, 'much'"):
         read_shapes(path)
+
+
+def test_a_file_of_very_many_bands_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 65,535 each question about all bands takes seconds."""
+    path = write_tif(tmp_path / "a.tif", np.ones((3, 4, 4), np.uint8))
+    with open_raster(path):
+        monkeypatch.setattr("regard.io.gdal.MOST_BANDS", 2)
+    with pytest.raises(UnreadableImage, match="has 3 bands; 2 are read at most"):
+        open_raster(path)
 
 
 FORGED = [

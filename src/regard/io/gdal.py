@@ -25,6 +25,7 @@ from regard.errors import UnreadableImage
 from regard.io.source import Source
 
 BLOCK_LIMIT = 2**30  # bytes that one block of a file may ask for
+MOST_BANDS = 4096  # of a file: each is asked for its type, colour and tags
 CACHE_MB = 32  # of GDAL's blocks; by itself GDAL keeps a twentieth of the machine's memory
 GDAL_ERRORS = (rasterio.errors.RasterioError, CPLE_BaseError)
 XML = Environment(
@@ -44,8 +45,14 @@ def check_dataset(source: Source, dataset: Any) -> None:
     """Refuse what would fail later.
 
     Raises:
-        UnreadableImage: blocks above 1 GiB, complex numbers, a part that is missing, a photograph stored turned.
+        UnreadableImage: more than 4,096 bands, blocks above 1 GiB, complex numbers, a part that is missing, a
+            photograph stored turned.
     """
+    if dataset.count > MOST_BANDS:
+        raise UnreadableImage(
+            f"{source} has {dataset.count:,} bands; {MOST_BANDS:,} are read at most. If it is not damaged, choose bands: "
+            "gdal_translate -b."
+        )
     _check_blocks(source, dataset)
     _check_parts(source, dataset)
     _check_orientation(source, dataset)
