@@ -220,7 +220,7 @@ def test_what_gdal_says_of_a_compression_tells_its_loss(facts: dict[str, str], l
 
 def test_a_block_of_more_than_a_gibibyte_is_refused() -> None:
     def asked(height: int, dtype: str) -> Any:
-        names = SimpleNamespace(tags=lambda: {}, driver="GTiff", files=[])
+        names = SimpleNamespace(tags=lambda: {}, driver="GTiff", files=[], count=1)
         return SimpleNamespace(**vars(names), block_shapes=[(height, 2**15)], dtypes=[dtype])
 
     check_dataset(Source("a.tif"), asked(2**15, "uint8"))
