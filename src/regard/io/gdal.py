@@ -50,7 +50,7 @@ def check_dataset(source: Source, dataset: Any) -> None:
     """
     if dataset.count > MOST_BANDS:
         raise UnreadableImage(
-            f"{source} has {dataset.count:,} bands; {MOST_BANDS:,} are read at most. If it is not damaged, choose some: "
+            f"{source} has {dataset.count:,} bands; {MOST_BANDS:,} are read at most. If it is whole, choose some: "
             "gdal_translate -b."
         )
     _check_blocks(source, dataset)
