@@ -81,8 +81,12 @@ class Store:
 class Layout:
     """The windows of a scene at a stride, as :func:`regard.predict` takes them, and the base's features of each."""
 
-    def __init__(self, start: Refined, raster: Raster, windows: Windows, stride: int, store: Store) -> None:
+    def __init__(
+        self, start: Refined, raster: Raster, windows: Windows, stride: int, squares: tuple[int, ...], store: Store
+    ) -> None:
         self.start, self.raster, self.windows, self.stride, self.store = start, raster, windows, stride, store
+        self.squares = squares
+        self._known: dict[tuple[int, int], tuple[Tensor, ...] | None] = {}  # by row and column; None without data
         self.vertical, self.horizontal = axes(raster.size, windows, stride)
         identity: list[Any] = [
             raster.fingerprints,
@@ -138,29 +142,35 @@ class Layout:
             top, left = self.vertical.begins[row] * self.stride, self.horizontal.begins[column] * self.stride
             yield (row, column), here, rows[here] - top, columns[here] - left
 
+    def samples(self, rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"]) -> Samples:
+        """What a head may get of some pixels of the scene, those that hold data. A pixel is read once."""
+        pixels = list(zip(rows.tolist(), columns.tolist(), strict=True))
+        new = [place for place, pixel in enumerate(pixels) if pixel not in self._known]
+        self._read(rows[new], columns[new])
+        held = {place: known for place, pixel in enumerate(pixels) if (known := self._known[pixel]) is not None}
+        if not held:
+            width, classes = len(self.start.bands) * (1 + len(self.squares)), len(self.start.classes)
+            deep, seen, present = (torch.zeros(0, size).double() for size in (0, width, classes))
+        else:
+            deep, seen, present = (torch.stack(values) for values in zip(*held.values(), strict=True))
+        return Samples(deep, seen, present, torch.tensor([*held], dtype=torch.int64))
+
     @torch.inference_mode()
-    def samples(
-        self, rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"], squares: tuple[int, ...] = ()
-    ) -> Samples:
-        """What a head may look at in some pixels of the scene that hold data."""
-        parts, looking = [], looking_at_bands(self.start, squares)
+    def _read(self, rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"]) -> None:
+        looking = looking_at_bands(self.start, self.squares)
+        self._known.update(dict.fromkeys(zip(rows.tolist(), columns.tolist(), strict=True)))
         for window, here, y, x in self.by_window(rows, columns):
             pixels = self.pixels(window)
             held = pixels.valid[y, x]
             if not held.any():
                 continue
             image, at = self.image(pixels), (torch.from_numpy(y[held]), torch.from_numpy(x[held]))
-            deep = self.deep(window, image)
+            deep, size = self.deep(window, image), image.shape[-2:]
             seen = _all(looking.seen(image))[0, :, at[0], at[1]].T
-            features = torch.zeros(len(seen), 0) if deep is None else at_pixels(deep, at, image.shape[-2:])
-            present = at_pixels(self.start.answer(image, deep), at, image.shape[-2:])
-            parts.append(Samples(features.double(), seen.double(), present.double(), torch.from_numpy(here[held])))
-        if not parts:
-            width = len(self.start.bands) * (1 + len(squares))
-            deep, seen, present = (torch.zeros(0, size).double() for size in (0, width, len(self.start.classes)))
-            return Samples(deep, seen, present, torch.zeros(0, dtype=torch.int64))
-        every = Samples(*(torch.cat(values) for values in zip(*parts, strict=True)))
-        return every.chosen(every.valid.argsort())
+            features = torch.zeros(len(seen), 0) if deep is None else at_pixels(deep, at, size)
+            parts = (features, seen, at_pixels(self.start.answer(image, deep), at, size))
+            places = zip(rows[here[held]].tolist(), columns[here[held]].tolist(), strict=True)
+            self._known.update(zip(places, zip(*(values.double().cpu() for values in parts), strict=True), strict=True))
 
     @torch.inference_mode()
     def in_context(

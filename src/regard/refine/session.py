@@ -59,7 +59,9 @@ class Session:
         """The windows that a head of this kind is fitted and applied in."""
         stride = kind.stride(self.start)
         if stride not in self._layouts:
-            self._layouts[stride] = Layout(self.start, self.raster, self.windows, stride, self.store)
+            self._layouts[stride] = Layout(
+                self.start, self.raster, self.windows, stride, self.options.squares, self.store
+            )
         return self._layouts[stride]
 
     def task(self, labels: Labels, kind: Kind) -> tuple[Task, Labels]:
@@ -70,8 +72,8 @@ class Session:
         """
         layout, options = self.layout(kind), self.options
         rows, columns = layout.spread(REHEARSED, REHEARSED_WINDOWS, options.seed)
-        rehearsed = layout.samples(rows, columns, options.squares)
-        labelled = layout.samples(labels.rows, labels.columns, options.squares)
+        rehearsed = layout.samples(rows, columns)
+        labelled = layout.samples(labels.rows, labels.columns)
         labels = labels.chosen(labelled.valid.numpy())
         at = rows[rehearsed.valid.numpy()], columns[rehearsed.valid.numpy()]
         self._check(labels)

@@ -111,16 +111,21 @@ def _shown(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def try_on_blocks(start: Refined, task: Task, labels: Labels, kind: Kind) -> Trial:
-    """Fit a kind of head to a task without the labels of some blocks of ground, and score its answers there."""
-    block = blocks_of(labels)
-    fold = np.random.default_rng([task.seed, 3]).permutation(block.max() + 1)[block] % FOLDS
+def try_on_blocks(start: Refined, task: Task, labels: Labels, kind: Kind, share: float = 1.0) -> Trial:
+    """Fit a kind of head to a task without the labels of some blocks of ground, and score its answers there.
+
+    A smaller ``share`` of the other objects shows what more labels are worth.
+    """
+    block, rng = blocks_of(labels), np.random.default_rng([task.seed, 3])
+    fold = rng.permutation(block.max() + 1)[block] % FOLDS
+    used = np.isin(labels.objects, rng.permutation(every := np.unique(labels.objects))[: round(share * len(every))])
     classes, after = len(task.classes), torch.full_like(task.labels, -1)
     for number in np.unique(fold).tolist():
-        rest, held = (torch.from_numpy(np.flatnonzero(which)) for which in (fold != number, fold == number))
+        rest, held = (torch.from_numpy(np.flatnonzero(which)) for which in (used & (fold != number), fold == number))
         if len(rest):
             model = fitted(start, task.part(rest), kind.head, deep=kind.deep, bands=kind.bands)
-            after[held] = answers(model, task, held)
+            deep = task.in_context(model)[0] if model.config.head == "context" else task.labelled.deep
+            after[held] = answers(model, deep[held], task.labelled.seen[held]).argmax(dim=1)
     before = task.extended(task.labelled.present, UNKNOWN).argmax(dim=1)
     blocks = torch.tensor([len(np.unique(block[labels.labels == label])) for label in range(classes)])
     first, second = (_ious(predicted, task, blocks) for predicted in (before, after))
@@ -138,13 +143,11 @@ def blocks_of(labels: Labels) -> Int[np.ndarray, " n"]:
 
 
 @torch.no_grad()
-def answers(model: Refined, task: Task, which: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
-    """The labels that a model gives to some of the labelled pixels."""
-    deep = task.in_context(model)[0] if model.config.head == "context" else task.labelled.deep
-    maps = [values[which].T[None, :, :, None].float() for values in (deep, task.labelled.seen)]
-    looks = (bool(model.config.base), model.config.sees_bands)
-    deep_map, seen = (values if used else None for values, used in zip(maps, looks, strict=True))
-    return model.head(deep_map, seen, (len(which), 1))[0, :, :, 0].argmax(dim=0)
+def answers(model: Refined, deep: Float[Tensor, "n _"], seen: Float[Tensor, "n _"]) -> Float[Tensor, "n k"]:
+    """The logits of some pixels from their deep features, in context if the model has one, and their bands."""
+    looks = ((deep, bool(model.config.base)), (seen, model.config.sees_bands))
+    deep_map, seen_map = (values.T[None, :, :, None].float() if used else None for values, used in looks)
+    return model.head(deep_map, seen_map, (len(deep), 1))[0, :, :, 0].T
 
 
 def _ious(predicted: Int[Tensor, " n"], task: Task, blocks: Int[Tensor, " k"]) -> Float[Tensor, " k"]:
