@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyogrio.raw
 import rasterio
+import shapely
 from rasterio.transform import Affine
 
 NAMES = ("land", "roof", "water")
@@ -27,13 +29,15 @@ def pattern(height: int = 60, width: int = 90) -> np.ndarray:
     return labels
 
 
-def write_map(path: Path, labels: np.ndarray, place: dict[str, Any] = UTM, **profile: Any) -> Path:
+def write_map(
+    path: Path, labels: np.ndarray, place: dict[str, Any] = UTM, names: Sequence[str] = NAMES, **profile: Any
+) -> Path:
     """A class map as regard writes it, in its own words."""
     height, width = labels.shape
     size = {"count": 1, "height": height, "width": width, "dtype": labels.dtype.name, "nodata": 255}
     with rasterio.open(path, "w", driver="GTiff", **size, **place, **profile) as raster:
         raster.write(labels, 1)
-        raster.update_tags(regard_classes=json.dumps(NAMES))
+        raster.update_tags(regard_classes=json.dumps(names))
     return path
 
 
@@ -50,3 +54,11 @@ def label(points: Path, labels: np.ndarray, where: str = "1") -> Path:
         for fid, row, column in database.execute(chosen).fetchall():
             database.execute(f'UPDATE "{points.stem}" SET reference = ? WHERE fid = ?', [str(labels[row, column]), fid])
     return points
+
+
+def districts(path: Path, parts: dict[str, tuple[float, float, float, float]]) -> Path:
+    """A layer of boxes by name, in the coordinates of ``UTM``."""
+    boxes, names = [shapely.box(*box) for box in parts.values()], np.array([*parts], object)
+    layer = {"driver": "GPKG", "crs": "EPSG:32633", "geometry_type": "Polygon"}
+    pyogrio.raw.write(path, shapely.to_wkb(boxes), [names], ["name"], **layer)
+    return path

@@ -28,6 +28,7 @@ PUBLIC = {
     "polygons",
     "refine",
     "sample",
+    "accuracy",
 }  # and all of cli/
 
 

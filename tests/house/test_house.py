@@ -7,14 +7,14 @@ import pytest
 from house import House, measure
 
 LIMITS = {
-    "files": 187,
+    "files": 190,
     "files below 60 lines": 15,
     "files over 260 lines": 0,
     "median lines of a function": 8,
     "functions over 70 lines": 0,
     "functions over 7 parameters": 0,
     "import cycles": 0,
-    "lines": 26_550,  # 16,500 when the house was built; what came later has its share
+    "lines": 27_050,  # 16,500 when the house was built; what came later has its share
 }
 AT_LEAST = {"median lines of a file": 100, "lines": 15_000}
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 Z = 1.959963984540054  # of the standard normal distribution: 95 % lie within
 EXACT = 1e-9  # a standard error below it is 0 but for rounding
@@ -51,6 +51,11 @@ class LabelledSample:
         return np.bincount(self.stratum, minlength=len(self.area))
 
     @property
+    def ones(self) -> Float[np.ndarray, "n 1"]:
+        """1 for each point: the bottom of a share of the whole population."""
+        return np.ones((len(self.stratum), 1))
+
+    @property
     def weights(self) -> Float[np.ndarray, " n"]:
         """The ground that each point stands for; over a stratum's points this is the stratum's area."""
         return self.size * (self.area / _sums(self.size, self))[self.stratum]
@@ -70,7 +75,7 @@ class LabelledSample:
             centred = residuals - weights * (_sums(residuals, self) / self.area[:, None])[self.stratum]
             variance = (self._factors[:, None] * _sums(centred**2, self)).sum(axis=0)
             se = np.sqrt(variance) / total
-        return Estimate(value, se, *_wilson(value, se, (bottom != 0).sum(axis=0)))
+        return Estimate(value, se, *wilson(value, se, (bottom != 0).sum(axis=0)))
 
     @property
     def _factors(self) -> Float[np.ndarray, " h"]:
@@ -98,23 +103,36 @@ class Accuracies:
     area: Estimate
 
 
-def estimate(sample: LabelledSample, classes: int) -> Accuracies:
-    """The accuracies and areas of a map of so many classes."""
-    mapped, reference = (np.eye(classes)[labels] for labels in (sample.mapped, sample.reference))
-    both, every = mapped * reference, np.ones((len(sample.mapped), 1))
-    pairs = sample.mapped * classes + sample.reference
+def estimate(
+    sample: LabelledSample, classes: int, within: Bool[np.ndarray, " n"] | None = None, ground: float | None = None
+) -> Accuracies:
+    """The accuracies and areas of a map of so many classes; of the part of it where some points are ``within``.
+
+    All points have a part in the variance, since how many fall in a part is chance (domain estimation: Särndal,
+    Swensson and Wretman 1992, section 10.3). The areas of a part rest on its ``ground``, or without it on what the
+    points say of that, too.
+    """
+    here = np.ones(len(sample.mapped), bool) if within is None else within
+    mapped, reference = (np.eye(classes)[labels] * here[:, None] for labels in (sample.mapped, sample.reference))
+    both, every = mapped * reference, here[:, None].astype(float)
+    pairs = (sample.mapped * classes + sample.reference)[here]
     share = sample.ratios(reference, np.repeat(every, classes, axis=1))
-    shares = np.bincount(pairs, sample.weights, classes**2).reshape(classes, classes) / sample.area.sum()
+    whole, weights = float(sample.area.sum()), sample.weights[here]
+    shares = np.bincount(pairs, weights, classes**2).reshape(classes, classes) / max(weights.sum(), EXACT)
+    if within is None or ground is not None:
+        area = _areas(share, whole if ground is None else ground)
+    else:
+        area = _areas(sample.ratios(reference, np.ones(reference.shape)), whole)
     return Accuracies(
         counts=np.bincount(pairs, minlength=classes**2).reshape(classes, classes),
         shares=shares,
         overall=sample.ratios(both.sum(axis=1, keepdims=True), every),
-        users=_exact(sample.ratios(both, mapped), sample, classes),
+        users=_exact(sample.ratios(both, mapped), sample, here),
         producers=sample.ratios(both, reference),
         f1=sample.ratios(2 * both, mapped + reference),
         iou=sample.ratios(both, np.maximum(mapped, reference)),
         share=share,
-        area=_areas(share, float(sample.area.sum())),
+        area=area,
     )
 
 
@@ -124,11 +142,11 @@ def design_effect(share: Estimate, points: int) -> float:
     return float(share.se[0]) ** 2 / plain if plain > 0 else math.nan
 
 
-def _exact(users: Estimate, sample: LabelledSample, classes: int) -> Estimate:
+def _exact(users: Estimate, sample: LabelledSample, here: Bool[np.ndarray, " n"]) -> Estimate:
     """User's accuracies with the interval of Clopper and Pearson where a class is one stratum of few points."""
     low, high = users.low.copy(), users.high.copy()
-    for label in range(classes):
-        own = sample.mapped == label
+    for label in range(len(low)):
+        own = here & (sample.mapped == label)
         strata, points = np.unique(sample.stratum[own]), int(own.sum())
         if len(strata) == 1 and points < min(FEW, sample.pixels[strata[0]]):
             low[label], high[label] = clopper_pearson(int((sample.reference[own] == label).sum()), points)
@@ -165,7 +183,7 @@ def _areas(share: Estimate, total: float) -> Estimate:
     return Estimate(*(total * part for part in (share.value, share.se, low, high)))
 
 
-def _wilson(value: Numbers, se: Numbers, points: Int[np.ndarray, "*k"]) -> tuple[Numbers, Numbers]:
+def wilson(value: Numbers, se: Numbers, points: Int[np.ndarray, "*k"]) -> tuple[Numbers, Numbers]:
     """Wilson's score interval for a share whose standard error says how large a simple random sample it is worth."""
     with np.errstate(invalid="ignore", divide="ignore"):
         worth = np.where(se > EXACT, value * (1 - value) / se**2, points)

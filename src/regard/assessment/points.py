@@ -83,6 +83,10 @@ class Points(NamedTuple):
     block: int
     fingerprint: str
 
+    def places(self) -> list[tuple[int, int]]:
+        """Row and column of each point."""
+        return list(zip(self.rows.tolist(), self.columns.tolist(), strict=True))
+
 
 def read_points(source: str | Path) -> Points:
     """The points of a sample, in any vector format that has kept their columns.

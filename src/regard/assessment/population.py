@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,32 @@ class Place(NamedTuple):
     strata: Int[np.ndarray, " n"]
 
 
+class Zones(NamedTuple):
+    """Polygons in pixels of a map, each with the number of its name among ``names``; the first is the ground outside.
+    Where two overlap the later holds.
+    """
+
+    shapes: np.ndarray
+    numbers: Int[np.ndarray, " n"]
+    names: list[str]
+
+    @classmethod
+    def of(cls, layer: str | Path | None, source: LabelMap) -> Zones:
+        """The polygons of a layer; without any, all ground is outside."""
+        if layer is None:
+            return cls(np.empty(0, object), np.empty(0, int), [OUTSIDE])
+        shapes, found = _polygons(layer, source)
+        names, inverse = np.unique(found, return_inverse=True)
+        return cls(shapes, inverse + 1, [OUTSIDE, *names.tolist()])
+
+    def at(self, rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """The number of the name at some pixels."""
+        boxes = [Box(row, column, 1, 1) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)]
+        near = [reaching(self.shapes, box) for box in boxes]
+        parts = zip(boxes, near, strict=True)
+        return np.array([rasterise(self.shapes[n], self.numbers[n], box, fill=0)[0, 0] for box, n in parts], int)
+
+
 class Population:
     """The units of a class map, pixels or blocks, that have data and lie in the area of interest, each in one stratum.
 
@@ -47,11 +74,8 @@ class Population:
         self.map = source
         self.area: Any = None if options.aoi is None else area_of_interest(options.aoi, source.raster)
         self.ground = Ground.of(source.crs, source.transform)
-        self.shapes, self.zones, self.names = np.empty(0, object), np.empty(0, int), [OUTSIDE]
-        if options.strata is not None:
-            self.shapes, found = _polygons(options.strata, source)
-            names, inverse = np.unique(found, return_inverse=True)
-            self.names, self.zones = [OUTSIDE, *names.tolist()], inverse + 1
+        zones = Zones.of(options.strata, source)
+        self.shapes, self.zones, self.names = zones.shapes, zones.numbers, zones.names
         self.certainty, self.levels = certainty, options.levels if certainty is not None else ()
         self.units, self.reach = Units(options.block or 1), options.boundary or 0
         self.parts = len(self.names) * len(source.classes) * (len(self.levels) + 1)
@@ -109,7 +133,7 @@ class Population:
                 weights = np.where(labels < len(self.map.classes), cells.areas(Box(top, 0, *labels.shape)), 0)
                 areas += np.bincount(strata.ravel(), self.units.sums(weights).ravel(), self.most + 1)[: self.most]
         if not pixels.any():
-            raise ConfigError(f"{self.map.raster.source.name} has no pixel with data in the area. Choose another area.")
+            raise ConfigError(f"{self.map.name} has no pixel with data in the area. Choose another area.")
         return [self._stratum(index, pixels, areas) for index in np.flatnonzero(pixels).tolist()], digest.hexdigest()
 
     def _stratum(self, index: int, pixels: np.ndarray, areas: np.ndarray) -> Stratum:

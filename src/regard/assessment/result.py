@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from regard.assessment import change
+from regard.assessment.agreement import Agreement
 from regard.assessment.estimate import Accuracies, Estimate, Z, design_effect
 from regard.classes import ClassMap
 from regard.errors import counted
@@ -18,12 +20,23 @@ HECTARE = 10_000.0  # m²
 
 
 @dataclass(frozen=True, eq=False)
+class SubArea:
+    """What the points say of a part of the map; ``mapped`` is None where only a part of the map was sampled."""
+
+    name: str
+    points: int
+    estimates: Accuracies
+    mapped: Float[np.ndarray, " k"] | None
+
+
+@dataclass(frozen=True, eq=False)
 class Accuracy:
     """How accurate a map is, all with standard errors and 95 % intervals.
 
     ``mapped`` is the area of each class on the map, ``assisted`` that with the help of probabilities; areas are in m²,
     or in pixels without ``ground``. ``block`` is the side of the units in pixels. ``unlabelled`` points are left out.
-    ``caution`` says where the intervals are too narrow; empty if nothing is known of it.
+    ``caution`` says where the intervals are too narrow; empty if nothing is known of it. ``changed`` is the share of
+    the ground that has changed, where the classes are pairs of two dates.
     """
 
     map: str
@@ -37,32 +50,54 @@ class Accuracy:
     caution: str
     assisted: Estimate | None = None
     block: int = 1
+    sub_areas: tuple[SubArea, ...] = ()
+    changed: Estimate | None = None
+    agreement: Agreement | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, as JSON has them; null where the points say nothing."""
-        found, total = self.estimates, self.mapped.sum()
-        overall = {name: values[0] for name, values in _told("overall_accuracy", found.overall).items()}
-        facts: dict[str, Any] = {"map": self.map, "points": self.points, "unlabelled": self.unlabelled} | overall
-        facts |= {
-            "overall_accuracy_design_effect": self.design_effect,
-            "overall_accuracy_se_with_100_more": self.with_more(),
-        }
-        facts |= {
-            "block": self.block,
-            "strata": self.strata,
-            "caution": self.caution,
-            "classes": list(self.classes.names),
-        }
+        facts: dict[str, Any] = {"map": self.map, "points": self.points, "unlabelled": self.unlabelled}
+        facts |= {"block": self.block, "strata": self.strata, "caution": self.caution}
+        facts |= {"classes": list(self.classes.names), **self._figures(self.estimates)}
+        facts["overall_accuracy_design_effect"] = self.design_effect
+        facts["overall_accuracy_se_with_100_more"] = self.with_more()
+        if self.assisted is not None and self.ground:
+            helped = _told("area_m2_assisted", self.assisted)
+            facts |= {key: self._by_class(values) for key, values in helped.items()}
+        facts |= self._mapped(self.mapped) | self._change()
+        if self.sub_areas:
+            facts["sub_areas"] = {part.name: self._part(part) for part in self.sub_areas}
+        return facts if self.agreement is None else facts | {"agreement": self.agreement.as_dict()}
+
+    def _figures(self, found: Accuracies) -> dict[str, Any]:
+        """All estimates of the map or of a sub-area."""
+        facts: dict[str, Any] = {key: values[0] for key, values in _told("overall_accuracy", found.overall).items()}
         named = [("users_accuracy", found.users), ("producers_accuracy", found.producers), ("f1", found.f1)]
         for name, part in [*named, ("iou", found.iou), ("area_share", found.share), ("area_m2", found.area)]:
             known = name != "area_m2" or self.ground
             facts |= {key: self._by_class(values if known else None) for key, values in _told(name, part).items()}
-        if self.assisted is not None and self.ground:
-            helped = _told("area_m2_assisted", self.assisted)
-            facts |= {key: self._by_class(values) for key, values in helped.items()}
-        facts["mapped_share"] = self._by_class((self.mapped / total).tolist())
-        facts["mapped_m2"] = self._by_class(self.mapped.tolist() if self.ground else None)
         return facts | {"error_matrix": found.counts.tolist(), "error_matrix_share": found.shares.tolist()}
+
+    def _mapped(self, mapped: np.ndarray) -> dict[str, Any]:
+        area = self._by_class(mapped.tolist() if self.ground else None)
+        return {"mapped_share": self._by_class((mapped / mapped.sum()).tolist()), "mapped_m2": area}
+
+    def _part(self, part: SubArea) -> dict[str, Any]:
+        known = {} if part.mapped is None else self._mapped(part.mapped)
+        return {"points": part.points, **self._figures(part.estimates), **known}
+
+    def _change(self) -> dict[str, Any]:
+        """The areas from class to class, and how much has changed."""
+        if self.changed is None:
+            return {}
+        names, total = self.classes.names, float(self.mapped.sum()) if self.ground else math.nan
+        facts = {key: values[0] for key, values in _told("changed_share", self.changed).items()}
+        area = Estimate(*(total * values for values in self.changed))
+        facts |= {key: values[0] for key, values in _told("changed_m2", area).items()}
+        if self.ground:
+            areas = _told("from_to_m2", self.estimates.area)
+            facts |= {key: change.nested(names, values) for key, values in areas.items()}
+        return facts
 
     @property
     def design_effect(self) -> float | None:
@@ -73,6 +108,14 @@ class Accuracy:
     def with_more(self, points: int = 100) -> float:
         """The standard error of the overall accuracy that so many more points, shared alike, would leave."""
         return float(self.estimates.overall.se[0]) * math.sqrt(self.points / (self.points + points))
+
+    def text(self) -> str:
+        """All of it in sentences and Markdown tables."""
+        caution = [f"Caution: {self.caution}"] if self.caution else []
+        agreement = [] if self.agreement is None else [self.agreement.heading()]
+        more = [f"changed: {_percent(self.changed, 0)} % of the ground", self.change_table()] if self.changed else []
+        more += [self.sub_area_table()] if self.sub_areas else []
+        return "\n\n".join([self.heading(), self.worth(), *agreement, *caution, self.table(), self.matrix(), *more])
 
     def worth(self) -> str:
         """What the design and 100 more points are worth, in a sentence."""
@@ -109,9 +152,32 @@ class Accuracy:
         lines = [_row([*heads, *areas]), _row(["---", *["---:"] * (len(heads) + len(areas) - 1)])]
         for k, name in enumerate(self.classes.names):
             accuracies = [_percent(part, k) for part in (found.users, found.producers, found.f1, found.iou)]
-            each = [f"{self.extent(part.value[k])} ± {self.extent(Z * part.se[k])}" for part in areas.values()]
+            each = [self.with_margin(part, k) for part in areas.values()]
             lines.append(_row([name, *accuracies, self.extent(self.mapped[k]), *each]))
         return "\n".join(lines)
+
+    def sub_area_table(self) -> str:
+        """Each sub-area as a Markdown table: its accuracy and the area of each class, with 95 % intervals."""
+        heads = ["sub-area", "points", "overall accuracy, %", *(f"{name}, {self.unit}" for name in self.classes.names)]
+        lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+        for part in self.sub_areas:
+            each = [self.with_margin(part.estimates.area, k) for k in range(len(self.classes))]
+            lines.append(_row([part.name, part.points, _percent(part.estimates.overall, 0), *each]))
+        return "\n".join(lines)
+
+    def change_table(self) -> str:
+        """The areas from class (rows) to class (columns) as a Markdown table, with 95 % intervals."""
+        cells = [self.with_margin(self.estimates.area, k) for k in range(len(self.classes))]
+        rows = change.nested(self.classes.names, cells)
+        later = list(dict.fromkeys(name for row in rows.values() for name in row))
+        lines = [_row([f"from \\ to, {self.unit}", *later]), _row(["---", *["---:"] * len(later)])]
+        return "\n".join(lines + [_row([name, *(row.get(to, "–") for to in later)]) for name, row in rows.items()])
+
+    def with_margin(self, areas: Estimate, k: int) -> str:
+        """An area with half of its interval."""
+        if math.isnan(areas.value[k]):
+            return "–"
+        return f"{self.extent(areas.value[k])} ± {self.extent(Z * areas.se[k])}"
 
     def matrix(self) -> str:
         """The error matrix as a Markdown table: points, mapped class by reference class."""

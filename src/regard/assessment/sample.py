@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from regard.assessment.change import open_maps
 from regard.assessment.design import Stratum, allocated, deviations
 from regard.assessment.options import Allocation, SampleOptions, Unit
 from regard.assessment.points import HIDDEN, PointWriter
@@ -18,7 +19,7 @@ from regard.assessment.population import Place, Population
 from regard.assessment.units import Units
 from regard.errors import ConfigError, counted
 from regard.files import check_targets, refuse_to_replace
-from regard.io.class_map_file import LabelMap, open_confidence, open_label_map
+from regard.io.class_map_file import LabelMap, open_confidence
 from regard.io.raster import to_map
 
 
@@ -68,6 +69,7 @@ def sample(
     map: str | Path,
     out: str | Path | None = None,
     *,
+    later: str | Path | None = None,
     points: int | None = None,
     per_class: Mapping[str, int] | Mapping[int, int] | Sequence[str] = (),
     target_se: float | None = None,
@@ -88,6 +90,8 @@ def sample(
 
     The layer has an empty column ``reference``: fill it with the class that each point's pixel has in truth, by name or
     value, without a look at the map. Then ``regard.accuracy(map, out)`` estimates how accurate the map is.
+
+    With a ``later`` map of the same grid, the classes are pairs, such as "forest > town": label the change.
 
     The map is read twice in pieces, so its size does not matter. The same seed draws the same pixels. Without ``out``
     nothing is drawn: the design says how many points it takes. The other options are those of
@@ -118,11 +122,11 @@ def sample(
     if target is not None:
         if target.suffix.lower() != ".gpkg":
             raise ConfigError(f"points go to a GeoPackage, with their form; got {target.name}. Name it .gpkg.")
-        check_targets([target], [Path(map)])
+        check_targets([target], [Path(map), *([] if later is None else [Path(later)])])
         if not overwrite:
             refuse_to_replace([target], ", and its labels would be lost")
     with ExitStack() as stack:
-        source = stack.enter_context(open_label_map(Path(map)))
+        source = stack.enter_context(open_maps(Path(map), None if later is None else Path(later)))
         certainty = None if confidence is None else stack.enter_context(open_confidence(Path(confidence), source))
         population = Population(source, options, certainty)
         design = _designed(population, options)
@@ -147,7 +151,7 @@ def _designed(population: Population, options: SampleOptions) -> SampleDesign:
     left = 1 - np.array(points) / [stratum.pixels for stratum in strata]
     error = float(np.sqrt(np.sum((sizes / sizes.sum() * spread) ** 2 * left / points)))
     full = tuple(replace(stratum, points=count) for stratum, count in zip(strata, points, strict=True))
-    return SampleDesign(population.map.raster.source.name, digest, options, full, error)
+    return SampleDesign(population.map.name, digest, options, full, error)
 
 
 def _write(target: Path, source: LabelMap, design: SampleDesign, place: Place) -> None:

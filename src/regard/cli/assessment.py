@@ -27,6 +27,7 @@ def sample(
     /,
     *,
     out: Out | None = None,
+    later: Path | None = None,
     options: Annotated[_Options, Parameter(name="*")] = _Options(),
     overwrite: bool = False,
 ) -> Answer:
@@ -36,19 +37,31 @@ def sample(
         map_: A class map of regard (.tif).
         out: The points to write (.gpkg), with a form for QGIS. Without it, the command says how many points the design
             takes and draws none.
+        later: The map of a later date on the same grid: the classes are then pairs, such as "forest > town", and the
+            points say what has changed.
         options: How many points, and where.
         overwrite: Replace an existing file, with its labels.
     """
     from regard.assessment.sample import sample as draw
     from regard.assessment.sample import summary
 
-    design = draw(map_, out, **vars(options), overwrite=overwrite)
+    design = draw(map_, out, later=later, **vars(options), overwrite=overwrite)
     return Answer({"files": [] if out is None else [str(out)], **design.as_dict()}, summary(design, out))
 
 
 @app.command
 def accuracy(
-    map_: Map, points: Path, /, *, out: Out | None = None, probabilities: Path | None = None, overwrite: bool = False
+    map_: Map,
+    points: Path,
+    /,
+    *,
+    out: Out | None = None,
+    later: Path | None = None,
+    probabilities: Path | None = None,
+    sub_areas: str | None = None,
+    second: Path | None = None,
+    disagreements: Path | None = None,
+    overwrite: bool = False,
 ) -> Answer:
     """Estimate the accuracy of a class map and the areas of its classes from labelled points, with 95 % intervals.
 
@@ -56,9 +69,16 @@ def accuracy(
         map_: The class map that the points were drawn from.
         points: The file of regard sample, its column reference filled with class names or values.
         out: A page to write (.html).
+        later: The map of the later date, if the points were drawn with one.
         probabilities: The raster of regard predict --probabilities of this map: also gives areas with its help, whose
             intervals are mostly narrower.
-        overwrite: Replace an existing page.
+        sub_areas: A layer of polygons, such as districts: FILE or FILE|layername=LAYER. Gives the same figures for each
+            name in its column name.
+        second: A copy of the points that another person has labelled: gives the agreement of the two and Cohen's kappa.
+            All else rests on the first.
+        disagreements: With --second: a file to write (.gpkg) with the labels on which both agree; the others are left
+            open, for both to fill in.
+        overwrite: Replace existing files.
     """
     from regard.assessment.accuracy import accuracy as estimate
     from regard.files import check_targets, refuse_to_replace
@@ -67,15 +87,14 @@ def accuracy(
         check_targets([out], [map_, points])
         if not overwrite:
             refuse_to_replace([out], "")
-    found = estimate(map_, points, probabilities=probabilities)
+    about = {"later": later, "probabilities": probabilities, "sub_areas": sub_areas, "second": second}
+    found = estimate(map_, points, **about, disagreements=disagreements, overwrite=overwrite)
     if out is not None:
         from regard.reports.page import report
 
         report(found, out)
-    files = [] if out is None else [str(out)]
-    caution = [f"Caution: {found.caution}"] if found.caution else []
-    text = "\n\n".join([found.heading(), found.worth(), *caution, found.table(), found.matrix(), *files])
-    return Answer({"files": files, **found.as_dict()}, text)
+    files = [str(file) for file in (out, disagreements) if file is not None]
+    return Answer({"files": files, **found.as_dict()}, "\n\n".join([found.text(), *files]))
 
 
 @app.command

@@ -30,6 +30,7 @@ class LabelMap:
         self.raster = raster
         self.classes = classes
         self.size = raster.size
+        self.name = raster.source.name
         self.crs = raster.crs
         nodata = raster.nodata
         self.nodata: int | None = int(nodata) if nodata is not None and math.isfinite(nodata) else None

@@ -141,7 +141,7 @@ def test_a_census_of_blocks_gives_the_map_of_blocks(tmp_path: Path, side: int) -
 def test_blocks_have_no_probabilities(tmp_path: Path) -> None:
     made = write_map(tmp_path / "map.tif", pattern())
     regard.sample(made, tmp_path / "points.gpkg", points=20, unit="block", block=2)
-    with pytest.raises(ConfigError, match="probabilities need pixels"):
+    with pytest.raises(ConfigError, match="the points are blocks"):
         regard.accuracy(made, label(tmp_path / "points.gpkg", pattern()), probabilities=made)
 
 
