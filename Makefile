@@ -22,7 +22,14 @@ LOCKED := .venv-locked/bin
 viewer:
 	cd viewer && npm install --no-package-lock --no-audit --no-fund && npm run build && npm run check
 
-.PHONY: demo demo-locked viewer test check coverage nightly test-oldest bench gpu gpu-wheels study docs lock wheels sbom audit workflows clean
+# The viewer's modules alone, linted (Biome) and with their JSDoc types checked (tsc); no script of a package is run.
+viewer-check:
+	@if ! command -v npm >/dev/null; then echo "The viewer's modules are not checked: npm is not installed."; \
+	elif ! (cd viewer && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --silent); then \
+		echo "The viewer's modules are not checked: npm could not install Biome and TypeScript."; \
+	else cd viewer && npm run --silent check; fi
+
+.PHONY: demo demo-locked viewer viewer-check test check coverage nightly test-oldest bench gpu gpu-wheels study docs lock wheels sbom audit workflows clean
 
 demo: $(READY)
 	$(BIN)/regard demo --out $(OUT)
@@ -56,7 +63,7 @@ coverage: $(READY)
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python tests/house/coverage_by_room.py
 
-check: $(READY)
+check: $(READY) viewer-check
 	$(BIN)/ruff format --check src tests benchmarks examples experiments
 	$(BIN)/ruff check src tests benchmarks examples experiments
 	$(BIN)/mypy

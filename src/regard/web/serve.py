@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections import Counter
 from contextlib import closing, suppress
 from typing import Any
 
@@ -24,10 +25,18 @@ REQUEST_TIMEOUT = 10.0  # seconds that a request may take to arrive
 ANSWER_TIMEOUT = 60.0  # seconds that a client may take to read what was sent to it
 MOST_CONNECTIONS = 128
 LONGEST_HEADER = 16_384
+EVERYWHERE = (
+    "Every machine of the network can connect, unencrypted: who has the address sees the scene, and writes where you "
+    "do. From another machine: {url}\n"
+)
 
 
 class TimeoutProtocol(H11Protocol):
-    """Disconnects clients that finish no request or read no answer; beyond ``MOST_CONNECTIONS``, who waits longest."""
+    """Disconnects clients that finish no request or read no answer.
+
+    Beyond ``MOST_CONNECTIONS``, of the address with the most silent ones the one that is silent longest: a flood from
+    elsewhere pushes out itself, not the owner.
+    """
 
     request_timeout, answer_timeout = REQUEST_TIMEOUT, ANSWER_TIMEOUT
     _awaited: float | None = None  # the seconds of the timer that runs
@@ -39,8 +48,9 @@ class TimeoutProtocol(H11Protocol):
         self.began = self.loop.time()
         self._watch()
         if len(self.connections) > MOST_CONNECTIONS:
-            others: list[Any] = list(self.connections)
-            oldest = min((each for each in others if each.conn.their_state is h11.IDLE), key=lambda each: each.began)
+            silent: list[Any] = [each for each in [*self.connections] if each.conn.their_state is h11.IDLE]
+            crowd = Counter(map(_address, silent)).most_common(1)[0][0]
+            oldest = min((each for each in silent if _address(each) == crowd), key=lambda each: each.began)
             self.connections.discard(oldest)
             oldest.transport.abort()
 
@@ -72,6 +82,11 @@ class TimeoutProtocol(H11Protocol):
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
         self._awaited = seconds
+
+
+def _address(connection: Any) -> str | None:
+    """The machine at the other end."""
+    return connection.client[0] if connection.client else None
 
 
 class Server(uvicorn.Server):
@@ -113,6 +128,18 @@ def server_of(viewer: SceneView, token: str, *, host: str = "127.0.0.1") -> Serv
     return server
 
 
+def own_address() -> str:
+    """The address by which other machines of the network reach this one; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line, suppress(OSError):
+        line.connect(("192.0.2.1", 9))  # of the net that documents use: it leads out by the usual way
+        return line.getsockname()[0]
+    return socket.gethostname()
+
+
+def _url(host: str, port: int, token: str) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/{token}/"
+
+
 def serve(viewer: SceneView, *, host: str = "127.0.0.1", port: int = 0, browser: bool = True) -> str:
     """Show the viewer until Ctrl-C; its address.
 
@@ -121,9 +148,10 @@ def serve(viewer: SceneView, *, host: str = "127.0.0.1", port: int = 0, browser:
     """
     token = secrets.token_urlsafe(16)
     with listen(host, port) as listener:
-        name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-        url = f"http://{name}:{listener.getsockname()[1]}/{token}/"
-        print(f"Viewer: {url}\n{viewer.hint.format(url=url)}Stop with Ctrl-C.", file=sys.stderr, flush=True)
+        port, everywhere = listener.getsockname()[1], host in ("0.0.0.0", "::")
+        url = _url(("127.0.0.1" if host == "0.0.0.0" else "::1") if everywhere else host, port, token)
+        shared = EVERYWHERE.format(url=_url(own_address(), port, token)) if everywhere else ""
+        print(f"Viewer: {url}\n{shared}{viewer.hint.format(url=url)}Stop with Ctrl-C.", file=sys.stderr, flush=True)
         server = server_of(viewer, token, host=host)
         if browser:
             threading.Timer(0.5, webbrowser.open, [url]).start()

@@ -137,3 +137,58 @@ def test_beyond_the_most_connections_the_longest_silent_makes_room(monkeypatch: 
 
     asyncio.run(connect())
     assert [transport.abort.called for transport in transports] == [True, False, False]
+
+
+def test_a_crowd_of_one_address_pushes_out_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MOST_CONNECTIONS", 3)
+    ends = {"owner": "192.168.0.2", "first": "192.168.0.9", "second": "192.168.0.9", "third": "192.168.0.9"}
+    transports = {
+        name: Mock(**{"get_extra_info.side_effect": {"peername": (address, 1)}.get}) for name, address in ends.items()
+    }
+
+    async def connect() -> None:
+        config, state = uvicorn.Config(Mock(), log_config=None, ws="none", lifespan="off"), ServerState()
+        config.load()
+        for transport in transports.values():
+            TimeoutProtocol(config, state, {}, asyncio.get_running_loop()).connection_made(transport)
+            await asyncio.sleep(0.01)
+
+    asyncio.run(connect())
+    assert [name for name, transport in transports.items() if transport.abort.called] == ["first"]
+
+
+def test_a_flood_without_the_token_does_not_block_the_owner(running: Place) -> None:
+    """Threads ask, and open lines in silence, as fast as they can; each request of the owner is answered meanwhile."""
+    over, asked = threading.Event(), []
+
+    def flood() -> None:
+        lines: list[socket.socket] = []
+        while not over.is_set():
+            with suppress(OSError):
+                asked.append(exchange(running, b"GET /wrong/about.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")[:12])
+                lines.append(socket.create_connection(running, timeout=5, source_address=("127.0.0.2", 0)))
+        for line in lines:
+            line.close()
+
+    threads = [threading.Thread(target=flood) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert all(lives(running) for _ in range(30))
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(10)
+    assert set(asked) <= {b"HTTP/1.1 404", b""} and len(asked) > 30
+
+
+@pytest.mark.parametrize(("host", "shared"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_to_listen_everywhere_is_said_in_words(
+    plain: Viewer, host: str, shared: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Server, "run", lambda self, sockets: None)
+    serve.serve(plain, host=host, browser=False)
+    said = capsys.readouterr().err
+    assert said.startswith("Viewer: http://127.0.0.1:")
+    assert ("Every machine of the network can connect, unencrypted" in said) == shared
+    assert (f"From another machine: http://{serve.own_address()}:" in said) == shared

@@ -7,25 +7,14 @@ const TOKEN = location.pathname.split('/')[1];
 /** What went wrong, in words for the page; `status` is 0 where no answer came. */
 export class Failure extends Error {
   /** @param {number} status @param {string} message */
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
+  constructor(status, message) { super(message); this.status = status; }
 }
 
-/** @type {Set<(failure: Failure | null) => void>} */
-const listeners = new Set();
+/** @type {Set<(failure: Failure | null) => void>} */ const listeners = new Set();
 
-/** Call `listener` with each failure that concerns the whole page (server gone, file changed), and null when it ends.
- * @param {(failure: Failure | null) => void} listener */
-export function onTrouble(listener) {
-  listeners.add(listener);
-}
-
-/** @param {Failure | null} failure */
-function tell(failure) {
-  for (const listener of listeners) listener(failure);
-}
+/** Call `listener` with each failure that concerns the whole page (server gone, file changed), and null when it ends. @param {(failure: Failure | null) => void} listener */
+export function onTrouble(listener) { listeners.add(listener); }
+/** @param {Failure | null} failure */ function tell(failure) { for (const listener of listeners) listener(failure); }
 
 const WORDS = /** @type {Record<number, string>} */ ({
   0: 'The viewer does not answer. Is it still running in the terminal?',
@@ -37,21 +26,18 @@ const WORDS = /** @type {Record<number, string>} */ ({
   507: 'The disk is full.',
 });
 
-/** @param {number} time @param {AbortSignal} [signal] */
-const pause = (time, signal) => new Promise((resolve, reject) => {
+/** @param {number} time @param {AbortSignal} [signal] */ const pause = (time, signal) => new Promise((resolve, reject) => {
   setTimeout(resolve, time);
   signal?.addEventListener('abort', () => reject(signal.reason));
 });
 
-/** @param {Response} response */
-async function failed(response) {
+/** @param {Response} response */ async function failed(response) {
   let text = WORDS[response.status] ?? `The viewer answered ${response.status}.`;
   if (response.headers.get('content-type') === 'application/json') text = (await response.json()).error ?? text;
   return new Failure(response.status, text);
 }
 
-/** @param {string} url @param {RequestInit} how @param {AbortSignal} [signal] */
-async function once(url, how, signal) {
+/** @param {string} url @param {RequestInit} how @param {AbortSignal} [signal] */ async function once(url, how, signal) {
   const limits = [AbortSignal.timeout(LONGEST), ...(signal ? [signal] : [])];
   let response;
   try {
@@ -64,8 +50,7 @@ async function once(url, how, signal) {
   return response;
 }
 
-/** Ask the server; throws a Failure, or what `signal` was aborted with.
- * @param {string} path @param {{ query?: Record<string, any>, signal?: AbortSignal, retries?: number }} [options] */
+/** Ask the server; throws a Failure, or what `signal` was aborted with. @param {string} path @param {{ query?: Record<string, any>, signal?: AbortSignal, retries?: number }} [options] */
 export async function request(path, { query, signal, retries = AGAIN.length } = {}) {
   const url = query ? `${path}?${new URLSearchParams(query)}` : path;
   for (let trial = 0; ; trial += 1) {
@@ -88,8 +73,7 @@ export async function request(path, { query, signal, retries = AGAIN.length } = 
 /** @param {string} path @param {Parameters<typeof request>[1]} [options] */
 export const json = async (path, options) => (await request(path, options)).json();
 
-/** Write: only what the server was started for. Answers what the server keeps now.
- * @param {string} path @param {object} body @param {string} version of what is changed */
+/** Write: only what the server was started for. Answers what the server keeps now. @param {string} path @param {object} body @param {string} version of what is changed */
 export async function write(path, body, version) {
   const headers = { 'content-type': 'application/json', 'x-regard-token': TOKEN, 'if-match': version };
   const response = await once(path, { method: 'POST', headers, body: JSON.stringify(body) });

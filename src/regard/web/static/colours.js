@@ -9,8 +9,7 @@ const VIRIDIS = ['#440154', '#482878', '#3e4a89', '#31688e', '#26828e', '#1f9e89
 
 /** @typedef {{ labels: Uint8Array | Uint16Array, confidence: Uint8Array, exact: boolean }} Values */
 
-/** @param {string} colour */
-const parts = (colour) => [1, 3, 5].map((place) => Number.parseInt(colour.slice(place, place + 2), 16));
+/** @param {string} colour */ const parts = (colour) => [1, 3, 5].map((place) => Number.parseInt(colour.slice(place, place + 2), 16));
 const packed = (/** @type {number[]} */ [red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 
 const HEAT = Uint32Array.from({ length: 256 }, (_, strength) => {
@@ -56,10 +55,7 @@ export function hatch(context) {
   context.strokeStyle = 'rgb(214 40 57 / .8)';
   context.lineWidth = 2;
   context.beginPath();
-  for (let along = -SIDE; along < SIDE; along += 16) {
-    context.moveTo(along, SIDE);
-    context.lineTo(along + SIDE, 0);
-  }
+  for (let along = -SIDE; along < SIDE; along += 16) { context.moveTo(along, SIDE); context.lineTo(along + SIDE, 0); }
   context.stroke();
   context.strokeRect(1, 1, SIDE - 2, SIDE - 2);
 }

@@ -11,12 +11,10 @@ import { about, on, state } from './state.js';
 
 const PIN = new Style({ image: new CircleStyle({ radius: 7, fill: new Fill({ color: '#ffd23f' }), stroke: new Stroke({ color: '#111', width: 2 }) }), zIndex: 3 });
 
-/** @type {any[]} */
-let pins = [];
+/** @type {any[]} */ let pins = [];
 /** What undoes the last changes, and what makes them again; the numbers of notes that were made again change. @type {[Change, Change][]} */
 const done = [];
-/** @type {[Change, Change][]} */
-const undone = [];
+/** @type {[Change, Change][]} */ const undone = [];
 
 function render() {
   for (const pin of pins) drawings.removeFeature(pin);
@@ -50,10 +48,7 @@ async function run(change, list = done) {
 }
 
 /** Take back the last change of a list, which the other list gets. @param {[Change, Change][]} from @param {[Change, Change][]} to */
-function back(from, to) {
-  const [change] = from.pop() ?? [];
-  if (change) run(change, to);
-}
+function back(from, to) { const [change] = from.pop() ?? []; if (change) run(change, to); }
 
 /** Ask for the text of a note. @param {Partial<Note>} note */
 function edit(note) {

@@ -6,8 +6,7 @@ import { $, copy, make } from './page.js';
 import { about, on, state, update } from './state.js';
 import { known } from './tiles.js';
 
-/** @type {AbortController | null} */
-let asking = null;
+/** @type {AbortController | null} */ let asking = null;
 let preferred = '';
 
 const digits = () => (about.place?.geographic ? 6 : Math.max(0, 2 - Math.floor(Math.log10(about.place?.metres ?? 1))));
@@ -47,8 +46,7 @@ export function inspect(place) {
   update({ pixel });
 }
 
-/** @param {{ x: number, y: number }} pixel */
-async function ask(pixel) {
+/** @param {{ x: number, y: number }} pixel */ async function ask(pixel) {
   asking?.abort();
   asking = new AbortController();
   showOverlay(null);
@@ -66,14 +64,12 @@ async function ask(pixel) {
   }
 }
 
-/** @param {string} name @param {string} value */
-function fact(name, value) {
+/** @param {string} name @param {string} value */ function fact(name, value) {
   const button = make('button', 'copy', { type: 'button', 'aria-label': `Copy ${name}`, onclick: () => copy(value, button) }, 'Copy');
   $('facts').append(make('div', 'line', {}, make('span', 'quiet', {}, name), make('span', 'text value', {}, value), button));
 }
 
-/** @param {any} found */
-function show(found) {
+/** @param {any} found */ function show(found) {
   const { classes } = about, name = (/** @type {number | null} */ label) => (label === null ? 'none' : classes[label].name);
   $('message').textContent = `${classes[found.class].name}, probability ${found.probabilities[found.class].toFixed(2)}`;
   if (found.degrees) fact('Degrees', degrees(found.degrees));
@@ -103,10 +99,7 @@ async function explain() {
     first.querySelector('input')?.click();
   } catch (error) {
     if (/** @type {Error} */ (error).name !== 'AbortError') $('message').textContent = /** @type {Error} */ (error).message;
-  } finally {
-    button.disabled = false;
-    button.textContent = 'Show attention maps';
-  }
+  } finally { button.disabled = false; button.textContent = 'Show attention maps'; }
 }
 
 /** One overlay to choose: attention with its block's strength, a region with its weight. @param {any} overlay */
@@ -118,8 +111,7 @@ function choice(overlay) {
   return make('label', 'line', {}, input, make('span', 'text', {}, named), make('span', 'quiet', { title }, gate));
 }
 
-/** @param {any} overlay */
-function choose(overlay) {
+/** @param {any} overlay */ function choose(overlay) {
   showOverlay(overlay.picture ? overlay : null);
   if (overlay.group) preferred = `${overlay.group} ${overlay.name}`;
   $('heat').hidden = !overlay.picture;

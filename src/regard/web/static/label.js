@@ -12,15 +12,13 @@ import { rounded } from './tools.js';
 
 const ACROSS = [21, 81, 321]; // how many of the outlined pixels are seen across: on the map, and in the pictures
 const NAMES = /** @type {string[]} */ (about.classes.map((/** @type {any} */ each) => each.name));
-/** @type {Card[]} */
-let cards = [];
+/** @type {Card[]} */ let cards = [];
 let at = 0;
 let zoom = 0;
 /** Whether the answer is not sure: then its first choice is asked for, and its second. @type {'' | 'first' | 'second'} */
 let unsure = '';
 /** Numbers and answers as they were before each answer. @type {[number, Answer][]} */
 const before = [];
-
 const isDone = (/** @type {any} */ point) => Boolean(point && (point.reference || point.sure === 'no'));
 const nameOf = (/** @type {string} */ value) => (NAMES.includes(value) ? value : (NAMES[Number(value || -1)] ?? value));
 const point = () => points.get(cards[at].fid);
@@ -32,8 +30,7 @@ function sideOf({ outline: [a, b, , d] }, place) {
   return Math.min(ACROSS[place] * pixel, 2 * Math.max(...about.size));
 }
 
-/** @param {Card} card @param {number} place */
-function pictureOf(card, place) {
+/** @param {Card} card @param {number} place */ function pictureOf(card, place) {
   const { x, y } = middle(card), { bands, cut } = state.imagery;
   return `around.png?${new URLSearchParams({ x: x.toFixed(3), y: y.toFixed(3), side: sideOf(card, place).toFixed(3), bands: bands.join(), ...(cut === null ? {} : { cut: String(cut) }) })}`;
 }
@@ -79,8 +76,7 @@ function render() {
   banner('done', done === cards.length ? `All points are labelled. Now: regard accuracy MAP ${about.points.name}` : '', undefined, false);
 }
 
-/** @param {number} place */
-function show(place) {
+/** @param {number} place */ function show(place) {
   /** @type {HTMLElement | null} */ (document.activeElement)?.blur(); // a note that is being written is kept
   [at, unsure] = [(place + cards.length) % cards.length, ''];
   look();
@@ -93,16 +89,14 @@ function nextOpen() {
   show(order.find((k) => !isDone(points.get(cards[k].fid))) ?? at);
 }
 
-/** @param {Answer} values */
-function answer(values) {
+/** @param {Answer} values */ function answer(values) {
   const { fid } = cards[at], now = /** @type {Answer} */ (points.get(fid) ?? {});
   before.push([fid, Object.fromEntries(Object.keys(values).map((name) => [name, now[name] ?? '']))]);
   submit({ do: 'set', fid, values });
   render();
 }
 
-/** @param {number} label */
-function choose(label) {
+/** @param {number} label */ function choose(label) {
   if (label >= NAMES.length) return;
   if (unsure === 'second') {
     if (NAMES[label] !== nameOf(point()?.reference ?? '')) answer({ second_choice: NAMES[label] });
@@ -120,10 +114,7 @@ function cannotTell() {
   nextOpen();
 }
 
-function doubt() {
-  unsure = unsure ? '' : 'first';
-  render();
-}
+function doubt() { unsure = unsure ? '' : 'first'; render(); }
 
 function undo() {
   const [fid, values] = before.pop() ?? [];
@@ -148,8 +139,7 @@ function press(event) {
   run();
 }
 
-/** @param {string} name @param {number} label */
-function choice(name, label) {
+/** @param {string} name @param {number} label */ function choice(name, label) {
   const key = label < 18 ? make('kbd', '', {}, label < 9 ? String(label + 1) : `⇧${label - 8}`) : make('span');
   const swatch = make('span', 'swatch');
   swatch.style.backgroundColor = state.colours[label];

@@ -35,8 +35,7 @@ function classLine({ name }, label) {
   return make('li', 'line', {}, colour, make('label', 'text', {}, tick, make('span', '', {}, name)), only, make('span', 'number share', {}));
 }
 
-/** @param {number} label @param {boolean} shown */
-function toggle(label, shown) {
+/** @param {number} label @param {boolean} shown */ function toggle(label, shown) {
   const hidden = new Set(state.alone === null ? state.hidden : COLOURS.map((_, k) => k).filter((k) => k !== state.alone));
   if (shown) hidden.delete(label);
   else hidden.add(label);
@@ -56,8 +55,7 @@ function countSoon() {
   }, 200);
 }
 
-/** The job of the view: how many tiles are predicted, and what failed.
- * @param {{ done: number, total: number, coarse: number, failed: number, reasons: string[] }} facts */
+/** The job of the view: how many tiles are predicted, and what failed. @param {{ done: number, total: number, coarse: number, failed: number, reasons: string[] }} facts */
 function renderJob({ done, total, coarse, failed, reasons }) {
   const open = total - done;
   $('job').hidden = Boolean(about.map) || (open === 0 && coarse === 0);

@@ -21,9 +21,7 @@ async function waitForServer() {
     away = false;
     banner('server', '');
     retry();
-  } catch {
-    setTimeout(waitForServer, 2000);
-  }
+  } catch { setTimeout(waitForServer, 2000); }
 }
 
 onTrouble((failure) => {
@@ -51,9 +49,6 @@ map.start();
 layers.start();
 tools.start();
 if (about.label) await label.start();
-else {
-  inspect.start();
-  edit.start();
-}
+else { inspect.start(); edit.start(); }
 keys.start();
 document.documentElement.dataset.ready = 'true';

@@ -11,14 +11,10 @@ const EXTENT = [0, -HEIGHT, WIDTH, 0];
 const projection = new Projection({ code: 'scene', units: 'pixels', extent: EXTENT });
 const resolutions = Array.from({ length: about.finest + 1 }, (_, z) => 2 ** (about.finest - z));
 const tileGrid = new TileGrid({ extent: EXTENT, origin: [0, 0], resolutions, tileSize: SIDE });
-
-/** @typedef {import('./state.js').Pixel} Pixel */
-export const toMap = (/** @type {Pixel} */ { x, y }) => [x, -y];
+/** @typedef {import('./state.js').Pixel} Pixel */ export const toMap = (/** @type {Pixel} */ { x, y }) => [x, -y];
 export const toPixel = (/** @type {number[]} */ [x, y]) => ({ x, y: -y });
 export const isInside = (/** @type {Pixel} */ { x, y }) => x >= 0 && y >= 0 && x < WIDTH && y < HEIGHT;
-
-/** @type {Record<string, any>} */
-const layers = {};
+/** @type {Record<string, any>} */ const layers = {};
 for (const [order, name] of LAYERS.entries()) {
   const source = new ImageTile({ loader: loaderOf(name), projection, tileGrid, transition: 0, interpolate: name === 'scene', wrapX: false });
   layers[name] = new TileLayer({ source, zIndex: order, cacheSize: 128, extent: EXTENT });
@@ -43,9 +39,7 @@ export const map = new OlMap({
 });
 
 /** Show the whole scene. */
-export function fit(duration = 0) {
-  view.fit(EXTENT, { padding: [24, 24, 24, 24], duration });
-}
+export function fit(duration = 0) { view.fit(EXTENT, { padding: [24, 24, 24, 24], duration }); }
 
 /** Bring a pixel into the middle. @param {Pixel} pixel */
 export function goTo(pixel, resolution = Math.min(1, view.getResolution()), duration = 300) {
@@ -96,10 +90,7 @@ for (const [name, layer] of Object.entries(layers)) {
 }
 
 function renderLayers() {
-  for (const name of LAYERS) {
-    layers[name].setVisible(state.layers[name].visible);
-    layers[name].setOpacity(state.layers[name].opacity / 100);
-  }
+  for (const name of LAYERS) { layers[name].setVisible(state.layers[name].visible); layers[name].setOpacity(state.layers[name].opacity / 100); }
   map.render();
 }
 

@@ -16,11 +16,9 @@ export const events = { changed: () => {}, refused: (/** @type {Change} */ _chan
 let version = '';
 /** What is not saved yet. @type {Set<Change>} */
 const pending = new Set();
-/** @type {Promise<any>} */
-let last = Promise.resolve();
+/** @type {Promise<any>} */ let last = Promise.resolve();
 
-/** @param {IDBRequest} request @returns {Promise<any>} */
-const result = (request) => new Promise((resolve, reject) => {
+/** @param {IDBRequest} request @returns {Promise<any>} */ const result = (request) => new Promise((resolve, reject) => {
   request.onsuccess = () => resolve(request.result);
   request.onerror = () => reject(request.error);
 });
@@ -82,8 +80,7 @@ async function send(change) {
 
 const say = (/** @type {string} */ text) => { for (const each of document.querySelectorAll('.saved')) each.textContent = text; };
 
-/** @param {Change} change @param {Promise<any>} kept its key among what waits */
-function queue(change, kept) {
+/** @param {Change} change @param {Promise<any>} kept its key among what waits */ function queue(change, kept) {
   pending.add(change);
   foresee();
   say('saving …');
@@ -92,10 +89,7 @@ function queue(change, kept) {
     if (key !== undefined) (await waiting())?.delete(key);
     pending.delete(change);
     if (pending.size === 0 || !answer) say(answer ? `saved ${new Date().toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })}` : 'not saved');
-    if (!answer) {
-      events.refused(change);
-      return null;
-    }
+    if (!answer) { events.refused(change); return null; }
     banner('points', '');
     version = answer.version ?? version;
     if (answer.point) points.set(answer.point.fid, answer.point);

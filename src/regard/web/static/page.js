@@ -38,10 +38,7 @@ export async function copy(text, near) {
     const before = near.textContent;
     near.textContent = 'Copied';
     setTimeout(() => { near.textContent = before; }, 1200);
-  } catch {
-    getSelection()?.selectAllChildren(near.previousElementSibling ?? near);
-  }
+  } catch { getSelection()?.selectAllChildren(near.previousElementSibling ?? near); }
 }
 
-/** @param {number} value of 0 to 1 */
-export const percent = (value) => `${(100 * value).toFixed(1)} %`;
+/** @param {number} value of 0 to 1 */ export const percent = (value) => `${(100 * value).toFixed(1)} %`;

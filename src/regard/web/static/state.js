@@ -7,7 +7,6 @@ import { json } from './api.js';
 
 /** Facts of scene, map and model, by the server. */
 export const about = await json('about.json');
-
 export const LAYERS = /** @type {string[]} */ (['scene', ...about.layers]);
 export const TITLES = /** @type {Record<string, string>} */ ({
   scene: 'Imagery', prediction: about.map ? 'Class map' : 'Prediction', confidence: 'Confidence', labels: 'Reference', errors: 'Errors (misclassified)',
@@ -31,13 +30,9 @@ export const state = {
   whole: 0, // how often the whole-scene map has changed
 };
 
-/** @type {[string[], () => void][]} */
-const listeners = [];
-
+/** @type {[string[], () => void][]} */ const listeners = [];
 /** Call `render` now and whenever one of `parts` of the state is set. @param {string[]} parts @param {() => void} render */
-export function on(parts, render) {
-  listeners.push([parts, render]);
-}
+export function on(parts, render) { listeners.push([parts, render]); }
 
 /** Change the state; whatever shows a changed part renders itself again. @param {Partial<typeof state>} changes */
 export function update(changes) {
@@ -47,13 +42,9 @@ export function update(changes) {
 }
 
 /** @param {string} name @param {Partial<Shown>} change */
-export function updateLayer(name, change) {
-  update({ layers: { ...state.layers, [name]: { ...state.layers[name], ...change } } });
-}
-
+export function updateLayer(name, change) { update({ layers: { ...state.layers, [name]: { ...state.layers[name], ...change } } }); }
 /** Whether a class is shown. @param {number} label */
 export const isShown = (label) => (state.alone === null ? !state.hidden.has(label) : state.alone === label);
-
 const round = (/** @type {number} */ value, digits = 2) => Number(value.toFixed(digits));
 
 /** The state as the part of an address behind its #. */
@@ -71,8 +62,7 @@ export function toHash() {
   return found.toString().replaceAll('%2C', ',').replaceAll('%3A', ':');
 }
 
-/** @param {string | null} text */
-const numbers = (text) => (text ?? '').split(',').filter(Boolean).map(Number).filter(Number.isFinite);
+/** @param {string | null} text */ const numbers = (text) => (text ?? '').split(',').filter(Boolean).map(Number).filter(Number.isFinite);
 const isClass = (/** @type {number} */ label) => Number.isInteger(label) && label >= 0 && label < COLOURS.length;
 
 /** Read what an address says; what it does not say, or says wrongly, stays as it is. @param {string} hash */

@@ -17,11 +17,8 @@ import { about, on, state } from './state.js';
 const AT_ONCE = /** @type {Record<Kind, number>} */ ({ scene: 6, labels: 4, coarse: 1, prediction: 2 });
 const BACK_OFF = [1000, 3000, 9000, 30_000]; // ms until a tile that failed is asked for again
 const NEEDS = /** @type {Record<string, string[]>} */ ({ scene: ['scene'], labels: ['labels'], prediction: ['prediction'], confidence: ['prediction'], errors: ['prediction', 'labels'] });
-
-/** @type {Map<string, Cell>} */
-const cells = new Map();
-/** @type {Map<string, AbortController>} */
-const running = new Map();
+/** @type {Map<string, Cell>} */ const cells = new Map();
+/** @type {Map<string, AbortController>} */ const running = new Map();
 const gone = new FinalizationRegistry((/** @type {[string, string]} */ [key, layer]) => {
   const cell = cells.get(key);
   if (cell && !cell.canvases.get(layer)?.deref()) cell.canvases.delete(layer);
@@ -80,8 +77,7 @@ function show(cell, layer) {
   view.draw(layer);
 }
 
-/** @param {Cell} cell */
-const showAll = (cell) => { for (const layer of [...cell.canvases.keys()]) show(cell, layer); };
+/** @param {Cell} cell */ const showAll = (cell) => { for (const layer of [...cell.canvases.keys()]) show(cell, layer); };
 
 /** What a cell in view lacks next, by the layers that are visible; null where nothing, or not yet. @param {Cell} cell @returns {Kind | null} */
 function lacks(cell) {
@@ -122,13 +118,9 @@ function leave(cell) {
 }
 
 /** Pump once, soon. */
-export function schedule(wait = 60) {
-  clearTimeout(timer);
-  timer = setTimeout(pump, wait);
-}
+export function schedule(wait = 60) { clearTimeout(timer); timer = setTimeout(pump, wait); }
 
-/** @param {Cell} cell @param {Kind} kind */
-async function fetchTile(cell, kind) {
+/** @param {Cell} cell @param {Kind} kind */ async function fetchTile(cell, kind) {
   const key = `${kind}/${keyOf(cell)}`, controller = new AbortController(), wanted = look();
   running.set(key, controller);
   try {
@@ -194,8 +186,7 @@ function progress() {
   for (const watcher of watchers) watcher(facts);
 }
 
-/** How often each class is predicted in the view, weighted by the area of its rows.
- * @param {[number, number, number, number]} extent of the view, in pixels @param {(row: number) => number} area of a row's pixel */
+/** How often each class is predicted in the view, weighted by the area of its rows. @param {[number, number, number, number]} extent of the view, in pixels @param {(row: number) => number} area of a row's pixel */
 export function shares([left, top, right, bottom], area) {
   const counts = new Float64Array(NOTHING + 1), step = 2 ** (about.finest - view.z);
   for (const cell of cells.values()) {
@@ -221,10 +212,7 @@ export function known(x, y) {
 }
 
 /** Fetch the imagery in view again: more of the file has been read. */
-export function refreshScene() {
-  version += 1;
-  schedule(0);
-}
+export function refreshScene() { version += 1; schedule(0); }
 
 /** Forget all predictions: there is a better map. */
 export function forgetPredictions() {
@@ -232,8 +220,5 @@ export function forgetPredictions() {
   schedule(0);
 }
 
-on(['colours', 'hidden', 'alone'], () => {
-  table = palette();
-  for (const cell of cells.values()) showAll(cell);
-});
+on(['colours', 'hidden', 'alone'], () => { table = palette(); for (const cell of cells.values()) showAll(cell); });
 on(['layers', 'imagery', 'paused'], () => schedule(0));

@@ -13,13 +13,10 @@ const RULER = [
 ];
 const PATTERN = /(-?\d+(?:\.\d+)?)\s*°?\s*([NSEW])?[\s,;]+(-?\d+(?:\.\d+)?)\s*°?\s*([NSEW])?/i;
 
-/** @type {any} */
-let draw = null;
-/** @type {any} */
-let drawn = null;
+/** @type {any} */ let draw = null;
+/** @type {any} */ let drawn = null;
 
-/** @param {number} value @param {[number, string][]} units from large to small */
-export function rounded(value, units) {
+/** @param {number} value @param {[number, string][]} units from large to small */ export function rounded(value, units) {
   const [size, name] = units.find(([each]) => value >= each) ?? units[units.length - 1];
   return `${Number((value / size).toPrecision(5)).toLocaleString('en')} ${name}`;
 }
@@ -36,9 +33,7 @@ async function measure(geometry) {
     try {
       const found = await json('measure.json', { query: { points }, retries: 0 });
       text = isArea ? rounded(found.square_metres, [[1e6, 'km²'], [1e4, 'ha'], [1, 'm²']]) : rounded(found.metres, [[1000, 'km'], [1, 'm'], [0.01, 'cm']]);
-    } catch (error) {
-      text = /** @type {Error} */ (error).message;
-    }
+    } catch (error) { text = /** @type {Error} */ (error).message; }
   }
   $('measured').textContent = `${isArea ? 'Area' : 'Length'}: ${text}`;
 }
@@ -72,8 +67,7 @@ function renderTool() {
   map.addInteraction(draw);
 }
 
-/** The pixel that a text names: degrees with letters or as latitude, longitude; the scene's coordinates; or a pixel.
- * @param {string} text @param {string} kind @returns {Promise<{ x: number, y: number } | null>} */
+/** The pixel that a text names: degrees with letters or as latitude, longitude; the scene's coordinates; or a pixel. @param {string} text @param {string} kind @returns {Promise<{ x: number, y: number } | null>} */
 async function placeOf(text, kind) {
   const [, one, first, two, second] = text.match(PATTERN) ?? [];
   if (two === undefined) return null;
@@ -88,8 +82,7 @@ async function placeOf(text, kind) {
   return pixel && { x: pixel[0], y: pixel[1] };
 }
 
-/** @param {Event} event */
-async function travel(event) {
+/** @param {Event} event */ async function travel(event) {
   event.preventDefault();
   const text = /** @type {HTMLInputElement} */ ($('place')).value, kind = /** @type {HTMLSelectElement} */ ($('place-kind')).value;
   const pixel = await placeOf(text, kind).catch(() => null);
