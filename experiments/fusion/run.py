@@ -4,8 +4,8 @@
     python -m experiments.fusion.run DATA --out runs/fusion --limit 1   # the next run alone
     python -m experiments.fusion.run DATA --out runs/study --short      # one seed on one data set, in minutes
 
-DATA holds `dubai`, `camvid`, `banepa`, `oam_buildings` and `weights/tf_efficientnet_lite0.pth`. A killed run resumes at
-its last evaluation. Each finished run is a file in OUT/records;
+DATA holds `dubai`, `camvid`, `banepa`, `oam_buildings` and `weights/tf_efficientnet_lite0.pth`. A killed run loses at
+most 20 steps. Each finished run is a file in OUT/records;
 `python -m experiments.records collect OUT/records TABLE` makes the table of them.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
@@ -44,6 +45,7 @@ from regard.training.train import card_of, fit, quiet
 BUNDLED = Path(regard.__file__).parent / "bundled"
 BACKBONE = "tf_efficientnet_lite0"
 EVALUATIONS, DIAGNOSES, MEAN_OF = 3, 6, 25  # a run's; MEAN_OF: steps that a recorded loss is the mean of
+KEPT_EVERY = 20  # steps
 PROBE = 4  # crops of val that the diagnosis looks at
 
 
@@ -82,7 +84,7 @@ class Study:
             every = max(1, run.steps // DIAGNOSES) if run.stage == "full" else run.steps
             watch = Diagnosis(folder / "diagnoses.jsonl", probe(data, config, model), every)
             with record.alone(), one_line_errors(), quiet():
-                fit(model, data, record, config, progress=False, before=[watch])
+                fit(model, data, record, config, progress=False, before=[watch, Keep(record.resume_file)])
                 record.finish()
         last = open_saved(folder / "last.safetensors")
         head = {**asdict(run), "torch": torch.__version__, **cost(last, config.crop)}
@@ -103,6 +105,17 @@ class Study:
             (self.out / "models" / run.name).parent.mkdir(parents=True, exist_ok=True)
             kept.replace(self.out / "models" / f"{run.name}.safetensors")
         shutil.rmtree(folder)
+
+
+class Keep(pl.Callback):
+    """Saves what a killed run resumes from; at the start of a step everything of the one before is done."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step and trainer.global_step % KEPT_EVERY == 0:
+            trainer.save_checkpoint(self.path)
 
 
 def probe(data: LabelledData, config: TrainConfig, model: Segmenter) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,13 +180,13 @@ def study(tmp_path: Path) -> run.Study:
 
 
 def stopping(at: int) -> Callable[..., None]:
-    """In place of ``Diagnosis.note``: ends the process's work at a step."""
+    """A callback's method that ends the process's work at the end of a step."""
 
-    def note(self: diagnose.Diagnosis, step: int, task: object) -> None:
-        if step == at:
+    def stop(_: object, trainer: Any, *__: object) -> None:
+        if trainer.global_step == at:
             raise KeyboardInterrupt
 
-    return note
+    return stop
 
 
 def test_the_short_form_records_each_network_once(study: run.Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,18 +205,18 @@ def test_the_short_form_records_each_network_once(study: run.Study, monkeypatch:
 
 
 @pytest.mark.nightly
-def test_a_killed_run_resumes_with_the_same_weights(study: run.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = Run("full", "dual-gate", "dubai", 0, 1e-3, 3)
-    whole = study.train(planned)
-    run.shutil.rmtree(study.out / "runs")
+def test_a_killed_run_resumes_with_the_same_numbers(study: run.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "KEPT_EVERY", 2)
+    planned = Run("rung 1", "dual-gate", "dubai", 0, 1e-3, 5)
+    whole, folder = study.train(planned), study.out / "runs" / planned.name
+    lines = run.read_metrics(folder)
+    run.shutil.rmtree(folder)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(diagnose.Diagnosis, "note", stopping(at=2))
+        patch.setattr(run.Keep, "on_train_batch_end", stopping(at=4), raising=False)
         study.train(planned)
-    resumed = study.train(planned)
-    times = {"cpu_seconds", "window_ms"}
-    assert [{k: v for k, v in line.items() if k not in times} for line in resumed if "miou" in line] == [
-        {k: v for k, v in line.items() if k not in times} for line in whole if "miou" in line
-    ]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 2
+    assert [line for line in study.train(planned) if "miou" in line] == [line for line in whole if "miou" in line]
+    assert run.read_metrics(folder) == lines
 
 
 def test_designs_are_chosen_without_val(study: run.Study) -> None:
