@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_assessment import NAMES, columns_of, label, pattern, write_map
 
 import regard
 from regard.assessment.agreement import Agreement
 from regard.cli import main
 from regard.errors import ClassMismatch, ConfigError, DatasetError, OutputError
+from support_assessment import NAMES, columns_of, label, pattern, write_map
 
 # Agresti 2013, table 11.12 (husbands and wives), as R's vcd prints it: kappa 0.1293, ASE 0.06860
 SEXUAL_FUN = np.array([[7, 7, 2, 3], [2, 8, 3, 7], [1, 5, 4, 9], [2, 8, 9, 14]])

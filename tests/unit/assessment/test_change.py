@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rasterio.transform import Affine
-from support_assessment import NAMES, UTM, columns_of, pattern, write_map
 
 import regard
 from regard.assessment.accuracy import Accuracy
 from regard.cli import main
 from regard.errors import RegardError, SizeMismatch
+from support_assessment import NAMES, UTM, columns_of, pattern, write_map
 
 LATER = ("land", "roof")
 PAIRS = [f"{first} > {second}" for first in NAMES for second in LATER]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_assessment import NAMES, columns_of, districts, label, pattern, write_map
 
 import regard
 from regard.cli import main
+from support_assessment import NAMES, columns_of, districts, label, pattern, write_map
 
 WEST, EAST = (500_000, 4_999_000, 500_300, 5_001_000), (500_300, 4_999_000, 500_700, 5_001_000)
 PARTS = {"west": np.s_[:, :30], "east": np.s_[:, 30:70], "outside": np.s_[:, 70:]}
