@@ -10,13 +10,13 @@ from jaxtyping import Int
 
 from regard.assessment.agreement import Agreement, compared, copy_in_order, write_disagreements
 from regard.assessment.assisted import assisted_areas
-from regard.assessment.change import changed, open_maps
+from regard.assessment.change import PairMap, changed, open_maps
 from regard.assessment.design import label_of
 from regard.assessment.estimate import Accuracies, Estimate, LabelledSample, Z, estimate
 from regard.assessment.options import SampleOptions
 from regard.assessment.points import Points, read_points
 from regard.assessment.population import OUTSIDE, Population, Zones, fingerprint, units_at
-from regard.assessment.result import Accuracy, SubArea
+from regard.assessment.result import Accuracy, Located, SubArea
 from regard.assessment.units import Units
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, ConfigError, DatasetError, counted, listed
@@ -63,16 +63,14 @@ def accuracy(
     drawn, name = read_points(points), Path(points).name
     with open_maps(Path(map), None if later is None else Path(later)) as source:
         parts, zones, digest = _parts(source, sub_areas, drawn)
-        if drawn.fingerprint != digest:
-            raise DatasetError(
-                f"{name} was drawn from another map than {source.name}: their fingerprints differ "
-                f"({drawn.fingerprint[:8]}). Give its own map, or draw points of this one with regard sample."
-            )
+        _check_fingerprint(drawn, digest, name, source)
         classes, ground = source.classes, not bool(np.isnan(drawn.stratum_m2).any())
         labels = _labels(drawn, classes, name)
         kept = labels >= 0
         agreement = None if second is None else _agreement((drawn, labels), points, second, classes, target)
         sample = _labelled(drawn, labels, kept, source, name)
+        at = drawn.rows[kept], drawn.columns[kept]
+        located = Located(*at, sample.mapped, sample.reference, source.size, _overview(source))
         helped = None if probabilities is None else _assisted(sample, drawn, kept, source, Path(probabilities))
     mapped = np.zeros(len(classes))
     firsts = np.unique(sample.stratum, return_index=True)[1]
@@ -93,6 +91,7 @@ def accuracy(
         sub_areas=() if zones is None else _sub_areas(sample, zones[kept], parts, len(classes)),
         changed=None if change is None else sample.ratios(change[sample.reference][:, None], sample.ones),
         agreement=agreement,
+        located=located,
     )
 
 
@@ -122,6 +121,22 @@ def _agreement(
     if target is not None:
         write_disagreements(source, labels, classes, target)
     return found
+
+
+def _check_fingerprint(drawn: Points, digest: str, name: str, source: LabelMap) -> None:
+    if drawn.fingerprint != digest:
+        raise DatasetError(
+            f"{name} was drawn from another map than {source.name}: their fingerprints differ "
+            f"({drawn.fingerprint[:8]}). Give its own map, or draw points of this one with regard sample."
+        )
+
+
+def _overview(source: LabelMap, side: int = 900) -> Int[np.ndarray, "h w"] | None:
+    """The labels at a small size, for a picture."""
+    if isinstance(source, PairMap):
+        return None
+    height, width = (max(1, round(length * min(1, side / max(source.size)))) for length in source.size)
+    return source.raster.read_scaled((height, width), nearest=True)[0].astype(np.int64)
 
 
 def _assisted(sample: LabelledSample, drawn: Points, kept: np.ndarray, source: LabelMap, path: Path) -> Estimate:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from regard.assessment import change
 from regard.assessment.agreement import Agreement
@@ -17,6 +17,20 @@ from regard.classes import ClassMap
 from regard.errors import counted
 
 HECTARE = 10_000.0  # m²
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """The labelled points on the map: rows and columns in pixels, the labels of the map and of the reference, the map's
+    ``size``, and its labels at a small size (None for pairs of maps).
+    """
+
+    rows: Int[np.ndarray, " n"]
+    columns: Int[np.ndarray, " n"]
+    mapped: Int[np.ndarray, " n"]
+    reference: Int[np.ndarray, " n"]
+    size: tuple[int, int]
+    overview: Int[np.ndarray, "h w"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +67,7 @@ class Accuracy:
     sub_areas: tuple[SubArea, ...] = ()
     changed: Estimate | None = None
     agreement: Agreement | None = None
+    located: Located | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, as JSON has them; null where the points say nothing."""

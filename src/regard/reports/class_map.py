@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from regard.assessment.result import Accuracy
 from regard.card import Card
 from regard.inference.pictures import colourise, heat
 from regard.io.areas import class_areas
@@ -19,6 +20,7 @@ from regard.io.raster import Box
 from regard.reports.charts import histogram
 from regard.reports.gallery import WIDE, Picture, embedded, summary
 
+POINTS_SIDE = 560  # units of the picture of points along its longer side: symbols of 8 units show on a phone, too
 LEVELS = 256  # of confidence, in steps of 1/255; level 0 is no data
 Levels = Int[np.ndarray, "k 256"]
 
@@ -57,6 +59,35 @@ def describe(path: Path, confidence: Path | None = None) -> dict[str, Any]:
             facts["mean_confidence"] = sums / (LEVELS - 1) / levels.sum(axis=1).clip(1)
             facts["diagram"] = histogram(levels.sum(axis=0))
     return facts
+
+
+def points_map(found: Accuracy) -> dict[str, Any] | None:
+    """A picture of the labelled points on the map: its size, the map below, and where the two agree and disagree."""
+    located, classes = found.located, found.classes
+    if located is None:
+        return None
+    scale = POINTS_SIDE / max(located.size)
+    below = None
+    if located.overview is not None:
+        known = np.where(located.overview < len(classes), located.overview, classes.ignore_index)
+        below = embedded(colourise(known, classes), side=WIDE)
+    right = located.mapped == located.reference
+    columns = (located.columns, located.rows, located.mapped, located.reference)
+    symbols = [
+        (
+            f"{(column + 0.5) * scale:.1f}",
+            f"{(row + 0.5) * scale:.1f}",
+            f"row {row}, column {column}: mapped {classes.names[mapped]}, reference {classes.names[reference]}",
+        )
+        for column, row, mapped, reference in zip(*(part.tolist() for part in columns), strict=True)
+    ]
+    return {
+        "width": round(located.size[1] * scale),
+        "height": round(located.size[0] * scale),
+        "below": below,
+        "right": [symbol for symbol, same in zip(symbols, right.tolist(), strict=True) if same],
+        "wrong": [symbol for symbol, same in zip(symbols, right.tolist(), strict=True) if not same],
+    }
 
 
 def _card(source: LabelMap) -> Card | None:

@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from regard._version import __version__
+from regard.assessment import change
 from regard.assessment.result import Accuracy
 from regard.card import Card
 from regard.checkpoints.file import load, parse_card, read_header
@@ -24,7 +25,7 @@ from regard.models import Segmenter
 from regard.options import Views
 from regard.reports import gallery, tables
 from regard.reports.charts import calibration, curves
-from regard.reports.class_map import describe
+from regard.reports.class_map import describe, points_map
 from regard.training.record import Run, best_line, read_metrics, read_run
 
 BEST = "best.safetensors"
@@ -104,7 +105,8 @@ def report(
 
 def _accuracy(found: Accuracy, target: Path, title: str | None) -> Path:
     """The page about the accuracy of a map; its options are few: it needs nothing else."""
-    html = PAGES.get_template("accuracy.html.j2").render(found=found, facts=found.as_dict(), title=title)
+    facts = {"facts": found.as_dict(), "points": points_map(found), "nested": change.nested}
+    html = PAGES.get_template("accuracy.html.j2").render(found=found, title=title, **facts)
     return write_text(target, html)
 
 

@@ -14,7 +14,7 @@ from rasterio.transform import Affine
 import regard
 from regard.cli import main
 from regard.errors import ClassMismatch, ConfigError, DatasetError, RegardError
-from support_assessment import DEGREES, NAMES, UTM, columns_of, label, pattern, write_map
+from support_assessment import DEGREES, NAMES, UTM, columns_of, districts, label, pattern, write_map
 
 Z = 1.959964
 
@@ -203,6 +203,28 @@ def test_a_page_shows_the_figures(made: Path, labelled: Path, tmp_path: Path) ->
     assert f"{100 * found.estimates.overall.value[0]:.1f}" in text
     assert all(f"{100 * value:.1f}" in text for value in found.estimates.users.value)
     assert all(name in text for name in NAMES)
+
+
+def test_the_page_marks_agreement_and_disagreement_on_the_map(made: Path, labelled: Path, tmp_path: Path) -> None:
+    found = regard.accuracy(made, labelled)
+    text = regard.report(found, tmp_path / "page.html").read_text()
+    right = int(np.trace(found.estimates.counts))
+    assert 0 < right < found.points
+    assert text.count("<circle") == right
+    assert text.count('<path d="M') == 2 * (found.points - right)  # a cross and its outline
+    wrong = int((found.located.mapped != found.located.reference).argmax())
+    row, column = int(found.located.rows[wrong]), int(found.located.columns[wrong])
+    names = NAMES[pattern()[row, column]], NAMES[truth()[row, column]]
+    assert f"row {row}, column {column}: mapped {names[0]}, reference {names[1]}" in text
+
+
+def test_the_page_shows_sub_areas_and_two_interpreters(made: Path, labelled: Path, tmp_path: Path) -> None:
+    parts = districts(tmp_path / "parts.gpkg", {"west side": (500_000, 4_999_000, 500_450, 5_001_000)})
+    found = regard.accuracy(made, labelled, sub_areas=parts, second=labelled)
+    text = regard.report(found, tmp_path / "page.html").read_text()
+    assert all(f'<th scope="row">{part.name}</th><td>{part.points}</td>' in text for part in found.sub_areas)
+    assert "Two interpreters agree at 100.0 %" in text
+    assert "Cohen&#39;s kappa 1.00" in text
 
 
 def test_the_commands_say_the_same(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

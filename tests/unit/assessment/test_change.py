@@ -121,6 +121,9 @@ def test_the_command_prints_a_table_from_class_to_class(
     printed = capsys.readouterr().out
     assert "| from \\ to, ha | land | roof |" in printed
     assert "changed: " in printed
+    assert (
+        "from, to" in regard.report(regard.accuracy(both[0], points, later=both[1]), tmp_path / "page.html").read_text()
+    )
 
 
 def test_maps_of_different_grids_are_refused(both: tuple[Path, Path], tmp_path: Path) -> None:
