@@ -26,6 +26,7 @@ What does not stop a run is a ``SceneWarning`` or a ``LicenceWarning``.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -33,6 +34,14 @@ from pathlib import Path
 MOST_LISTED = 16  # names in one message
 LONGEST = 2_000  # characters of a message; of a longer one the middle is left out
 MOST_COMPARED = 10_000  # names of a folder that a missing one is compared with
+
+
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def visible(text: str) -> str:
+    """A text with control characters, and those that turn the order of others, as escapes: they change no screen."""
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class RegardError(Exception):

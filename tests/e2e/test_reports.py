@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from browser_support import PHONE, faults
+from regard.classes import ClassMap
 from regard.datasets.folder import folder
 from regard.datasets.labelled_data import LabelledData
-from regard.evaluation.evaluate import evaluate
+from regard.evaluation.evaluate import Scores, evaluate
 from regard.inference.pictures import colourise, panel
 from regard.mapping.predict import predict
 from regard.models import Segmenter
@@ -93,3 +94,14 @@ def test_axe_would_find_a_fault(browser: Any, tmp_path: Path) -> None:
     bad.write_text('<html><body><img src="data:,"><p style="color:#ddd;background:#fff">pale</p></body></html>')
     with opened(browser, bad, "light") as page:
         assert {"image-alt", "color-contrast", "html-has-lang"} <= {fault[1] for fault in faults(page)}
+
+
+@pytest.mark.slow
+def test_class_names_of_300_characters_wrap(browser: Any, tmp_path: Path) -> None:
+    scores = Scores(ClassMap.of(["a" * 300, "word " * 60]), np.array([[5, 3], [2, 9]]))
+    page_file = report(scores, tmp_path / "page.html")
+    for device in DEVICES:
+        with opened(browser, page_file, device) as page:
+            width = page.viewport_size["width"]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate("Math.max(...[...document.querySelectorAll('th')].map(e => e.offsetWidth))") <= 320

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from regard.classes import first_complaint
 from regard.cli import assessment, evaluation, images, maps, models, training  # noqa: F401 (they register their commands)
 from regard.cli.app import RENAMED, Answer, app, misplaced
-from regard.errors import ConfigError, LicenceWarning, RegardError, SceneWarning, Stopped, UnknownName
+from regard.errors import ConfigError, LicenceWarning, RegardError, SceneWarning, Stopped, UnknownName, visible
 
 INTERRUPTED = 128  # plus the signal's number, as in shells
 
@@ -71,7 +71,7 @@ def _run(tokens: list[str], *, json: bool, debug: bool) -> int:
             message = f"{' '.join(message.split())} This is a bug in regard; --debug shows where."
         return _fail(type(error).__name__, message, 2 if wrong else 1, json)
     if isinstance(answer, Answer):
-        print(jsons.dumps(answer.facts) if json else answer.text)
+        print(jsons.dumps(answer.facts) if json else visible(answer.text))
         return answer.code
     return 0
 

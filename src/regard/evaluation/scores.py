@@ -18,7 +18,7 @@ from regard.classes import ClassMap
 from regard.errors import ClassMismatch
 from regard.files import write_text
 from regard.ops import metrics as ops
-from regard.ops.metrics import ONE, Interval, boundary_f1, calibration_error, intervals
+from regard.ops.metrics import ONE, Interval, boundary_f1, calibration_error, intervals, whole_counts
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ class Scores:
         reliability = None
         if bins := facts.get("reliability"):
             columns = [bins["pixels"], bins["right"], np.multiply(bins["confidence"], ONE)]
-            reliability = np.array(columns).T[None].astype(np.int64)
-        confusion = np.array(facts["confusion"], dtype=np.int64)
-        left_out = tuple(facts.get("left_out", ()))
-        return cls(ClassMap(**facts["classes"]), confusion, left_out=left_out, reliability=reliability)
+            reliability = whole_counts(np.floor(columns), (3, len(bins["pixels"]))).T[None]
+        classes, left_out = ClassMap(**facts["classes"]), tuple(facts.get("left_out", ()))
+        classes.check_left_out(left_out)
+        confusion = whole_counts(facts["confusion"], (len(classes), len(classes)))
+        return cls(classes, confusion, left_out=left_out, reliability=reliability)
 
     def by_image(self) -> list[Scores]:
         """The scores of each image, where they were kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -188,3 +189,11 @@ def calibration_error(counts: Int[Tensor, "bins 3"]) -> float:
     """
     pixels, right, units = counts.double().unbind(dim=1)
     return float((right - units / ONE).abs().sum() / pixels.sum().clamp(min=1))
+
+
+def whole_counts(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of pixels; a ValueError if they are no whole numbers from 0 on, or not as many."""
+    found = np.array(values, float)
+    if found.shape != shape or not ((found >= 0) & (found < 2**53) & (found == np.floor(found))).all():
+        raise ValueError("numbers of pixels that cannot be")
+    return found.astype(np.int64)

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from regard.errors import visible
 from regard.ops.metrics import ONE, calibration_error
 
 COLOURS = ("#3b82c4", "#d9730d", "#2f9e6e", "#b0579b", "#9a8420", "#808890")  # legible on white and on near black
@@ -136,4 +137,6 @@ def _chart(axes: Axes, alt: str, caption: str) -> Chart:
     box, body = re.findall(r'viewBox="([^"]*)".*?(<defs>.*)', buffer.getvalue(), re.DOTALL)[0]
     body = re.sub(LEFT_OUT, "", body, flags=re.DOTALL)
     body = body.replace("#000000", "var(--ink)").replace("#b0b0b0", "var(--line)")  # the page's colours
-    return Markup('<svg viewBox="{}" role="img" aria-label="{}">').format(box, alt) + Markup(body), caption
+    return Markup('<svg viewBox="{}" role="img" aria-label="{}">').format(box, visible(alt)) + Markup(
+        visible(body)
+    ), caption

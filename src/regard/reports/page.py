@@ -17,7 +17,7 @@ from regard.assessment.result import Accuracy
 from regard.card import Card
 from regard.checkpoints.file import load, parse_card, read_header
 from regard.datasets.labelled_data import LabelledData
-from regard.errors import ClassMismatch, ConfigError
+from regard.errors import ClassMismatch, ConfigError, visible
 from regard.evaluation.evaluate import Scores, check_classes, evaluate
 from regard.files import check_writable, json_of, write_text
 from regard.inference.scores import evaluating, views_of
@@ -31,8 +31,9 @@ from regard.training.record import Run, best_line, read_metrics, read_run
 BEST = "best.safetensors"
 SIZE_LIMIT = 5_000_000  # bytes
 PAGES = Environment(
-    autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=PackageLoader("regard.reports")
-)
+    autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=PackageLoader("regard.reports"),
+    finalize=lambda value: visible(value) if type(value) is str else value,  # names in foreign files
+)  # fmt: skip
 PAGES.globals["version"] = __version__
 
 
@@ -115,12 +116,21 @@ def _read(path: Path) -> Subject:
     if path.is_file():
         try:
             found = json_of(path.read_text(encoding="utf-8"))
-            return Subject(scores=Scores.of(found), saved=found)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            scores = Scores.of(found)
+            _check_ranges(found.get("intervals") or {}, {*scores.classes.names, "mean"})
+            return Subject(scores=scores, saved=found)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             raise ConfigError(
-                f"{path} holds no scores. Give the folder of a run, or a JSON file of its scores."
+                f"{path} holds no scores, or some that cannot be. Give the folder of a run, or a file of its scores."
             ) from None
     return _read_folder(path)
+
+
+def _check_ranges(ranges: Mapping[str, Any], names: set[str]) -> None:
+    """Raise a ValueError for intervals of other names, or that are none."""
+    known = [(float(low), float(high)) for low, high in filter(None, ranges.values())]
+    if (ranges and ranges.keys() != names) or not all(0 <= low <= high <= 1 for low, high in known):
+        raise ValueError("intervals that cannot be")
 
 
 def _read_folder(folder: Path) -> Subject:

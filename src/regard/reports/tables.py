@@ -37,6 +37,8 @@ def pairs(scores: Scores, count: int = 10) -> list[Pair]:
 def reading(scores: Scores) -> str:
     """One sentence about the largest off-diagonal share of the matrix."""
     names, shares, kept = scores.classes.names, _errors(_row_shares(scores.confusion)), _kept(scores)
+    if not scores.confusion.any():
+        return "No pixel is labelled."
     if not shares.any():
         return "Every labelled pixel is predicted correctly."
     row, column = (kept[place] for place in divmod(int(shares[np.ix_(kept, kept)].argmax()), len(kept)))

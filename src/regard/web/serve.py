@@ -48,7 +48,8 @@ class TimeoutProtocol(H11Protocol):
         self.began = self.loop.time()
         self._watch()
         if len(self.connections) > MOST_CONNECTIONS:
-            silent: list[Any] = [each for each in [*self.connections] if each.conn.their_state is h11.IDLE]
+            others: list[Any] = [*self.connections]
+            silent = [each for each in others if each.conn.their_state is h11.IDLE]
             crowd = Counter(map(_address, silent)).most_common(1)[0][0]
             oldest = min((each for each in silent if _address(each) == crowd), key=lambda each: each.began)
             self.connections.discard(oldest)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 import regard
-from regard import errors
+from regard import cli, errors
 
 
 def test_every_error_stands_in_the_tree_and_in_its_drawing():
@@ -53,3 +54,12 @@ def test_axes_are_quoted():
 
 def test_the_first_names_of_a_list():
     assert errors.listed(["a", "b"]) == "a, b" and errors.listed("abcd") == "a, b, c and 1 more"
+
+
+def test_what_a_command_prints_moves_no_cursor_and_turns_no_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    foreign = "a\x1b[2J\u202eb\u2066 ü 漢字\n\tnext"
+    monkeypatch.setattr(cli, "app", Mock(return_value=cli.Answer({"name": foreign}, foreign)))
+    assert cli._run(["models"], json=False, debug=False) == 0
+    assert capsys.readouterr().out == "a\\x1b[2J\\u202eb\\u2066 ü 漢字\n\tnext\n"

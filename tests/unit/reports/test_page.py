@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,8 +140,51 @@ def test_an_absent_class_shows_dashes_and_counts_in_no_mean(tmp_path: Path):
     assert f"mean {100 * scores.miou:.1f}" in reader.text
 
 
-def test_nothing_labelled_at_all_is_still_a_page(tmp_path: Path):
-    read(report(random_scores(3, absent=(0, 1, 2)), tmp_path / "page.html"))
+def test_nothing_labelled_at_all_shows_dashes_and_says_so(tmp_path: Path):
+    text = read(report(random_scores(3, absent=(0, 1, 2)), tmp_path / "page.html")).text
+    assert "0.0" not in text and "mean IoU – %" in text and "kind 1 of thing – – – – –" in text
+    assert "No pixel is labelled." in text and "predicted correctly" not in text
+
+
+EVIL = "bank\u202egnp.exe\x1b[2J\x07\u2066"
+
+
+def test_control_and_bidirectional_characters_are_shown_as_escapes(tmp_path: Path, run: Run):
+    scores = Scores(ClassMap.of([EVIL, "b"]), np.array([[5, 3], [2, 9]]))
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 41, "loss": 1.0, EVIL: 1.0, "rate": 1e-3}) + "\n")
+    for source in (scores, run.folder):
+        html = report(source, tmp_path / "page.html", title=EVIL).read_text()
+        assert not [letter for letter in html if not letter.isprintable() and letter != "\n"]
+        assert "bank\\u202egnp.exe\\x1b[2J\\x07\\u2066" in html
+    assert scores.save(tmp_path / "s.json").read_text().isascii()
+
+
+FALSE: dict[str, dict[str, Any]] = {
+    "not square": {"confusion": [[1, 2]]},
+    "of more classes": {"confusion": [[1, 1, 1]] * 3},
+    "below zero": {"confusion": [[1, -2], [0, 3]]},
+    "no number": {"confusion": [[1, math.nan], [0, 3]]},
+    "without end": {"confusion": [[1, math.inf], [0, 3]]},
+    "half a pixel": {"confusion": [[1.5, 1], [0, 3]]},
+    "more than a file can hold": {"confusion": [[1e30, 1], [0, 3]]},
+    "words": {"confusion": [["a", 1], [0, 3]]},
+    "an interval of another class": {"intervals": {"c": [0.1, 0.2]}},
+    "an interval upside down": {"intervals": {"a": [0.3, 0.2], "b": None, "mean": None}},
+    "an interval beyond all": {"intervals": {"a": [0.3, math.inf], "b": None, "mean": None}},
+    "bins below zero": {"reliability": {"pixels": [-1], "right": [0], "confidence": [0.5]}},
+    "bins of another number": {"reliability": {"pixels": [1, 2], "right": [0], "confidence": [0.5]}},
+}
+
+
+@pytest.mark.parametrize("kind", FALSE)
+def test_a_file_of_scores_is_checked_whole(tmp_path: Path, kind: str):
+    facts = Scores(ClassMap.of(["a", "b"]), np.array([[5, 3], [2, 9]])).as_dict()
+    (tmp_path / "s.json").write_text(json.dumps(facts))
+    report(tmp_path / "s.json", tmp_path / "page.html")
+    (tmp_path / "bad.json").write_text(json.dumps({**facts, **FALSE[kind]}))
+    with pytest.raises(ConfigError, match=r"bad\.json holds no scores"):
+        report(tmp_path / "bad.json", tmp_path / "bad.html")
 
 
 def test_a_matrix_explains_itself(tmp_path: Path):
