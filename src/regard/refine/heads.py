@@ -20,9 +20,9 @@ from regard.refine.samples import Samples
 
 LANDMARKS = 256
 KERNEL_WIDTH = 0.3  # the square of a standardised value's difference weighs so much, divided by the number of values
-RIDGE = 1.0  # per unit of the weights' squared distance from those before, in labelled pixels
-REHEARSED = 50.0  # labelled pixels that the present answers all over the scene weigh as much as, at ``keep`` 1
-UNKNOWN = -30.0  # the present logit of a class that was not known
+RIDGE, RIDGE_BEFORE = 1.0, 5.0  # per unit of squared distance from 0 and from present weights, in labelled pixels
+REHEARSED, REHEARSED_BEFORE = 50.0, 200.0  # labelled pixels that present answers weigh as much as, at ``keep`` 1
+
 STEPS = 60
 JITTER = 1e-3
 Linear = tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]  # weights and biases
@@ -60,8 +60,9 @@ class Task:
 
     @property
     def kept(self) -> Float[Tensor, "m k"]:
-        """The present probabilities of the classes in the rehearsed pixels; one that begins as another shares its."""
-        return self.extended(self.rehearsed.present, UNKNOWN).softmax(dim=1)
+        """The present probabilities of the classes in rehearsed pixels, 0 of new ones; those begun alike share."""
+        sharing = torch.tensor([self.like.count(place) for place in self.like]).double()
+        return self.extended(self.rehearsed.present.softmax(dim=1), 0.0) / sharing
 
     def extended(self, values: Float[Tensor, "n _"], unknown: float) -> Float[Tensor, "n k"]:
         """The columns of the present classes for the new classes."""
@@ -235,7 +236,10 @@ def solve(blocks: list[Block], task: Task) -> tuple[list[Float[Tensor, "k _"]], 
     first = torch.cat(
         [*(weight for weight, _ in before), torch.stack([bias for _, bias in before]).sum(0)[:, None]], dim=1
     )
-    pull = task.keep * REHEARSED / max(1, len(rehearsed)) if task.knows else 0.0
+    ridges = [RIDGE if block.before is None else RIDGE_BEFORE for block in blocks]
+    ridge = torch.tensor(ridges).repeat_interleave(torch.tensor(sizes))
+    weighs = REHEARSED if all(block.before is None for block in blocks) else REHEARSED_BEFORE
+    pull = task.keep * weighs / max(1, len(rehearsed)) if task.knows else 0.0
     found, weights, kept = first.clone().requires_grad_(), task.weights, task.kept
     optimiser = torch.optim.LBFGS([found], max_iter=STEPS, history_size=20, line_search_fn="strong_wolfe")
 
@@ -246,7 +250,7 @@ def solve(blocks: list[Block], task: Task) -> tuple[list[Float[Tensor, "k _"]], 
         if pull:
             answers = (rehearsed @ found[:, :-1].T + found[:, -1]).log_softmax(dim=1)
             total = total - pull * (kept * answers).sum()
-        total = total + RIDGE / 2 * (found - first)[:, :-1].square().sum()
+        total = total + (ridge / 2 * (found - first)[:, :-1].square()).sum()
         total.backward()
         return total
 

@@ -84,10 +84,11 @@ def component(same: Bool[np.ndarray, "h w"], at: tuple[int, int]) -> Bool[np.nda
     return reached
 
 
-def suggest(session: Session, model: Refined, labels: Labels, count: int = 10) -> Suggestions:
+def suggest(session: Session, model: Refined, labels: Labels, count: int = 10, *, worth: bool = True) -> Suggestions:
     """Up to ``count`` places to label next, by margin times distance from all that was labelled, over the whole scene.
 
-    No place lies in an object of the map that is labelled, or that has a place already.
+    No place lies in an object of the map that is labelled, or that has a place already. Without ``worth`` nothing is
+    said of whether more labels pay, which takes ten fits.
 
     Raises:
         ConfigError: a count below 1, or no labelled pixel holds data.
@@ -109,7 +110,7 @@ def suggest(session: Session, model: Refined, labels: Labels, count: int = 10) -
         taken.add(row, column)
         x, y = to_map(np.array([[column + 0.5, row + 0.5]]), session.raster.transform)[0].tolist()
         places.append(Place(column, row, x, y, session.classes.names[best.indices[number, 0]], float(margin[number])))
-    gain = worth_of_more(session.start, task, labels, kind)
+    gain = worth_of_more(session.start, task, labels, kind) if worth else None
     return Suggestions(places, gain, advice(gain))
 
 

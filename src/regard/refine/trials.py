@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regard.models.refined import Head, Refined
 from regard.ops.metrics import confusion_matrix, intersection_over_union
-from regard.refine.heads import UNKNOWN, Task, fitted
+from regard.refine.heads import Task, fitted
 from regard.refine.labels import Labels
 from regard.refine.options import DEEP, RefineOptions
 
@@ -126,7 +126,7 @@ def try_on_blocks(start: Refined, task: Task, labels: Labels, kind: Kind, share:
             model = fitted(start, task.part(rest), kind.head, deep=kind.deep, bands=kind.bands)
             deep = task.in_context(model)[0] if model.config.head == "context" else task.labelled.deep
             after[held] = answers(model, deep[held], task.labelled.seen[held]).argmax(dim=1)
-    before = task.extended(task.labelled.present, UNKNOWN).argmax(dim=1)
+    before = task.extended(task.labelled.present, -math.inf).argmax(dim=1)
     blocks = torch.tensor([len(np.unique(block[labels.labels == label])) for label in range(classes)])
     first, second = (_ious(predicted, task, blocks) for predicted in (before, after))
     return Trial(kind, task.classes.names, first, second, blocks)
