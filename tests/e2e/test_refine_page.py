@@ -30,6 +30,7 @@ def write_edits(path: Path, names: list[str]) -> None:
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore::regard.errors.SceneWarning")
 def test_the_commands_of_the_page_correct_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy_banepa(tmp_path, Window(512, 640, 128, 160))
