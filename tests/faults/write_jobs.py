@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ import torch
 
 from regard.checkpoints.file import save
 from regard.cli import main
+from regard.export import export as exporting
+from regard.files import digest
 from tests.support import save_image, tiny, write_set, write_tif
 
 TIMES = re.compile(rb'\d{4}-\d\d-\d\dT[\d:.]+([+-]\d{4}|Z)|(?<=("seconds|emory_mb|px_per_s)": )[\d.e-]+')
@@ -47,6 +51,7 @@ class Job:
 MODEL, OTHER = "inputs/model.safetensors", "inputs/other.safetensors"
 WINDOWS = "--tile 64 --overlap 32 --no-progress"
 RASTERS = "-o disk/map.tif --confidence disk/confidence.tif --entropy disk/entropy.tif"
+SHARES = "--probabilities disk/prob.tif --margin disk/margin.tif"
 SIDES = "--polygons disk/map.gpkg --areas disk/areas.csv --stac disk/item.json --preview disk/preview.png"
 NETWORK = "--backbone test_resnet --pretrained none --config.width 16 --config.output-stride 16"
 TRAIN = f"train inputs/set {NETWORK} --batch 2 --crop 32 --workers 0 --log none --no-progress"
@@ -55,6 +60,11 @@ AGAIN = "--overwrite"
 
 JOBS = {
     "predict": Job(f"predict {MODEL} inputs/scene.tif {RASTERS} {SIDES} {WINDOWS}", ANOTHER_MODEL, AGAIN),
+    "probabilities": Job(
+        f"predict {MODEL} inputs/scene.tif -o disk/map.tif {SHARES} {WINDOWS}",
+        ANOTHER_MODEL,
+        AGAIN,
+    ),
     "several": Job(
         f"predict {MODEL} inputs/scene.tif inputs/below.tif -o disk {WINDOWS}",
         ANOTHER_MODEL,
@@ -75,7 +85,12 @@ JOBS = {
     "scores": Job(f"evaluate {MODEL} inputs/set --save disk/scores.json --no-progress", ANOTHER_MODEL),
     "explain": Job(f"explain {MODEL} inputs/photo.png --at 20,20 -o disk/why.png", ANOTHER_MODEL),
 }
-GROUPS = {"export": ("onnx", "openvino", "program"), "polygons": ("geojson", "fgb"), "pages": ("report", "check")}
+GROUPS = {
+    "predict": ("predict", "probabilities"),
+    "export": ("onnx", "openvino", "program"),
+    "polygons": ("geojson", "fgb"),
+    "pages": ("report", "check"),
+}
 
 
 def prepare(inputs: Path) -> None:
@@ -96,6 +111,25 @@ def prepare(inputs: Path) -> None:
         model, scene = ("model", "scene") if name == "map" else ("other", "below")
         quietly(f"predict inputs/{model}.safetensors inputs/{scene}.tif -o inputs/{name}.tif {WINDOWS}".split())
     quietly(f"{TRAIN} -o inputs/run --steps 2 --evaluate-every 1".split())
+
+
+def remember_programs() -> None:
+    """Let an ONNX graph take seconds once for each model: what is written from it is what fails here."""
+    program, to_onnx = exporting._program, torch.onnx.export
+    programs, protos = dict[str, Any](), dict[int, Any]()
+
+    def remembered(network: Any, whole: Any = None) -> Any:
+        key = digest(network.model.state_dict())
+        if whole is None:  # what is written itself: its bytes tell how often it was made
+            return program(network)
+        return programs.get(key) or programs.setdefault(key, program(network, whole))
+
+    def remembered_proto(found: Any, **how: Any) -> Any:
+        if id(found) not in protos:
+            protos[id(found)] = to_onnx(found, **how).model_proto
+        return SimpleNamespace(model_proto=copy.deepcopy(protos[id(found)]))  # it is completed
+
+    exporting._program, torch.onnx.export = remembered, remembered_proto  # type: ignore[assignment]
 
 
 def quietly(arguments: list[str]) -> None:

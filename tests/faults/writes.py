@@ -51,7 +51,7 @@ def prepared() -> Iterator[Disk]:
 
     import torch
 
-    from tests.faults.write_jobs import prepare
+    from tests.faults.write_jobs import prepare, remember_programs
     from tests.faults.write_trials import Disk
 
     torch.set_num_threads(1)
@@ -59,16 +59,22 @@ def prepared() -> Iterator[Disk]:
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         (inputs := Path("inputs").absolute()).mkdir()
         prepare(inputs)
+        remember_programs()
         yield Disk(inputs.parent)
 
 
-def load_what_it_loads(disk: Disk, arguments: list[str]) -> None:
-    """Import in this process what a command imports, so that its children need not."""
-    names = disk.run(arguments, names=True).said.splitlines()
-    for name in names:
-        if name not in sys.modules and name != "__mp_main__":
+def load_what_it_loads(disk: Disk, name: str) -> None:
+    """Import in this process what a command imports, and export what it exports, so that its children need not."""
+    from tests.faults.write_jobs import JOBS, quietly
+
+    names = disk.run(JOBS[name].arguments(), names=True).said.splitlines()
+    for module in names:
+        if module not in sys.modules and module != "__mp_main__":
             with contextlib.suppress(Exception):
-                importlib.import_module(name)
+                importlib.import_module(module)
+    for old in (False, True) if name in ("onnx", "openvino") else ():
+        disk.clear()
+        quietly(JOBS[name].arguments(old=old))
     gc.collect()
     gc.freeze()  # what is here already is not looked at again in every child
 
@@ -86,7 +92,7 @@ def measure(jobs: list[str], faults: list[str], every: int, known: set[tuple[str
                 if not wanted:
                     continue
                 disk.clear()
-                load_what_it_loads(disk, JOBS[name].arguments())
+                load_what_it_loads(disk, name)
                 trial = Trial(disk, name, old=old)
                 for fault in wanted:
                     tally, began = Tally(), time.monotonic()

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.card import Card
-from regard.errors import ConfigError, ExportError, one_line
+from regard.errors import ConfigError, ExportError, OutputError, one_line
 from regard.files import check_writable, replacing, writing
 from regard.inference.runtimes import CELLS, RT_INFO, needed
 from regard.inference.scores import evaluating
@@ -186,7 +186,10 @@ def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]
         written.set_rt_info(value, [RT_INFO, name])
     with writing(part.parent):
         openvino.save_model(written, part, compress_to_fp16=False)
-    run = openvino.compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    try:
+        run = openvino.compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except RuntimeError as error:  # the disk said yes, and did not keep it
+        raise OutputError(f"{part.name} does not read back ({one_line(error)}). Is the disk full?") from None
     return lambda image: torch.from_numpy(run(image.numpy())[0])
 
 
