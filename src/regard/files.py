@@ -23,6 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PLAIN = re.compile(r"[\w .()\[\]+=,@~-]+")  # names that every library opens as files
 OF_ANOTHER_JOB = " and was made from another source or model, or with other settings or other output files"
 LONGEST = 180  # bytes of such a name: a file system takes 255, and hidden names are longer
+_IN_USE: set[Path] = set()  # folders of runs
 
 
 def can_exist(path: Path) -> bool:
@@ -47,13 +48,24 @@ def check_writable(path: Path) -> None:
     """
     probe = _hidden(path)
     with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.absolute() not in _IN_USE:
+            path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():  # fails where the name is too long
             raise OutputError(f"{path} is a folder. Give the name of a file.")
         probe.touch()
         probe.unlink(missing_ok=True)  # another run that begins here sweeps what it finds
         with suppress(OSError), locked(path.parent, alone=True):
             sweep(path)
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Meanwhile this folder is not made again: where it is gone, its disk is, and what is at its place is another's."""
+    _IN_USE.add(folder.absolute())
+    try:
+        yield
+    finally:
+        _IN_USE.discard(folder.absolute())
 
 
 def check_targets(files: Sequence[Path], sources: Sequence[Path]) -> None:

@@ -24,7 +24,7 @@ from regard.datasets.labelled_data import LabelledData
 from regard.datasets.source_text import STATED
 from regard.errors import TrainingError
 from regard.evaluation.evaluate import Scores
-from regard.files import checked_name, json_of, sweep, unlink, write_text, writing
+from regard.files import checked_name, in_use, json_of, sweep, unlink, write_text, writing
 from regard.locks import lock_alone, taken_lock
 from regard.models import Segmenter
 from regard.training.config import RENAMED, TrainConfig
@@ -80,7 +80,7 @@ class Record:
         busy = f"another run is training in {self.folder}. Wait until it is done, or choose another folder."
         with writing(self.folder):
             lock = taken_lock(self.lock_file, partial(lock_alone, busy=busy, of_process=True))
-        with lock, ExitStack() as after:
+        with lock, in_use(self.folder), ExitStack() as after:
             after.callback(unlink, self.lock_file)
             sweep(self.resume_file)  # of a run that was killed after its last step, no more is written
             yield

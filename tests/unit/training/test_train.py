@@ -331,6 +331,19 @@ def test_what_a_killed_run_left_of_its_checkpoint_is_deleted(toy: LabelledData, 
         assert [path for path in (left, another) if path.exists()] == [another]
 
 
+def test_a_folder_that_is_gone_is_not_made_again(toy: LabelledData, tmp_path: Path):
+    """Its disk may be unmounted: what is written to the mount point is on no disk of the run."""
+    record = Record(tmp_path / "run", tiny(), toy, module.TrainConfig.of(**QUICK))
+    with record.alone():
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        for write in (lambda: record.start(0), lambda: record.add_scores(2, tiny(), None), record.finish):
+            with pytest.raises(OutputError, match=r"cannot write to .*run \(No such file or directory\)"):
+                write()
+    assert not (tmp_path / "run").exists()
+    record.start(0)
+    assert (tmp_path / "run" / "run.json").is_file()
+
+
 def test_warnings_and_log_levels_are_as_before(toy: LabelledData, tmp_path: Path):
     level = logging.getLogger("lightning.pytorch").level
     with pytest.raises(TrainingError):
