@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 from torch import nn
 
 from regard.checkpoints.create import create
-from regard.models import Segmenter
+from regard.models import MODELS, Segmenter
 from regard.options import Input, MapOptions, Outputs, PolygonRules, Views, Windows
 
 NAMES = ("red thing", "green thing", "blue thing")
@@ -39,6 +39,11 @@ def tiny(architecture: str = "danet_ocr", **settings: Any) -> Segmenter:
     for norm in norms:
         norm.momentum = 0.1
     return model.eval()
+
+
+def own_architectures() -> set[str]:
+    """The networks of regard itself; a study, imported, adds its own."""
+    return {name for name, network in MODELS.items() if network.__module__.startswith("regard.")}
 
 
 def write_set(root: Path, *, count: int = 6, size: tuple[int, int] = (40, 48), seed: int = 0) -> Path:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -129,7 +130,7 @@ def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
         torch.export.save(program, part, extra_files={"regard": card.model_dump_json()})
     except RuntimeError as error:
         raise _no_program(card, error) from None
-    written = torch.export.load(part).module()
+    written = _read_back(part, lambda: torch.export.load(part)).module()
 
     def run(image: Tensor) -> Tensor:
         try:
@@ -139,6 +140,14 @@ def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
             raise _no_program(card, error) from None
 
     return run
+
+
+def _read_back(part: Path, read: Callable[[], Any]) -> Any:
+    """What a library reads of the file that it has just written; an OutputError if the disk has not kept it."""
+    try:
+        return read()
+    except Exception as error:  # each library has its own
+        raise OutputError(f"{part.name} does not read back ({one_line(error)}). Is the disk full?") from None
 
 
 def _no_program(card: Card, error: Exception) -> ExportError:
@@ -151,7 +160,7 @@ def _no_program(card: Card, error: Exception) -> ExportError:
 def _write_onnx(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
     onnxruntime = needed("onnxruntime")
     _save_onnx(network, part)
-    session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+    session = _read_back(part, lambda: onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"]))
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 
 
@@ -186,10 +195,7 @@ def _write_openvino(network: Exported, part: Path) -> Callable[[Tensor], Tensor]
         written.set_rt_info(value, [RT_INFO, name])
     with writing(part.parent):
         openvino.save_model(written, part, compress_to_fp16=False)
-    try:
-        run = openvino.compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    except RuntimeError as error:  # the disk said yes, and did not keep it
-        raise OutputError(f"{part.name} does not read back ({one_line(error)}). Is the disk full?") from None
+    run = _read_back(part, lambda: openvino.compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}))
     return lambda image: torch.from_numpy(run(image.numpy())[0])
 
 

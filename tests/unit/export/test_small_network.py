@@ -19,7 +19,7 @@ from regard.card import Card
 from regard.checkpoints.file import load
 from regard.classes import ClassMap
 from regard.datasets.folder import folder
-from regard.errors import CheckpointError, ConfigError, ExportError, MissingExtra
+from regard.errors import CheckpointError, ConfigError, ExportError, MissingExtra, OutputError
 from regard.export import quantise as module
 from regard.export.export import Exported, export, onnx_facts, sample_image
 from regard.export.quantise import SIDE, calibration_images, quantise
@@ -193,3 +193,21 @@ def test_ranges_are_calibrated_on_centre_crops_of_at_most_64_training_images(tmp
     assert np.array_equal(next(calibration_images(model, data, normalise=False))[0], scaled)
     with pytest.raises(ConfigError, match=r"as \.xml; got m\.onnx"):
         quantise(model, tmp_path / "m.onnx", data)
+
+
+WRITTEN = [("m.onnx", "onnx.save"), ("m.xml", "openvino.save_model"), ("m.pt2", "torch.export.save")]
+
+
+@pytest.mark.parametrize(("name", "writes"), WRITTEN)
+def test_a_file_that_the_disk_did_not_keep_is_told(
+    name: str, writes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(writes.partition(".")[0])
+
+    def half(_: Any, part: Path, **how: Any) -> None:
+        Path(part).write_bytes(b"<net" if part.suffix == ".xml" else b"half")
+
+    monkeypatch.setattr(writes, half)
+    with pytest.raises(OutputError, match="does not read back .*Is the disk full"):
+        export(Small(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
