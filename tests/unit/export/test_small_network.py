@@ -208,6 +208,6 @@ def test_a_file_that_the_disk_did_not_keep_is_told(
         Path(part).write_bytes(b"<net" if part.suffix == ".xml" else b"half")
 
     monkeypatch.setattr(writes, half)
-    with pytest.raises(OutputError, match="does not read back .*Is the disk full"):
+    with pytest.raises(OutputError, match=r"does not read back .*Is the disk full"):
         export(Small(), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
