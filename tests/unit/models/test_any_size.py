@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.checkpoints.create import create
 from regard.errors import ConfigError
 from regard.models import Segmenter
-from regard.models.any_size import AnySize
+from regard.models.any_size import AnySize, fit
 from regard.models.backbone import build_backbone, padding_of
 from regard.training.config import TrainConfig
 from regard.training.optimizer import freeze, optimizer_of
@@ -126,3 +126,11 @@ def test_the_pyramid_learns_at_the_rate_of_the_heads_and_the_blocks_by_their_dep
     by_block = [{rates[id(value)] for value in block.parameters()} for block in model.backbone.network.model.blocks]
     assert [len(found) for found in by_block] == [1] * 4
     assert [found.pop() for found in by_block] == pytest.approx([1e-4 * 0.5**above for above in (3, 2, 1, 0)])
+
+
+@pytest.mark.parametrize(("wanted", "is_possible"), [(8, True), (16, True), (32, False), (None, True)])
+def test_a_last_map_that_is_finer_than_wanted_cannot_be_had(wanted: int | None, is_possible: bool):
+    found = fit(nn.Identity(), [8, 24], [8, 16], wanted=wanted, pad=1)
+    assert (found is not None) == is_possible
+    if found is not None:
+        assert found[2][-1] == (wanted or 16)
