@@ -127,7 +127,8 @@ def _program(network: Exported, whole: nn.Module | None = None) -> torch.export.
 def _write_program(network: Exported, part: Path) -> Callable[[Tensor], Tensor]:
     program, card = _program(network), network.model.card
     try:
-        torch.export.save(program, part, extra_files={"regard": card.model_dump_json()})
+        with part.open("wb") as file:  # of a path, torch writes the hidden name into the archive
+            torch.export.save(program, file, extra_files={"regard": card.model_dump_json()})
     except RuntimeError as error:
         raise _no_program(card, error) from None
     written = _read_back(part, lambda: torch.export.load(part)).module()
