@@ -14,13 +14,12 @@ from regard.assessment.change import PairMap, changed, open_maps
 from regard.assessment.design import label_of
 from regard.assessment.estimate import Accuracies, Estimate, LabelledSample, Z, estimate
 from regard.assessment.options import SampleOptions
-from regard.assessment.points import Points, read_points
+from regard.assessment.points import Points, checked_target, read_points
 from regard.assessment.population import OUTSIDE, Population, Zones, fingerprint, units_at
 from regard.assessment.result import Accuracy, Located, SubArea
 from regard.assessment.units import Units
 from regard.classes import ClassMap
 from regard.errors import ClassMismatch, ConfigError, DatasetError, counted, listed
-from regard.files import check_targets, refuse_to_replace
 from regard.io.class_map_file import LabelMap
 from regard.io.vectors import layer_of
 
@@ -101,13 +100,7 @@ def _target(disagreements: Any, second: Any, sources: list[str | Path], overwrit
         return None
     if second is None:
         raise ConfigError("got disagreements without second; need the labels of two people. Give both, or neither.")
-    target = Path(disagreements)
-    if target.suffix.lower() != ".gpkg":
-        raise ConfigError(f"points go to a GeoPackage, with their form; got {target.name}. Name it .gpkg.")
-    check_targets([target], [layer_of(source)[0] for source in sources])
-    if not overwrite:
-        refuse_to_replace([target], ", and its labels would be lost")
-    return target
+    return checked_target(disagreements, [layer_of(source)[0] for source in sources], overwrite=overwrite)
 
 
 def _agreement(

@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
-import pyogrio.raw
 import pyproj
 import shapely
 from jaxtyping import Int
 
 from regard.assessment.estimate import Estimate, Z, wilson
-from regard.assessment.points import Points, PointWriter
+from regard.assessment.points import Points, PointWriter, read_table
 from regard.classes import ClassMap
 from regard.errors import DatasetError, counted
-from regard.io.vector_opening import as_it_is, gdal_name, layers_in
-from regard.io.vectors import layer_of
+from regard.io.vector_writer import description_of
 
 Labels = Int[np.ndarray, " n"]
 
@@ -127,15 +124,11 @@ def write_disagreements(source: str | Path, labels: tuple[Labels, Labels], class
     Raises:
         OutputError: the file cannot be written.
     """
-    path, layer = layer_of(source)
-    layer = layer or next(iter(layers_in(path)), None)
-    about, _, geometry, values = pyogrio.raw.read(gdal_name(path), layer=layer, **as_it_is(path))
-    columns = dict(zip(about["fields"].tolist(), values, strict=True))
+    table, (one, other) = read_table(source, geometry=True), labels
     names = np.array([*classes.names, None], object)
-    one, other = labels
-    columns["reference"] = names[np.where(one == other, one, -1)]
-    columns |= {"first": names[one], "second": names[other]}
-    crs = None if about["crs"] is None else pyproj.CRS(about["crs"])
-    described = (pyogrio.read_info(gdal_name(path), layer=layer)["layer_metadata"] or {}).get("DESCRIPTION", "")
+    agreed = names[np.where(one == other, one, -1)]
+    columns = table.columns | {"reference": agreed, "first": names[one], "second": names[other]}
+    crs = None if table.crs is None else pyproj.CRS(table.crs)
+    described = description_of(table.path, table.layer) or ""
     with PointWriter(out, crs, columns, classes.names, described) as writer:
-        writer.add(shapely.get_coordinates(shapely.from_wkb(geometry)))
+        writer.add(shapely.get_coordinates(shapely.from_wkb(table.geometry)))

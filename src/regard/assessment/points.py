@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import shapely
 from jaxtyping import Float, Int
 
 from regard.errors import ConfigError, listed
+from regard.files import check_targets, refuse_to_replace
 from regard.io.gdal import XML
 from regard.io.vector_opening import as_it_is, gdal_name, layers_in
 from regard.io.vector_writer import VectorWriter
@@ -67,6 +69,22 @@ class PointWriter(VectorWriter):
         super()._date(work)
 
 
+def checked_target(out: str | Path, sources: Sequence[Path], *, overwrite: bool) -> Path:
+    """The file that points are to be written to, before any work is done.
+
+    Raises:
+        ConfigError: it is no GeoPackage.
+        OutputError: it is a source, exists and ``overwrite`` is not given, or cannot be written.
+    """
+    target = Path(out)
+    if target.suffix.lower() != ".gpkg":
+        raise ConfigError(f"points go to a GeoPackage, with their form; got {target.name}. Name it .gpkg.")
+    check_targets([target], sources)
+    if not overwrite:
+        refuse_to_replace([target], ", and its labels would be lost")
+    return target
+
+
 class Points(NamedTuple):
     """The points of a file: ``reference`` as it stands there; the others are those that :data:`COLUMNS` names.
 
@@ -88,6 +106,24 @@ class Points(NamedTuple):
         return list(zip(self.rows.tolist(), self.columns.tolist(), strict=True))
 
 
+class Table(NamedTuple):
+    """A layer of points as it stands in a file; ``geometry`` is WKB, None if it was not asked for."""
+
+    path: Path
+    layer: str | None
+    crs: str | None
+    geometry: np.ndarray | None
+    columns: dict[str, np.ndarray]
+
+
+def read_table(source: str | Path, *, geometry: bool = False) -> Table:
+    """The layer of points that is named, or the first one of the file."""
+    path, layer = layer_of(source)
+    layer = layer or next(iter(layers_in(path)), None)
+    about, _, shapes, values = pyogrio.raw.read(gdal_name(path), layer=layer, read_geometry=geometry, **as_it_is(path))
+    return Table(path, layer, about["crs"], shapes, dict(zip(about["fields"].tolist(), values, strict=True)))
+
+
 def read_points(source: str | Path) -> Points:
     """The points of a sample, in any vector format that has kept their columns.
 
@@ -95,11 +131,9 @@ def read_points(source: str | Path) -> Points:
         UnreadableImage: the file cannot be read as vectors.
         ConfigError: it holds no points of a sample, or those of several; or queries, which GDAL would run.
     """
-    path, layer = layer_of(source)
+    path = layer_of(source)[0]
     with refusing(path, "the points that regard sample wrote"):
-        layer = layer or next(iter(layers_in(path)), None)
-        found = pyogrio.raw.read(gdal_name(path), layer=layer, read_geometry=False, **as_it_is(path))
-    values = dict(zip(found[0]["fields"].tolist(), found[3], strict=True))
+        values = read_table(source).columns
     missing = [name for name in COLUMNS if name not in (*values, *LATER)]
     if missing:
         raise ConfigError(

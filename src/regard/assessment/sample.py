@@ -14,11 +14,10 @@ import numpy as np
 from regard.assessment.change import open_maps
 from regard.assessment.design import Stratum, allocated, deviations
 from regard.assessment.options import Allocation, SampleOptions, Unit
-from regard.assessment.points import HIDDEN, PointWriter
+from regard.assessment.points import HIDDEN, PointWriter, checked_target
 from regard.assessment.population import Place, Population
 from regard.assessment.units import Units
-from regard.errors import ConfigError, counted
-from regard.files import check_targets, refuse_to_replace
+from regard.errors import counted
 from regard.io.class_map_file import LabelMap, open_confidence
 from regard.io.raster import to_map
 
@@ -118,13 +117,8 @@ def sample(
         aoi,
         seed,
     )
-    target = None if out is None else Path(out)
-    if target is not None:
-        if target.suffix.lower() != ".gpkg":
-            raise ConfigError(f"points go to a GeoPackage, with their form; got {target.name}. Name it .gpkg.")
-        check_targets([target], [Path(map), *([] if later is None else [Path(later)])])
-        if not overwrite:
-            refuse_to_replace([target], ", and its labels would be lost")
+    maps = [Path(map), *([] if later is None else [Path(later)])]
+    target = None if out is None else checked_target(out, maps, overwrite=overwrite)
     with ExitStack() as stack:
         source = stack.enter_context(open_maps(Path(map), None if later is None else Path(later)))
         certainty = None if confidence is None else stack.enter_context(open_confidence(Path(confidence), source))

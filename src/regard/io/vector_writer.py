@@ -60,14 +60,17 @@ def layer_name(path: Path) -> str:
     return f"map_{name}" if RESERVED.match(name) else name or "polygons"
 
 
-def description_of(path: Path) -> str | None:
-    """What a vector file says of itself (see :class:`VectorWriter`); None where it says nothing, or cannot be read."""
+def description_of(path: Path, layer: str | None = None) -> str | None:
+    """What a vector file says of itself or of a layer (see :class:`VectorWriter`); None where it says nothing, or
+    cannot be read.
+    """
     with suppress(*BROKEN, ImportError, ValueError):
         if path.suffix.lower() == ".parquet":
             from pyarrow import parquet
 
             return (parquet.read_schema(path).metadata or {}).get(b"description", b"").decode() or None
-        return (_pyogrio().read_info(gdal_name(path), **as_it_is(path))["layer_metadata"] or {}).get("DESCRIPTION")
+        about = _pyogrio().read_info(gdal_name(path), layer=layer, **as_it_is(path))
+        return (about["layer_metadata"] or {}).get("DESCRIPTION")
     return None
 
 
